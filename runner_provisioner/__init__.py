@@ -1,0 +1,1 @@
+"""Runs GitHub Actions jobs on rented GPUs."""

@@ -1,0 +1,1 @@
+"""Pure decisions and values: no clock, environment, network or disk below this line."""

@@ -1,0 +1,55 @@
+"""A runner's registration, as GitHub keeps it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import NewType
+
+RunnerId = NewType("RunnerId", int)
+
+
+class RunnerState(StrEnum):
+    """What GitHub believes a runner is doing."""
+
+    OFFLINE = "offline"
+    IDLE = "idle"
+    BUSY = "busy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runner:
+    """A registered runner. A runner can be busy and offline: GitHub says busy until the job's lock has run out."""
+
+    id: RunnerId
+    name: str
+    state: RunnerState
+    labels: tuple[str, ...] = ()
+    online: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerDownload:
+    """Where the runner's program lies and what it must hash to (SHA-256, lower-case hexadecimal)."""
+
+    version: str
+    url: str
+    sha256: str
+    architecture: str = "x64"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registration:
+    """What a pod needs to register one runner; the token is good for an hour and for any number of runners."""
+
+    url: str
+    token: str = field(repr=False)
+    expires_at: datetime
+
+
+class RunStatus(StrEnum):
+    """How far an attempt of a workflow run has come."""
+
+    ACTIVE = "active"
+    COMPLETED = "completed"

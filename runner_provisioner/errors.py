@@ -1,0 +1,292 @@
+"""Every error this package raises, by what its reader does about it.
+
+```
+RunnerProvisionerError
+  ConfigurationError      MissingCredential UnknownProvider InvalidRequest UnknownGpu
+  RemoteError(service, operation, request_id, code)
+      TransientError      ServiceUnavailable(ServerError Timeout Unreachable) RateLimited(retry_after)
+      AuthenticationFailed PermissionDenied ProtocolViolation ApiRetired
+      ProviderError       CapacityUnavailable OfferGone BidTooLow InsufficientFunds SpotDiscontinued
+                          CreateOutcomeUnknown NotFound
+      GitHubError         RunnerNameTaken RunnerBusy JobStillRunning RunnerGroupInvisible
+  ProvisioningFailed      AllOffersFailed(attempts) BootTimeout BudgetExceeded KeyInUse Cancelled
+  LeftBehind              something that was to be ended is still there
+  StoreError              StaleWrite LeadershipLost
+```
+
+A message is one line that names what was wrong and what to do next. Text that came from a remote service is
+cut to `REMOTE_TEXT_LIMIT` characters and redacted by whoever builds the error.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+REMOTE_TEXT_LIMIT = 256
+
+
+class RunnerProvisionerError(Exception):
+    """Base of everything raised on purpose; `exit_code` is what the command line ends with."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigurationError(RunnerProvisionerError):
+    """The caller can fix it by changing an option, a variable or a file."""
+
+    exit_code = 2
+
+
+class MissingCredential(ConfigurationError):
+    """No credential was found in any of the places that are looked at."""
+
+    exit_code = 3
+
+
+class UnknownProvider(ConfigurationError):
+    """The provider's name is not one of ours."""
+
+
+class InvalidRequest(ConfigurationError):
+    """The request can never succeed as it stands."""
+
+
+class UnknownGpu(InvalidRequest):
+    """No provider lists this GPU model; the message names the nearest."""
+
+
+class RemoteError(RunnerProvisionerError):
+    """A remote service answered, or failed to answer, in a way that ends the operation."""
+
+    exit_code = 10
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        service: str = "",
+        operation: str = "",
+        request_id: str | None = None,
+        code: str | None = None,
+    ) -> None:
+        """Keep where it happened: `service`, `operation`, the service's `request_id` and its own error `code`."""
+        super().__init__(message)
+        self.service = service
+        self.operation = operation
+        self.request_id = request_id
+        self.code = code
+
+
+class TransientError(RemoteError):
+    """The same call may succeed later; the next pass is the retry."""
+
+    exit_code = 11
+
+
+class ServiceUnavailable(TransientError):
+    """The service could not be used at all."""
+
+
+class ServerError(ServiceUnavailable):
+    """The service answered that it failed (5xx, or an internal error in a 200)."""
+
+
+class Timeout(ServiceUnavailable):
+    """No answer in time (code NETWORK_TIMEOUT)."""
+
+
+class Unreachable(ServiceUnavailable):
+    """No connection.
+
+    `arrived` is False when the request provably never left (DNS, refused connection, TLS handshake), so that even
+    a *create* may be sent again; True when a connection that had carried the request broke.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        service: str = "",
+        operation: str = "",
+        request_id: str | None = None,
+        code: str | None = None,
+        arrived: bool = False,
+    ) -> None:
+        """Like `RemoteError`, plus whether the request may have arrived."""
+        super().__init__(message, service=service, operation=operation, request_id=request_id, code=code)
+        self.arrived = arrived
+
+
+class RateLimited(TransientError):
+    """Too many requests; `retry_after` is in seconds, None when the service did not say."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        service: str = "",
+        operation: str = "",
+        request_id: str | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        """Like `RemoteError`, plus how long the service asks to wait."""
+        super().__init__(message, service=service, operation=operation, request_id=request_id, code=code)
+        self.retry_after = retry_after
+
+
+class AuthenticationFailed(RemoteError):
+    """The credential was refused."""
+
+    exit_code = 4
+
+
+class PermissionDenied(RemoteError):
+    """The credential is valid and lacks a permission; the message names it where the service does."""
+
+    exit_code = 5
+
+
+class ProtocolViolation(RemoteError):
+    """The service answered something that its documentation does not allow."""
+
+    exit_code = 12
+
+
+class ApiRetired(RemoteError):
+    """This generation of the service's API has been switched off (410)."""
+
+    exit_code = 12
+
+
+class ProviderError(RemoteError):
+    """A provider of machines said no, and the same request will not succeed by waiting."""
+
+
+class CapacityUnavailable(ProviderError):
+    """Nothing that fits is for rent right now; the next offer may be."""
+
+    exit_code = 20
+
+
+class OfferGone(CapacityUnavailable):
+    """This very offer was taken by somebody else."""
+
+
+class BidTooLow(ProviderError):
+    """The bid is under the market's minimum."""
+
+    exit_code = 21
+
+
+class InsufficientFunds(ProviderError):
+    """The account's balance or spend limit does not allow the pod."""
+
+    exit_code = 22
+
+
+class SpotDiscontinued(ProviderError):
+    """The provider no longer sells interruptible pods."""
+
+    exit_code = 23
+
+
+class CreateOutcomeUnknown(ProviderError):
+    """A pod may or may not have been rented: look it up by name before anything else."""
+
+
+class NotFound(ProviderError):
+    """No such thing at the provider."""
+
+    exit_code = 6
+
+
+class GitHubError(RemoteError):
+    """GitHub said no."""
+
+
+class RunnerNameTaken(GitHubError):
+    """A runner of that name is registered already."""
+
+
+class RunnerBusy(GitHubError):
+    """The runner is running a job, or GitHub still believes so (422)."""
+
+
+class JobStillRunning(GitHubError):
+    """A rerun was asked for while the attempt still runs (403)."""
+
+
+class RunnerGroupInvisible(GitHubError):
+    """The organisation's runner group does not exist or the repository may not use it."""
+
+    exit_code = 2
+
+
+class ProvisioningFailed(RunnerProvisionerError):
+    """No runner came of it; nothing is left running."""
+
+    exit_code = 24
+
+
+class AllOffersFailed(ProvisioningFailed):
+    """Every offer was refused; `attempts` says which and why, in the order they were tried."""
+
+    exit_code = 20
+
+    def __init__(self, message: str, *, attempts: Sequence[tuple[str, str]] = ()) -> None:
+        """`attempts` holds (offer, reason) pairs."""
+        super().__init__(message)
+        self.attempts = tuple(attempts)
+
+
+class BootTimeout(ProvisioningFailed):
+    """A pod was rented and its runner did not come online in time; the pod was taken down."""
+
+    exit_code = 24
+
+
+class BudgetExceeded(ProvisioningFailed):
+    """Every offer costs more than the caller allows; the message names the cheapest."""
+
+    exit_code = 25
+
+
+class KeyInUse(ProvisioningFailed):
+    """This run already has a pod with this key, made by another start; nothing was ended."""
+
+    exit_code = 26
+
+
+class Cancelled(ProvisioningFailed):
+    """A signal ended the start; what was rented has been given back."""
+
+    exit_code = 130
+
+
+class LeftBehind(RunnerProvisionerError):
+    """A pod or a runner that was to be ended is still there; `what` names each."""
+
+    exit_code = 30
+
+    def __init__(self, message: str, *, what: Sequence[str] = ()) -> None:
+        """`what` holds one line for each thing that is left."""
+        super().__init__(message)
+        self.what = tuple(what)
+
+
+class StoreError(RunnerProvisionerError):
+    """The state on disk could not be read or written."""
+
+    exit_code = 40
+
+
+class StaleWrite(StoreError):
+    """Somebody else wrote in between."""
+
+
+class LeadershipLost(StoreError):
+    """Another replica leads now."""

@@ -1,0 +1,1 @@
+"""GitHub: App and token authentication, runners, workflow runs."""

@@ -1,0 +1,160 @@
+"""What the use cases need from the world; adapters keep these promises, contract suites check them.
+
+Common to all: "does not exist" is `None` or an empty sequence; "could not find out" is an exception, never `None`.
+Every method may raise any `RemoteError`; where a narrower one has a meaning of its own it is named.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from decimal import Decimal
+
+    from runner_provisioner.domain.events import Event
+    from runner_provisioner.domain.offers import GpuRequest, GpuType, Offer
+    from runner_provisioner.domain.pods import Pod, PodId, PodSpec
+    from runner_provisioner.domain.runners import Registration, Runner, RunnerDownload, RunnerId, RunStatus
+
+
+class Clock(Protocol):
+    """Time, so that a test can own it."""
+
+    def now(self) -> datetime:
+        """The wall time, aware, in UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; cancellable."""
+        ...
+
+
+class EventSink(Protocol):
+    """Somebody who is told what happened."""
+
+    def emit(self, event: Event) -> None:
+        """Take note; never raises."""
+        ...
+
+
+class GpuProvider(Protocol):
+    """A market of machines. Everything beyond these five verbs is a capability below."""
+
+    name: str
+
+    async def offers(self, request: GpuRequest) -> Sequence[Offer]:
+        """What is for rent now for these models and this count, at any price, in no promised order.
+
+        Empty is not an error. Interruptible and on-demand offers are both listed, whatever the request prefers.
+        Raises UnknownGpu when no GPU of the market has that id or name; the message names the nearest.
+        """
+        ...
+
+    async def create(self, spec: PodSpec, offer: Offer) -> Pod:
+        """Rent it. Sent again only when it provably never arrived.
+
+        Raises CapacityUnavailable, BidTooLow, InsufficientFunds, SpotDiscontinued, InvalidRequest when surely nothing
+        was rented, and CreateOutcomeUnknown when a pod may exist (timeout, cut connection, 5xx, nonsense).
+        """
+        ...
+
+    async def get(self, pod_id: PodId) -> Pod | None:
+        """Read one pod; None = the provider says that it does not exist."""
+        ...
+
+    async def list(self, owner8: str | None) -> Sequence[Pod]:
+        """Everything of this owner that may still cost money, by name or by tag; None = of the whole account.
+
+        May lag behind: a new pod can be missing and an ended one still there.
+        """
+        ...
+
+    async def terminate(self, pod_id: PodId) -> None:
+        """End it for good. Gone already is success."""
+        ...
+
+
+@runtime_checkable
+class Pausable(Protocol):
+    """A provider whose pods can be stopped and resumed (a stopped pod still bills its disk)."""
+
+    async def stop(self, pod_id: PodId) -> Pod:
+        """Stop it; NotFound when there is no such pod."""
+        ...
+
+    async def resume(self, pod_id: PodId, *, gpu_count: int | None = None, bid_per_gpu: Decimal | None = None) -> Pod:
+        """Start it again, as a bid when `bid_per_gpu` (USD per GPU and hour) is given."""
+        ...
+
+
+@runtime_checkable
+class HasBalance(Protocol):
+    """A provider that tells what is left on the account."""
+
+    async def balance(self) -> Decimal:
+        """US dollars; also the cheapest check of the credential."""
+        ...
+
+
+@runtime_checkable
+class HasGpuTypes(Protocol):
+    """A provider that lists the GPU models it knows."""
+
+    async def gpu_types(self) -> Sequence[GpuType]:
+        """All of them, rentable or not."""
+        ...
+
+
+@runtime_checkable
+class HasAccountKeys(Protocol):
+    """A provider that keeps the user's public SSH keys."""
+
+    async def ssh_keys(self) -> Sequence[str]:
+        """One OpenSSH public key line each."""
+        ...
+
+
+class RunnerRegistry(Protocol):
+    """Where runners are registered: one repository or one organisation."""
+
+    async def check(self) -> None:
+        """Fail before anything is rented: credential, permission, runner group (RunnerGroupInvisible)."""
+        ...
+
+    async def register(self) -> Registration:
+        """A token for one runner, kept out of every log; may be one made within the last minutes."""
+        ...
+
+    async def download(self, architecture: str = "x64") -> RunnerDownload:
+        """The runner's program for Linux on this architecture, a pinned one when GitHub does not say."""
+        ...
+
+    async def find(self, name: str) -> Runner | None:
+        """The runner of exactly this name."""
+        ...
+
+    async def get(self, runner_id: RunnerId) -> Runner | None:
+        """Read one by id."""
+        ...
+
+    async def list(self, prefix: str = "") -> Sequence[Runner]:
+        """All whose name begins so, over all pages."""
+        ...
+
+    async def remove(self, runner_id: RunnerId) -> None:
+        """Delete the registration. Gone already is success; RunnerBusy."""
+        ...
+
+
+class WorkflowRuns(Protocol):
+    """What GitHub knows of workflow runs."""
+
+    async def attempt(self, repository: str, run_id: int, attempt: int) -> RunStatus | None:
+        """How far `owner/repository`'s run attempt is; None = GitHub says that there is none (404)."""
+        ...

@@ -1,0 +1,1 @@
+"""RunPod: the GraphQL API, and the one REST v2 call that ends a pod."""

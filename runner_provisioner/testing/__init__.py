@@ -1,0 +1,1 @@
+"""Shipped test tools: a clock that tests own, and suites that every adapter passes. Production imports none."""
