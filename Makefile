@@ -1,3 +1,77 @@
-lock:  ## Renew both lock files (pins and hashes, no addresses)
-	uv pip compile --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml -o requirements.lock
-	uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --all-extras --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+# `make demo` and `make test` set up what they need by themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+WORKERS ?= 3
+# Neither the user's home nor anybody's credentials reach a test or the demo.
+CLEAN_ENV = env -i PATH="$(PATH)" LANG=C.UTF-8 TERM="$${TERM:-dumb}" CI="$${CI:-}" HOME="$$home"
+IN_EMPTY_HOME = home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && $(CLEAN_ENV)
+SCRIPTS = $(shell git ls-files -co --exclude-standard | grep -E '\.sh$$') .ci/run
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-full flaky lint format setup system bench conformance live lock clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: setup  ## Set up, then run the main job on the embedded simulators
+	@$(IN_EMPTY_HOME) $(BIN)/runner-provisioner demo $(ARGS)
+
+test: setup  ## Set up, then run the tests
+	@$(IN_EMPTY_HOME) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not full and not conformance and not live" \
+		--cov --cov-report= $(ARGS)
+	@$(BIN)/coverage combine -q 2>/dev/null || true
+	@$(BIN)/coverage report --skip-covered --fail-under=95 | tail -n 40
+	@$(BIN)/coverage report --include='runner_provisioner/domain/*,runner_provisioner/services/*' --fail-under=100 | tail -n 5
+
+test-full: setup  ## Run every member of every family of tests
+	@$(IN_EMPTY_HOME) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not conformance and not live" $(ARGS)
+
+flaky: setup  ## Run the end-to-end tests (or ARGS) twenty times
+	@for round in $$(seq 20); do echo "round $$round"; \
+		$(IN_EMPTY_HOME) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup -m "not conformance and not live" \
+		$(or $(ARGS),tests/e2e) || exit 1; done
+
+lint: setup  ## Check style, types, layers, shell scripts and workflows
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/shellcheck --external-sources $(SCRIPTS)
+	@if [ -d .github/workflows ]; then $(BIN)/zizmor --offline --no-progress .; fi
+
+format: setup  ## Write the code as the formatter wants it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup  ## Measure, as ratios
+	@$(IN_EMPTY_HOME) $(BIN)/python -m benchmarks $(ARGS)
+
+conformance: setup  ## Run clients that others wrote against the simulators (installs them apart)
+	@$(IN_EMPTY_HOME) $(BIN)/python -m pytest -m conformance $(ARGS)
+
+live: setup  ## Reach the real services with the credentials in the environment; rents the smallest pod
+	$(BIN)/python -m pytest -m live -p no:cacheprovider $(ARGS)
+
+setup: $(READY)
+
+$(READY): requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed: make PYTHON=python3.12"; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || { echo "error: no venv module: on Debian, apt-get install python3-venv"; exit 2; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+system:  ## Install the Debian packages that some tests use, when root on Debian
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! [ -x /usr/sbin/sshd ]; then \
+		apt-get update -qq && \
+		RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends openssh-server >/dev/null; \
+	fi
+
+lock:  ## Renew both lock files: pins and hashes, no addresses
+	uv pip compile --upgrade --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml -o requirements.lock
+	uv pip compile --upgrade --universal --generate-hashes --no-header --python-version 3.11 --all-extras --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+
+clean:  ## Remove what was made here
+	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
