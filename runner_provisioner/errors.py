@@ -81,9 +81,13 @@ class RemoteError(RunnerProvisionerError):
 
 
 class TransientError(RemoteError):
-    """The same call may succeed later; the next pass is the retry."""
+    """The same call may succeed later; the next pass is the retry.
+
+    `retry_after` is how many seconds the service asks to wait, None when it did not say.
+    """
 
     exit_code = 11
+    retry_after: float | None = None
 
 
 class ServiceUnavailable(TransientError):

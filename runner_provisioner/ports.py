@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from runner_provisioner.domain.events import Event
+    from runner_provisioner.domain.leases import Lease
     from runner_provisioner.domain.offers import GpuRequest, GpuType, Offer
     from runner_provisioner.domain.pods import Pod, PodId, PodSpec
     from runner_provisioner.domain.runners import Registration, Runner, RunnerDownload, RunnerId, RunStatus
@@ -157,4 +158,12 @@ class WorkflowRuns(Protocol):
 
     async def attempt(self, repository: str, run_id: int, attempt: int) -> RunStatus | None:
         """How far `owner/repository`'s run attempt is; None = GitHub says that there is none (404)."""
+        ...
+
+
+class LeaseStore(Protocol):
+    """Where a lease is kept before the world is changed."""
+
+    def save(self, lease: Lease) -> Lease:
+        """Keep it; gives it back with the ends that others who share the store have asked for. Raises StoreError."""
         ...

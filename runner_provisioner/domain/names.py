@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Self
 
 from runner_provisioner.errors import InvalidRequest
@@ -12,6 +13,7 @@ from runner_provisioner.errors import InvalidRequest
 NAME_LIMIT = 60  # longest pod name known to work at RunPod (dstack uses as many)
 _KEY = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _NAME = re.compile(r"rp-([0-9a-f]{8})-([0-9a-z]+)-([0-9]+)-([a-z0-9][a-z0-9-]*)")
+_MANUAL = re.compile(r"rpm-([0-9a-f]{8})-([0-9a-z]{1,9})-([a-z]{4})")
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -55,7 +57,11 @@ class Scope:
     @property
     def owner8(self) -> str:
         """The eight hexadecimal digits that stand for this scope in every name."""
-        return hashlib.sha256(self.url.lower().encode()).hexdigest()[:8]
+        return self.owner8_of(None)
+
+    def owner8_of(self, owner: str | None) -> str:
+        """The digits for an owner that the user named instead, or for this scope."""
+        return hashlib.sha256((owner or self.url).lower().encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,3 +102,37 @@ class RunKey:
     def run_id(self) -> int | None:
         """The workflow run's id; None for a start outside Actions."""
         return int(self.run, 36) if self.attempt > 0 else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManualName:
+    """What the name of a pod made by hand says: whose it is and, to the minute, until when it may live."""
+
+    owner8: str
+    expires_at: datetime
+    letters: str
+
+    @classmethod
+    def parse(cls, name: str) -> Self | None:
+        """Read a name back; None when it is not one that `manual_name` gave."""
+        found = _MANUAL.fullmatch(name)
+        if not found:
+            return None
+        try:
+            expires_at = datetime.fromtimestamp(int(found[2], 36) * 60, UTC)
+        except (OverflowError, ValueError):
+            return None
+        return cls(owner8=found[1], expires_at=expires_at, letters=found[3])
+
+
+def manual_name(owner8: str, expires_at: datetime, letters: str) -> str:
+    """Name a pod made by hand; the moment is rounded up to the minute. `letters` are four random ones, a to z.
+
+    Raises InvalidRequest when the owner or the letters do not fit.
+    """
+    minutes = -int(-expires_at.timestamp() // 60)
+    name = f"rpm-{owner8}-{base36(max(0, minutes))}-{letters}"
+    if not _MANUAL.fullmatch(name):
+        message = f"'{name}' is no name for a pod made by hand: owner is 8 hexadecimal digits, letters are 4 of a-z"
+        raise InvalidRequest(message)
+    return name

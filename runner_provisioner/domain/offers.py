@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 
+from runner_provisioner.domain.pods import CloudType
+
 
 class Interruptible(StrEnum):
     """Whether a pod may be one that the provider can take back."""
@@ -19,8 +21,8 @@ class Interruptible(StrEnum):
 class GpuRequest:
     """Which GPUs, in order of preference, and what they may cost.
 
-    Prices are US dollars per hour for the whole pod. `bid` None means: the smaller of the cap and 1.1 times the
-    market's minimum.
+    Prices are US dollars per hour for the whole pod, in the `cloud` that the pod will be asked for in. `bid` None
+    means: the smaller of the cap and 1.1 times the market's minimum.
     """
 
     models: tuple[str, ...]
@@ -28,6 +30,7 @@ class GpuRequest:
     interruptible: Interruptible
     max_price: Decimal
     bid: Decimal | None = None
+    cloud: CloudType = CloudType.ALL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

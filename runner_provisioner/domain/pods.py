@@ -180,4 +180,4 @@ class PodSpec:
     cloud: CloudType = CloudType.ALL
     start_ssh: bool = True
     terminate_after: datetime | None = None
-    options: Mapping[str, object] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict, repr=False)

@@ -1,0 +1,303 @@
+"""One pure function that decides what a lease does next.
+
+It takes what was seen and gives the new lease plus what to do. It is level-triggered: deciding twice on the same sight
+is harmless, and there is one path for success, failure, cancellation and interruption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from types import MappingProxyType
+
+from runner_provisioner.domain.leases import (
+    RETRIED,
+    Action,
+    CreatePod,
+    Decision,
+    EndPod,
+    Lease,
+    Limits,
+    Observation,
+    Outcome,
+    Phase,
+    PodRef,
+    RemoveRunner,
+    Unknown,
+    counted,
+    drain,
+    made_here,
+    ours,
+    ref,
+    refused,
+)
+from runner_provisioner.domain.pods import Pod, PodState
+from runner_provisioner.domain.runners import Runner, RunnerState
+
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
+
+
+def _seniority(pod: Pod) -> tuple[datetime, str]:
+    return (pod.created_at or _EARLIEST, pod.id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sight:
+    """An observation sorted by what it means for the lease."""
+
+    live: tuple[Pod, ...]  # ours and countable, oldest first
+    foreign: tuple[Pod, ...]  # countable, of another start
+    dead: tuple[Pod, ...]  # to be ended, whoever made them
+    known: bool
+
+    @classmethod
+    def of(cls, lease: Lease, seen: Observation) -> _Sight:
+        if isinstance(seen.pods, Unknown):
+            return cls(live=(), foreign=(), dead=(), known=False)
+        countable = sorted((pod for pod in seen.pods if counted(lease, pod)), key=_seniority)
+        return cls(
+            live=tuple(pod for pod in countable if ours(lease, pod)),
+            foreign=tuple(pod for pod in countable if not ours(lease, pod)),
+            dead=tuple(pod for pod in seen.pods if not counted(lease, pod)),
+            known=True,
+        )
+
+
+def decide(lease: Lease, seen: Observation, *, now: datetime, limits: Limits) -> Decision:
+    """What to remember and what to do after this look."""
+    sight = _Sight.of(lease, seen)
+    mine = {ref(pod) for pod in (*sight.live, *sight.dead) if made_here(lease, pod)}
+    answered = bool(mine - lease.made)  # a pod of an unanswered create has turned up
+    lease = replace(lease, made=lease.made | mine, unsure=lease.unsure and not answered)
+    return TRANSITIONS[lease.phase](lease, seen, sight, now, limits)
+
+
+def _end(lease: Lease, pods: tuple[Pod, ...], *more: Action) -> Decision:
+    refs = [ref(pod) for pod in pods]
+    return Decision(lease=replace(lease, ended=lease.ended | set(refs)), actions=(*map(_end_pod, refs), *more))
+
+
+def _end_pod(pod: PodRef) -> EndPod:
+    return EndPod(pod=pod)
+
+
+def _late(lease: Lease, now: datetime) -> bool:
+    return lease.deadline is not None and now >= lease.deadline
+
+
+def _requested(lease: Lease, seen: Observation, sight: _Sight, now: datetime, limits: Limits) -> Decision:
+    if _late(lease, now):
+        return Decision(lease=drain(lease, Outcome.BOOT_TIMEOUT))
+    if not sight.known or isinstance(seen.runner, Unknown):
+        return Decision(lease=lease)
+    if sight.foreign:
+        return Decision(lease=drain(lease, Outcome.CONFLICT))
+    if sight.live:
+        return _adopt(lease, sight, now)
+    if sight.dead:
+        return _end(replace(lease, quiet_since=None), sight.dead)
+    if seen.runner is not None:
+        # A registration of our name would make the new pod's fail: it never replaces one.
+        remove = (RemoveRunner(runner=seen.runner.id),) if not seen.runner.online else ()
+        return Decision(lease=replace(lease, quiet_since=None), actions=remove)
+    return _place(lease, now, limits)
+
+
+def _place(lease: Lease, now: datetime, limits: Limits) -> Decision:
+    if lease.unsure:
+        # An earlier create may still have rented a pod that the list does not show yet.
+        lease = replace(lease, quiet_since=lease.quiet_since or now)
+        if not _quiet_long_enough(lease, now, limits):
+            return Decision(lease=lease)
+    if lease.rung >= lease.rungs:
+        return Decision(lease=drain(lease, Outcome.NO_CAPACITY))
+    placed = replace(
+        lease, phase=Phase.PLACING, placed_at=now, unsure=True, pod=None, quiet_since=None, settled=False, uptime=None
+    )
+    return Decision(lease=placed, actions=(CreatePod(rung=lease.rung),))
+
+
+def _adopt(lease: Lease, sight: _Sight, now: datetime) -> Decision:
+    kept = sight.live[0]
+    lease = replace(
+        lease,
+        phase=Phase.BOOTING,
+        pod=ref(kept),
+        placed_at=now if lease.phase is Phase.REQUESTED else lease.placed_at,
+        unsure=False,
+        quiet_since=None,
+        uptime=None,
+    )
+    return _end(lease, _surplus(lease, sight))
+
+
+def _surplus(lease: Lease, sight: _Sight) -> tuple[Pod, ...]:
+    """What each creator ends: its own pods but the one kept, and what is dead already."""
+    return (*(pod for pod in sight.live[1:] if made_here(lease, pod)), *sight.dead)
+
+
+def _outranked(sight: _Sight) -> bool:
+    """Whether an older pod of another start bears the name."""
+    if not sight.foreign:
+        return False
+    return not sight.live or _seniority(sight.foreign[0]) < _seniority(sight.live[0])
+
+
+def _quiet_long_enough(lease: Lease, now: datetime, limits: Limits) -> bool:
+    return lease.quiet_since is not None and now - lease.quiet_since >= limits.settle
+
+
+def _vanished(lease: Lease, now: datetime, limits: Limits) -> tuple[Lease, bool]:
+    """Note that nothing was seen; True once it was seen twice, `settle` apart."""
+    lease = replace(lease, quiet_since=lease.quiet_since or now)
+    return lease, _quiet_long_enough(lease, now, limits)
+
+
+def _placing(lease: Lease, _seen: Observation, sight: _Sight, now: datetime, limits: Limits) -> Decision:
+    if _late(lease, now):
+        return Decision(lease=drain(lease, Outcome.BOOT_TIMEOUT))
+    if not sight.known:
+        return Decision(lease=lease)
+    if _outranked(sight):
+        return Decision(lease=drain(lease, Outcome.CONFLICT))
+    if sight.live:
+        return _adopt(lease, sight, now)
+    if any(ref(pod) in lease.made for pod in sight.dead if ref(pod) not in lease.ended):
+        return _end(drain(lease, _reason(sight.dead)), sight.dead)
+    lease, absent = _vanished(lease, now, limits)
+    if not absent:
+        return _end(lease, sight.dead)
+    if lease.unsure:
+        # Seen absent twice: the unanswered create rented nothing.
+        return Decision(lease=refused(lease, next_rung=lease.rung + 1))
+    return Decision(lease=drain(lease, Outcome.LOST))
+
+
+def _reason(dead: tuple[Pod, ...]) -> Outcome:
+    if any(pod.state is PodState.INTERRUPTED for pod in dead):
+        return Outcome.INTERRUPTED
+    return Outcome.LOST
+
+
+def _serving(lease: Lease, seen: Observation, sight: _Sight, now: datetime, limits: Limits) -> Decision:
+    """BOOTING, READY and BUSY: a pod is kept, and the runner says which of the three it is."""
+    overdue = _overdue(lease, seen, now, limits)
+    if overdue:
+        return Decision(lease=drain(lease, overdue))
+    if not sight.known:
+        return Decision(lease=_by_runner(lease, seen))
+    if _outranked(sight):
+        return Decision(lease=drain(lease, Outcome.CONFLICT))
+    if not sight.live:
+        return _pod_missing(lease, seen, sight, now, limits)
+    kept = sight.live[0]
+    if lease.cap is not None and kept.price is not None and kept.price > lease.cap:
+        return Decision(lease=drain(lease, Outcome.OVERPRICED))
+    if _restarted(lease, kept):
+        return Decision(lease=drain(lease, Outcome.LOST))
+    lease = replace(lease, pod=ref(kept), quiet_since=None, uptime=kept.uptime_seconds)
+    lease = _by_runner(_settle(lease, seen, now, limits), seen)
+    if lease.phase is Phase.DRAINING:
+        return Decision(lease=lease)
+    return _end(lease, _surplus(lease, sight))
+
+
+def _overdue(lease: Lease, seen: Observation, now: datetime, limits: Limits) -> Outcome | None:
+    age = now - (lease.placed_at or now)
+    if age >= limits.lifetime:
+        return Outcome.EXPIRED
+    online = isinstance(seen.runner, Runner) and seen.runner.online
+    if lease.phase is Phase.BOOTING and not online and (age >= limits.boot or _late(lease, now)):
+        return Outcome.BOOT_TIMEOUT
+    return None
+
+
+def _restarted(lease: Lease, pod: Pod) -> bool:
+    """A container that began anew registers nothing: its start script only ends it."""
+    return lease.uptime is not None and pod.uptime_seconds is not None and pod.uptime_seconds < lease.uptime
+
+
+def _settle(lease: Lease, seen: Observation, now: datetime, limits: Limits) -> Lease:
+    if lease.settled or not seen.fresh or lease.placed_at is None or now - lease.placed_at < limits.settle:
+        return lease
+    return replace(lease, settled=True)
+
+
+def _by_runner(lease: Lease, seen: Observation) -> Lease:
+    runner = seen.runner
+    if isinstance(runner, Unknown):
+        return lease
+    if runner is None:
+        # A runner that was working and is gone has done its one job.
+        return drain(lease, Outcome.COMPLETED) if lease.phase is Phase.BUSY else lease
+    if runner.state is RunnerState.BUSY:
+        return replace(lease, phase=Phase.BUSY)
+    if runner.state is RunnerState.IDLE and lease.phase is not Phase.BUSY:
+        return replace(lease, phase=Phase.READY)
+    return lease
+
+
+def _pod_missing(lease: Lease, seen: Observation, sight: _Sight, now: datetime, limits: Limits) -> Decision:
+    if any(ref(pod) == lease.pod for pod in sight.dead):
+        return _end(drain(lease, _reason(sight.dead)), sight.dead)
+    if lease.phase is Phase.BUSY and seen.runner is None:
+        return _end(drain(lease, Outcome.COMPLETED), sight.dead)
+    lease, absent = _vanished(lease, now, limits)
+    return _end(drain(lease, Outcome.LOST) if absent else lease, sight.dead)
+
+
+def _draining(lease: Lease, seen: Observation, sight: _Sight, now: datetime, limits: Limits) -> Decision:
+    if not sight.known:
+        # Money first: what is known by id is ended even when nothing can be seen.
+        blind = sorted(lease.known - seen.gone)
+        ended = replace(lease, ended=lease.ended | set(blind), quiet_since=None)
+        return Decision(lease=ended, actions=(*map(_end_pod, blind), *_remove(seen)))
+    doomed = (*sight.live, *sight.dead)
+    runner_is_theirs = bool(sight.foreign)
+    removal = () if runner_is_theirs else _remove(seen)
+    if doomed or removal or (isinstance(seen.runner, Unknown) and not runner_is_theirs):
+        return _end(replace(lease, quiet_since=None), doomed, *removal)
+    lease = replace(lease, quiet_since=lease.quiet_since or now)
+    if not _proven(lease, seen) and not _quiet_long_enough(lease, now, limits):
+        return Decision(lease=lease)
+    return Decision(lease=_after_drain(lease, now))
+
+
+def _remove(seen: Observation) -> tuple[Action, ...]:
+    return (RemoveRunner(runner=seen.runner.id),) if isinstance(seen.runner, Runner) else ()
+
+
+def _proven(lease: Lease, seen: Observation) -> bool:
+    """Whether nothing can be left without a second look: every pod that can exist was read by id and is gone."""
+    if lease.unsure:
+        return False
+    if not lease.known:
+        return lease.nonce is not None  # nothing was ever made
+    return lease.known <= seen.gone
+
+
+def _after_drain(lease: Lease, now: datetime) -> Lease:
+    again = lease.outcome in RETRIED and lease.rung + 1 < lease.rungs and not _late(lease, now)
+    if not again:
+        return replace(lease, phase=Phase.RELEASED, pod=None, unsure=False)
+    return replace(refused(lease, next_rung=lease.rung + 1), outcome=None, pod=None)
+
+
+def _released(lease: Lease, _seen: Observation, _sight: _Sight, _now: datetime, _limits: Limits) -> Decision:
+    return Decision(lease=lease)
+
+
+_Rule = Callable[[Lease, Observation, _Sight, datetime, Limits], Decision]
+
+TRANSITIONS: Mapping[Phase, _Rule] = MappingProxyType(
+    {
+        Phase.REQUESTED: _requested,
+        Phase.PLACING: _placing,
+        Phase.BOOTING: _serving,
+        Phase.READY: _serving,
+        Phase.BUSY: _serving,
+        Phase.DRAINING: _draining,
+        Phase.RELEASED: _released,
+    }
+)

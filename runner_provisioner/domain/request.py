@@ -1,0 +1,151 @@
+"""What a user can ask of a start, declared once.
+
+The command line, the action's inputs and the documentation are made from, or checked against, these fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from datetime import timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from runner_provisioner.domain.durations import show_duration
+from runner_provisioner.domain.offers import GpuRequest, Interruptible
+from runner_provisioner.domain.pods import CloudType
+from runner_provisioner.errors import InvalidRequest
+
+DEFAULT_GPUS = ("NVIDIA RTX A4000", "NVIDIA RTX A5000", "NVIDIA GeForce RTX 4090")
+DEFAULT_IMAGE = "runpod/pytorch:2.1.0-py3.10-cuda11.8.0-devel-ubuntu22.04"
+LONGEST_START = timedelta(minutes=50)  # a registration token lives for 60 minutes
+
+
+class RunAs(StrEnum):
+    """Whom the job runs as in the pod.
+
+    `USER`: an unprivileged user that the start script makes; a container that does not start as root registers nothing.
+    `ROOT`: root, who can read every secret of the pod. `SAME`: like `USER`, and where the container does not start as
+    root, its own user, who may be able to get at the pod-scoped key.
+    """
+
+    USER = "user"
+    ROOT = "root"
+    SAME = "same"
+
+
+def option(help_text: str, *, metavar: str = "", many: bool = False, default: Any = None) -> Any:  # noqa: ANN401 - a field can be of any type, as with dataclasses.field
+    """A field that is an option of the command line; its name with dashes is the option's, `many` may be repeated."""
+    metadata = {"help": help_text, "metavar": metavar, "many": many}
+    if isinstance(default, Mapping):
+        return field(default_factory=dict, metadata=metadata, repr=False)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartRequest:
+    """Everything about one runner that a user may choose. Prices are USD per hour for the whole pod, sizes GB."""
+
+    gpu: tuple[str, ...] = option(
+        "GPU model (id or name); repeat it in order of preference.", metavar="MODEL", many=True, default=DEFAULT_GPUS
+    )
+    gpu_count: int = option("How many GPUs the pod has.", metavar="N", default=1)
+    interruptible: Interruptible = option(
+        "Whether the provider may take the pod back: 'prefer' falls back to on-demand.", default=Interruptible.PREFER
+    )
+    max_price: Decimal = option(
+        "What the whole pod may cost at most, in USD per hour.", metavar="USD", default=Decimal("1.00")
+    )
+    bid: Decimal | None = option(
+        "Bid for an interruptible pod, in USD per hour for the whole pod; default 1.1 times the minimum, at most the "
+        "max price.",
+        metavar="USD",
+    )
+    image: str = option(
+        "Container image; it needs bash, glibc, CA certificates and an HTTPS client.", default=DEFAULT_IMAGE
+    )
+    disk: int = option("Container disk.", metavar="GB", default=40)
+    volume: int = option("Volume disk, 0 for none.", metavar="GB", default=0)
+    volume_mount: str = option("Where the volume is mounted.", metavar="PATH", default="/workspace")
+    port: tuple[str, ...] = option(
+        "Exposed port such as 22/tcp; may be repeated.", metavar="PORT", many=True, default=("22/tcp",)
+    )
+    cloud: CloudType = option("Which of the provider's clouds may be used.", default=CloudType.ALL)
+    min_vcpus: int = option("Fewest vCPUs the machine may have.", metavar="N", default=1)
+    min_memory: int = option("Least memory the machine may have.", metavar="GB", default=4)
+    label: tuple[str, ...] = option(
+        "Further label for the runner, beside its unique one; any job that asks for it alone may land here.",
+        metavar="LABEL",
+        many=True,
+        default=(),
+    )
+    env: Mapping[str, str] = option(
+        "Environment of the job as NAME=VALUE; may be repeated. Not for secrets: the provider stores it.",
+        metavar="NAME=VALUE",
+        many=True,
+        default={},
+    )
+    run_as: RunAs = option(
+        "Account of the job in the pod; the documentation says what root and same risk.", default=RunAs.USER
+    )
+    runner_group: str | None = option("Runner group of the organisation.", metavar="NAME")
+    ssh_key: str | None = option(
+        "Public SSH key, or its file, that may log in; default: the agent's keys, else the account's.", metavar="KEY"
+    )
+    idle: timedelta = option(
+        "End the pod when no job came within this time.", metavar="TIME", default=timedelta(minutes=10)
+    )
+    start_timeout: timedelta = option(
+        "Give up when no runner is online by then; at most 50m.", metavar="TIME", default=timedelta(minutes=20)
+    )
+    boot_timeout: timedelta = option(
+        "Give one pod back and try the next offer when its runner is not online by then.",
+        metavar="TIME",
+        default=timedelta(minutes=8),
+    )
+    lifetime: timedelta = option(
+        "End the pod after this time whatever happens.", metavar="TIME", default=timedelta(hours=6, minutes=15)
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse what can never work."""
+        if not timedelta() < self.start_timeout <= LONGEST_START:
+            raise InvalidRequest(
+                f"start timeout {show_duration(self.start_timeout)}: give 1s to 50m; a registration token lives for 60m"
+            )
+        if self.lifetime <= self.start_timeout:
+            raise InvalidRequest("the lifetime must be longer than the start timeout")
+        if min(self.idle, self.boot_timeout) <= timedelta():
+            raise InvalidRequest("idle and boot timeout must be longer than 0s")
+        for name, value, least in (
+            ("disk", self.disk, 1),
+            ("volume", self.volume, 0),
+            ("gpu-count", self.gpu_count, 1),
+        ):
+            if value < least:
+                raise InvalidRequest(f"--{name} {value}: give at least {least}")
+        _check_labels(self.label)
+
+    @property
+    def gpus(self) -> GpuRequest:
+        """The part of it that a market is asked for."""
+        return GpuRequest(
+            models=self.gpu,
+            count=self.gpu_count,
+            interruptible=self.interruptible,
+            max_price=self.max_price,
+            bid=self.bid,
+            cloud=self.cloud,
+        )
+
+
+def options(cls: type) -> tuple[Field[Any], ...]:
+    """The fields of a request that are options, in the order they are declared."""
+    return tuple(one for one in fields(cls) if "help" in one.metadata)
+
+
+def _check_labels(labels: tuple[str, ...]) -> None:
+    for label in labels:
+        if not label or "," in label or label != label.strip() or not label.isprintable():
+            raise InvalidRequest(f"label '{label}': labels are printable, without commas or outer blanks")

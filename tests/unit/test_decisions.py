@@ -1,0 +1,321 @@
+"""The lease's decisions over the full product of what can be remembered and seen."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner_provisioner.domain.decisions import TRANSITIONS, decide
+from runner_provisioner.domain.leases import (
+    CreatePod,
+    EndPod,
+    Lease,
+    Limits,
+    Observation,
+    Outcome,
+    Phase,
+    PodRef,
+    RemoveRunner,
+    Unknown,
+    counted,
+    created,
+    drain,
+    ours,
+    ref,
+    refused,
+)
+from runner_provisioner.domain.pods import Pod, PodClass, PodId, PodState, PodTags
+from runner_provisioner.domain.runners import Runner, RunnerId, RunnerState
+
+NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
+LIMITS = Limits(settle=timedelta(seconds=30), boot=timedelta(minutes=8), lifetime=timedelta(hours=6))
+NAME = "rp-0123abcd-zz-1-default"
+
+LEGAL = {
+    Phase.REQUESTED: {Phase.REQUESTED, Phase.PLACING, Phase.BOOTING, Phase.DRAINING},
+    Phase.PLACING: {Phase.PLACING, Phase.BOOTING, Phase.REQUESTED, Phase.DRAINING},
+    Phase.BOOTING: {Phase.BOOTING, Phase.READY, Phase.BUSY, Phase.DRAINING},
+    Phase.READY: {Phase.READY, Phase.BUSY, Phase.DRAINING},
+    Phase.BUSY: {Phase.BUSY, Phase.DRAINING},
+    Phase.DRAINING: {Phase.DRAINING, Phase.REQUESTED, Phase.RELEASED},
+    Phase.RELEASED: {Phase.RELEASED},
+}
+
+
+def pod(
+    number: int,
+    *,
+    state: PodState = PodState.RUNNING,
+    nonce: str | None = "mine",
+    creator: str | None = "me",
+    uptime: int | None = 10,
+    price: str = "0.20",
+    age: int = 60,
+) -> Pod:
+    """A pod of the name, the lower its number the older."""
+    tags = PodTags(owner="0123abcd", cls=PodClass.RUNNER, nonce=nonce, creator=creator) if nonce is not None else None
+    return Pod(
+        provider="runpod",
+        id=PodId(f"pod{number}"),
+        name=NAME,
+        state=state,
+        tags=tags,
+        price=Decimal(price),
+        created_at=NOW - timedelta(seconds=age) + timedelta(seconds=number),
+        uptime_seconds=uptime,
+    )
+
+
+def runner(state: RunnerState, *, online: bool = True) -> Runner:
+    """The runner of the name."""
+    return Runner(id=RunnerId(7), name=NAME, state=state, online=online)
+
+
+def lease(phase: Phase, **changes: object) -> Lease:
+    """A start's lease in a phase."""
+    base = Lease(
+        name=NAME,
+        phase=phase,
+        nonce="mine",
+        creator="me",
+        rungs=2,
+        deadline=NOW + timedelta(minutes=20),
+        cap=Decimal("1.00"),
+        placed_at=NOW - timedelta(seconds=60),
+    )
+    return replace(base, **changes)  # type: ignore[arg-type] # the changes are fields of a lease
+
+
+PODS: dict[str, tuple[Pod, ...] | Unknown] = {
+    "unknown": Unknown(reason="no answer"),
+    "none": (),
+    "booting": (pod(1, state=PodState.STARTING),),
+    "running": (pod(1),),
+    "two-of-mine": (pod(1), pod(2)),
+    "sibling-older": (pod(1, creator="sibling"), pod(2)),
+    "exited": (pod(1, state=PodState.FAILED),),
+    "interrupted": (pod(1, state=PodState.INTERRUPTED),),
+    "foreign-older": (pod(1, nonce="theirs", creator="them"), pod(2)),
+    "foreign-younger": (pod(1), pod(2, nonce="theirs", creator="them")),
+    "foreign-alone": (pod(1, nonce="theirs", creator="them"),),
+    "untagged": (pod(1, nonce=None),),
+    "dear": (pod(1, price="9.99"),),
+}
+RUNNERS: dict[str, Runner | Unknown | None] = {
+    "unknown": Unknown(reason="no answer"),
+    "none": None,
+    "offline": runner(RunnerState.OFFLINE, online=False),
+    "idle": runner(RunnerState.IDLE),
+    "busy": runner(RunnerState.BUSY),
+    "busy-offline": runner(RunnerState.BUSY, online=False),
+}
+POD1 = PodRef("runpod", PodId("pod1"))
+MEMORIES: dict[str, dict[str, object]] = {
+    "fresh": {},
+    "unsure": {"unsure": True},
+    "made": {"made": frozenset({POD1}), "pod": POD1},
+    "inherited": {"inherited": frozenset({POD1})},
+    "asked-to-end": {"made": frozenset({POD1}), "ended": frozenset({POD1}), "pod": POD1},
+    "quiet-long": {"quiet_since": NOW - timedelta(seconds=31)},
+    "quiet-unsure": {"quiet_since": NOW - timedelta(seconds=31), "unsure": True},
+    "last-rung": {"rung": 1},
+    "no-rung": {"rung": 2},
+    "late": {"deadline": NOW},
+    "old": {"placed_at": NOW - timedelta(hours=7)},
+    "slow": {"placed_at": NOW - timedelta(minutes=9)},
+    "uptime-went-back": {"uptime": 99},
+    "any-pod": {"nonce": None, "creator": None, "rungs": 0, "deadline": None, "cap": None},
+    "only-made": {"nonce": "", "made": frozenset({POD1}), "rungs": 0},
+    "interrupted-before": {"outcome": Outcome.INTERRUPTED},
+    "conflict": {"outcome": Outcome.CONFLICT},
+}
+
+
+def cases() -> list[tuple[str, Lease, Observation]]:
+    """Every phase with every memory, sight of pods, sight of the runner and knowledge of what is gone."""
+    found = []
+    for phase, memory, pods, one, gone in itertools.product(Phase, MEMORIES, PODS, RUNNERS, (False, True)):
+        seen_pods = PODS[pods]
+        there = set() if isinstance(seen_pods, Unknown) else {ref(each) for each in seen_pods}
+        if gone and POD1 in there:
+            continue
+        name = f"{phase}-{memory}-{pods}-{one}-{'gone' if gone else 'unread'}"
+        seen = Observation(pods=seen_pods, runner=RUNNERS[one], gone=frozenset({POD1}) if gone else frozenset())
+        found.append((name, lease(phase, **MEMORIES[memory]), seen))
+    return found
+
+
+CASES = cases()
+
+
+def test_every_phase_has_a_rule() -> None:
+    """The table is complete."""
+    assert set(TRANSITIONS) == set(Phase)
+
+
+def test_every_case_of_the_product_is_decided_legally(capsys: pytest.CaptureFixture[str]) -> None:
+    """No case raises, leaves the table of legal moves, or breaks an invariant about money."""
+    for name, before, seen in CASES:
+        decision = decide(before, seen, now=NOW, limits=LIMITS)
+        assert decision.lease.phase in LEGAL[before.phase], name
+        _check_creates(name, before, seen, decision.actions)
+        _check_ends(name, before, seen, decision.actions)
+        if decision.lease.phase is Phase.RELEASED and before.phase is not Phase.RELEASED:
+            _check_release(name, before, seen)
+    with capsys.disabled():
+        print(f"\n{len(CASES)} cases of the lease's product decided")  # noqa: T201 - the count is part of the result
+
+
+def _check_creates(name: str, before: Lease, seen: Observation, actions: tuple[object, ...]) -> None:
+    creates = [action for action in actions if isinstance(action, CreatePod)]
+    if not creates:
+        return
+    assert before.phase is Phase.REQUESTED, name
+    assert seen.pods == (), name
+    assert seen.runner is None, name
+    assert before.rung < before.rungs, name
+    if before.unsure:
+        assert before.quiet_since is not None, name
+
+
+def _check_ends(name: str, before: Lease, seen: Observation, actions: tuple[object, ...]) -> None:
+    there = () if isinstance(seen.pods, Unknown) else seen.pods
+    foreign = {ref(one) for one in there if counted(before, one) and not ours(before, one)}
+    ended = {action.pod for action in actions if isinstance(action, EndPod)}
+    assert not ended & foreign, name
+    if foreign:
+        assert not [
+            action for action in actions if isinstance(action, RemoveRunner) and before.phase is Phase.DRAINING
+        ], name
+
+
+def _check_release(name: str, before: Lease, seen: Observation) -> None:
+    assert not isinstance(seen.pods, Unknown), name
+    foreign = [one for one in seen.pods if counted(before, one) and not ours(before, one)]
+    assert list(seen.pods) == foreign, name
+    assert foreign or seen.runner is None, name
+    quiet = before.quiet_since is not None and NOW - before.quiet_since >= LIMITS.settle
+    if before.unsure:
+        assert quiet, name
+    if before.nonce is None and not before.known:
+        assert quiet, name
+    assert quiet or before.known <= seen.gone, name
+
+
+@pytest.mark.parametrize("phase", list(Phase), ids=str)
+@pytest.mark.parametrize("memory", list(MEMORIES))
+def test_every_phase_reaches_the_end_once_it_drains(phase: Phase, memory: str) -> None:
+    """In a world that does what it is told, a drained lease is released and nothing of ours is left."""
+    here = drain(lease(phase, **MEMORIES[memory]), Outcome.CANCELLED)
+    here = replace(here, rungs=0)
+    world = {ref(one): one for one in (pod(1), pod(2, state=PodState.FAILED))}
+    registered: Runner | None = runner(RunnerState.BUSY)
+    now = NOW
+    for _ in range(12):
+        gone = frozenset(here.known - set(world))
+        seen = Observation(pods=tuple(world.values()), runner=registered, gone=gone)
+        decision = decide(here, seen, now=now, limits=LIMITS)
+        here = decision.lease
+        for action in decision.actions:
+            if isinstance(action, EndPod):
+                world.pop(action.pod, None)
+            elif isinstance(action, RemoveRunner):
+                registered = None
+        now += timedelta(seconds=16)
+    assert here.phase is Phase.RELEASED
+    if phase is not Phase.RELEASED:
+        assert not world
+        assert registered is None
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.sampled_from(CASES), min_size=1, max_size=12), st.lists(st.integers(0, 60), min_size=12, max_size=12)
+)
+def test_any_row_of_sights_keeps_to_the_legal_moves(row: list[tuple[str, Lease, Observation]], gaps: list[int]) -> None:
+    """However sights follow each other, a lease moves legally and forgets no pod that it made."""
+    here = row[0][1]
+    now = NOW
+    for (name, _lease, seen), gap in zip(row, gaps, strict=False):
+        now += timedelta(seconds=gap)
+        decision = decide(here, seen, now=now, limits=LIMITS)
+        assert decision.lease.phase in LEGAL[here.phase], name
+        assert decision.lease.made >= here.made
+        assert decision.lease.ended >= here.ended
+        here = decision.lease
+
+
+def test_two_pods_of_one_creator_leave_the_older() -> None:
+    """The younger one is ended by the process that made it."""
+    decision = decide(lease(Phase.BOOTING), Observation(pods=PODS["two-of-mine"], runner=None), now=NOW, limits=LIMITS)
+    assert decision.actions == (EndPod(pod=PodRef("runpod", PodId("pod2"))),)
+    assert decision.lease.pod == POD1
+
+
+def test_two_creators_of_one_state_file_each_end_only_their_own_pod() -> None:
+    """The sibling's older pod is kept, ours is ended."""
+    seen = Observation(pods=PODS["sibling-older"], runner=None)
+    decision = decide(lease(Phase.PLACING, unsure=True), seen, now=NOW, limits=LIMITS)
+    assert decision.actions == (EndPod(pod=PodRef("runpod", PodId("pod2"))),)
+    assert decision.lease.pod == POD1
+    sibling = replace(lease(Phase.PLACING, unsure=True), creator="sibling")
+    assert decide(sibling, seen, now=NOW, limits=LIMITS).actions == ()
+
+
+def test_a_pod_asked_to_end_never_wins_over_its_successor() -> None:
+    """A list that still shows the first offer's pod does not cost the second its life."""
+    here = lease(Phase.BOOTING, ended=frozenset({POD1}), pod=PodRef("runpod", PodId("pod2")))
+    decision = decide(here, Observation(pods=(pod(1), pod(2)), runner=None), now=NOW, limits=LIMITS)
+    assert decision.lease.pod == PodRef("runpod", PodId("pod2"))
+    assert decision.actions == (EndPod(pod=POD1),)
+
+
+def test_a_pod_above_the_cap_is_given_back_for_the_next_offer() -> None:
+    """The price that counts is the one the pod really has."""
+    decision = decide(lease(Phase.BOOTING), Observation(pods=PODS["dear"], runner=None), now=NOW, limits=LIMITS)
+    assert (decision.lease.phase, decision.lease.outcome) == (Phase.DRAINING, Outcome.OVERPRICED)
+
+
+def test_success_waits_for_a_look_after_settle() -> None:
+    """Only a fresh look at least settle after the create makes a lease settled."""
+    here = lease(Phase.READY, placed_at=NOW - timedelta(seconds=31), pod=POD1)
+    stale = Observation(pods=PODS["running"], runner=RUNNERS["idle"], fresh=False)
+    assert not decide(here, stale, now=NOW, limits=LIMITS).lease.settled
+    assert decide(here, replace(stale, fresh=True), now=NOW, limits=LIMITS).lease.settled
+    early = replace(here, placed_at=NOW - timedelta(seconds=29))
+    assert not decide(early, replace(stale, fresh=True), now=NOW, limits=LIMITS).lease.settled
+
+
+def test_a_failed_look_is_never_an_absence() -> None:
+    """Unknown resets the row of quiet looks that would release a lease."""
+    here = lease(Phase.DRAINING, quiet_since=NOW - timedelta(minutes=5), nonce=None)
+    seen = Observation(pods=Unknown(reason="down"), runner=None)
+    decision = decide(here, seen, now=NOW, limits=LIMITS)
+    assert decision.lease.quiet_since is None
+    assert decision.lease.phase is Phase.DRAINING
+
+
+def test_the_answer_to_a_create_is_a_hint_that_is_remembered() -> None:
+    """An answered create is no longer unsure; a refused one moves on."""
+    placed = lease(Phase.PLACING, unsure=True)
+    answered = created(placed, pod(3))
+    assert not answered.unsure
+    assert ref(pod(3)) in answered.known
+    assert refused(placed, next_rung=1).phase is Phase.REQUESTED
+    assert drain(replace(placed, phase=Phase.RELEASED), Outcome.LOST).phase is Phase.RELEASED
+
+
+def test_a_lost_pod_moves_to_the_next_offer_and_the_last_one_ends_it() -> None:
+    """DRAINING goes back to REQUESTED while an offer and time are left."""
+    gone = Observation(pods=(), runner=None, gone=frozenset({POD1}))
+    here = lease(Phase.DRAINING, outcome=Outcome.LOST, made=frozenset({POD1}), pod=POD1)
+    again = decide(here, gone, now=NOW, limits=LIMITS).lease
+    assert (again.phase, again.rung, again.outcome) == (Phase.REQUESTED, 1, None)
+    last = decide(replace(here, rung=1), gone, now=NOW, limits=LIMITS).lease
+    assert (last.phase, last.outcome) == (Phase.RELEASED, Outcome.LOST)

@@ -1,0 +1,103 @@
+"""Tags in a pod's environment, and what a request refuses."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from runner_provisioner.domain.offers import Offer
+from runner_provisioner.domain.pods import Pod, PodClass, PodId, PodState, PodTags
+from runner_provisioner.domain.request import StartRequest, options
+from runner_provisioner.errors import InvalidRequest
+
+FULL = PodTags(
+    owner="0123abcd",
+    cls=PodClass.RUNNER,
+    repository="o/r",
+    label="rp-abc",
+    nonce="n",
+    creator="c",
+    expires_at=datetime(2026, 11, 1, 12, 0, tzinfo=UTC),
+    host_key="ssh-ed25519 AAAA",
+)
+
+
+@pytest.mark.parametrize("tags", [FULL, PodTags(owner="x", cls=PodClass.MANUAL)], ids=["full", "bare"])
+def test_tags_read_back_from_an_environment(tags: PodTags) -> None:
+    """Nothing is lost, nothing is invented."""
+    assert PodTags.from_env({**tags.to_env(), "OTHER": "1"}) == tags
+
+
+@pytest.mark.parametrize(
+    "env",
+    [{}, {"RP_OWNER": "x"}, {"RP_OWNER": "x", "RP_CLASS": "else"}, {"RP_CLASS": "manual"}],
+    ids=["none", "no-class", "strange-class", "no-owner"],
+)
+def test_a_foreign_environment_has_no_tags(env: dict[str, str]) -> None:
+    """It is not ours."""
+    assert PodTags.from_env(env) is None
+
+
+@pytest.mark.parametrize(("text", "there"), [("soon", False), ("", False), ("2026-11-01T12:00:00", True)])
+def test_an_expiry_that_cannot_be_read_is_none(text: str, there: bool) -> None:  # noqa: FBT001 - a table
+    """A time without a zone is UTC."""
+    tags = PodTags.from_env({"RP_OWNER": "x", "RP_CLASS": "runner", "RP_EXPIRES": text})
+    assert tags is not None
+    assert (tags.expires_at == datetime(2026, 11, 1, 12, 0, tzinfo=UTC)) is there
+
+
+@pytest.mark.parametrize("state", list(PodState), ids=str)
+def test_only_a_pod_that_starts_or_runs_is_alive(state: PodState) -> None:
+    """A stopped one serves nobody and bills its disk."""
+    pod = Pod(provider="runpod", id=PodId("p"), name="n", state=state)
+    assert pod.alive is (state in {PodState.STARTING, PodState.RUNNING})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"start_timeout": timedelta(minutes=51)},
+        {"start_timeout": timedelta()},
+        {"lifetime": timedelta(minutes=20)},
+        {"idle": timedelta()},
+        {"boot_timeout": timedelta()},
+        {"disk": 0},
+        {"volume": -1},
+        {"gpu_count": 0},
+        {"label": ("a,b",)},
+        {"label": ("",)},
+        {"label": (" a",)},
+        {"label": ("a\n",)},
+    ],
+    ids=str,
+)
+def test_a_request_that_cannot_work_is_refused(wrong: dict[str, object]) -> None:
+    """In one line."""
+    with pytest.raises(InvalidRequest) as caught:
+        StartRequest(**wrong)  # type: ignore[arg-type] # fields of the request
+    assert "\n" not in str(caught.value).replace("a\n", "")
+
+
+def test_every_field_of_a_request_is_an_option_with_help() -> None:
+    """Declared once: help, metavar and whether it repeats."""
+    assert {field.name for field in options(StartRequest)} == set(StartRequest.__dataclass_fields__)
+    assert all(field.metadata["help"].endswith(".") for field in options(StartRequest))
+
+
+def test_the_defaults_are_those_of_the_plan() -> None:
+    """Changing one is a decision."""
+    assert StartRequest(label=("a", "b c")).label == ("a", "b c")
+    request = StartRequest()
+    assert request.gpus.models == ("NVIDIA RTX A4000", "NVIDIA RTX A5000", "NVIDIA GeForce RTX 4090")
+    assert str(request.max_price) == "1.00"
+    assert (request.disk, request.volume, request.port) == (40, 0, ("22/tcp",))
+    assert request.lifetime == timedelta(hours=6, minutes=15)
+
+
+def test_an_offer_says_itself_in_a_line() -> None:
+    """For logs and tables."""
+    from decimal import Decimal  # noqa: PLC0415 - used here alone
+
+    offer = Offer(provider="runpod", id="x", gpu_model="A4000", gpu_count=2, price=Decimal("0.4"), interruptible=True)
+    assert str(offer) == "2 x A4000 interruptible at 0.4 USD/h (runpod)"
