@@ -1,0 +1,208 @@
+"""Keeps credentials out of everything that is printed, logged or raised.
+
+A `Redactor` knows two kinds of secrets: the values it was told (`add`), in every form they travel in, and whatever
+*looks* like a credential: GitHub, RunPod and Prime tokens, JWTs, private keys, authorization headers, passwords in
+addresses, `NAME=value` and `"name": "value"` where the name says that the value is secret.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from urllib.parse import quote, quote_plus
+
+MASK = "[MASKED]"
+MIN_SECRET = 6
+_MAX_DEPTH = 24
+
+# Every repetition is bounded or anchored: the text may come from somebody who wants a slow search.
+_LOUD_NAME = (
+    r"[\w.-]{0,64}(?:token|secret|passw|authorization|credential|cookie|api[_-]?key|private[_-]?key|signature"
+    r"|docker[_-]?args|jit[_-]?config)[\w.-]{0,64}"
+)
+_SCHEME = r"(?:(?:bearer|token|basic)\s+)?"
+_LOUD = re.compile(_LOUD_NAME, re.IGNORECASE)
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+# Names that speak about a secret without holding it.
+_ABOUT = re.compile(r"(?:source|expires|expires_at|expiry|path)$", re.IGNORECASE)
+
+_RULES: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), MASK),
+    (re.compile(r"LS0tLS1CRUdJT[\w+/=-]{20,}"), MASK),
+    # GitHub's installation tokens may be `ghs_<app>_<JWT>`: longer than 40, with dots (GitHub docs, 2026-04-27).
+    (re.compile(r"(?<![A-Za-z0-9])(?:gh[pousr]|github_pat|GHRT)_[A-Za-z0-9_.-]{10,}"), MASK),
+    (re.compile(r"(?<![A-Za-z0-9])(?:rpa|rps|pit)_[A-Za-z0-9]{10,}"), MASK),
+    (re.compile(r"(?<![A-Za-z0-9-])eyJ[\w-]{8,512}(?:\.[\w-]+){1,2}"), MASK),
+    (
+        re.compile(rf"(?i)(\bauthorization[\"']?\s*[:=,]\s*(?:b(?=[\"']))?[\"']?{_SCHEME})[^\s\"',;]+"),
+        rf"\g<1>{MASK}",
+    ),
+    (re.compile(r"(?i)\b(bearer\s+)[A-Za-z0-9._~+/=-]{6,}"), rf"\g<1>{MASK}"),
+    (re.compile(r"(\w://)[^\s/?#@\"']{0,256}:[^\s/?#@\"']{1,256}@"), rf"\g<1>{MASK}@"),
+    (re.compile(rf"(?i)([?&]{_LOUD_NAME}=)[^&\s\"']+"), rf"\g<1>{MASK}"),
+    (re.compile(rf"(?i)(?<![\w.?&-])({_LOUD_NAME}=)(?![\s=])(?:\"[^\"]*\"|'[^']*'|[^\s\"',;&]+)"), rf"\g<1>{MASK}"),
+    (re.compile(rf'(?i)("{_LOUD_NAME}"\s*:\s*"{_SCHEME})(?:\\.|[^"\\])+'), rf"\g<1>{MASK}"),
+    (re.compile(rf"(?i)('{_LOUD_NAME}'\s*:\s*b?'{_SCHEME})(?:\\.|[^'\\])+"), rf"\g<1>{MASK}"),
+    (re.compile(rf'(?i)(\\{{1,8}}"{_LOUD_NAME}\\{{1,8}}"\s*:\s*\\{{1,8}}"{_SCHEME})[^"\\]+'), rf"\g<1>{MASK}"),
+)
+
+
+def looks_secret(name: str) -> bool:
+    """Whether a variable, field or header of this name holds a secret; `PUBLIC_KEY` and a bare `key` do not."""
+    if _ABOUT.search(name):
+        return False
+    words = [word.lower() for word in _WORDS.findall(name)]
+    if "public" in words or "pub" in words:
+        return False
+    return _LOUD.fullmatch(name) is not None or (len(words) > 1 and ("key" in words or "keys" in words))
+
+
+class Redactor:
+    """Replaces every secret it knows or recognises by `[MASKED]`; safe to use from several threads.
+
+    `on_secret` is called once for each new secret, before `add` returns, so before anybody can use it.
+    """
+
+    def __init__(self, secrets: Iterable[str] = (), *, on_secret: Callable[[str], None] | None = None) -> None:
+        """Begin with `secrets`."""
+        self.on_secret = on_secret
+        self._lock = threading.Lock()
+        self._known: set[str] = set()
+        self._forms: tuple[str, ...] = ()
+        self._short: re.Pattern[str] | None = None
+        for secret in secrets:
+            self.add(secret)
+
+    def __repr__(self) -> str:
+        return f"Redactor({len(self._known)} secrets)"
+
+    def add(self, secret: str) -> None:
+        """Never let this value through again, nor its base64, hex, JSON-, URL-, HTML- or Python-escaped forms.
+
+        Surrounding white space is no part of it; an empty value is ignored; one of fewer than 6 characters is
+        replaced only where it stands as a whole word, and only as it is.
+        """
+        secret = secret.strip()
+        if not secret:
+            return
+        with self._lock:
+            if secret in self._known:
+                return
+            self._known.add(secret)
+            self._learn(secret)
+        if self.on_secret is not None:
+            self.on_secret(secret)
+
+    def redact(self, text: str) -> str:
+        """`text` without secrets."""
+        for form in self._forms:
+            if form in text:
+                text = text.replace(form, MASK)
+        if self._short is not None:
+            text = self._short.sub(MASK, text)
+        for pattern, replacement in _RULES:
+            text = pattern.sub(replacement, text)
+        return text
+
+    def one_line(self, text: str, limit: int) -> str:
+        """`text` without secrets on one line of at most `limit` characters; cut after redacting, never before."""
+        line = " ".join(self.redact(text).split())
+        return line if len(line) <= limit else line[: limit - 1] + "…"
+
+    def redact_exception(self, error: BaseException) -> str:
+        """The whole traceback of `error`, with its causes and groups, without secrets."""
+        return self.redact("".join(traceback.format_exception(error)))
+
+    def scrub(self, value: object) -> object:
+        """A copy of `value` made of JSON's types alone, without secrets in keys or values, however deep.
+
+        Values under names that look secret are masked whatever they are, also in lists of `{key, value}` pairs.
+        """
+        return self._scrub(value, 0)
+
+    def _learn(self, secret: str) -> None:
+        if len(secret) < MIN_SECRET:
+            short = sorted(
+                (re.escape(known) for known in self._known if len(known) < MIN_SECRET), key=len, reverse=True
+            )
+            self._short = re.compile(rf"(?<!\w)(?:{'|'.join(short)})(?!\w)")
+            return
+        forms = {form for form in _forms(secret) if len(form) >= MIN_SECRET}
+        self._forms = tuple(sorted(forms.union(self._forms), key=lambda form: (-len(form), form)))
+
+    def _scrub(self, value: object, depth: int) -> object:
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            return self.redact(value)
+        if isinstance(value, int | float):
+            text = str(value)
+            redacted = self.redact(text)
+            return value if redacted == text else redacted
+        if isinstance(value, bytes | bytearray):
+            return self.redact(bytes(value).decode("utf-8", "replace"))
+        if depth > _MAX_DEPTH:
+            return "…"
+        if isinstance(value, Mapping):
+            return self._scrub_mapping(value, depth)
+        if isinstance(value, Sequence | AbstractSet):
+            return [self._scrub(item, depth + 1) for item in value]
+        return self.redact(_text(value))
+
+    def _scrub_mapping(self, mapping: Mapping[object, object], depth: int) -> dict[str, object]:
+        scrubbed: dict[str, object] = {}
+        named = mapping.get("key", mapping.get("name"))
+        for key, value in mapping.items():
+            name = str(key)
+            secret = looks_secret(name) or (name == "value" and isinstance(named, str) and looks_secret(named))
+            scrubbed[self.redact(name)] = _masked(value) if secret else self._scrub(value, depth + 1)
+        return scrubbed
+
+
+def _masked(value: object) -> object:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        scheme, space, _ = value.partition(" ")
+        if space and scheme.lower() in {"bearer", "token", "basic"}:
+            return f"{scheme} {MASK}"
+    return MASK
+
+
+def _text(value: object) -> str:
+    try:
+        return f"{type(value).__name__}: {value}" if isinstance(value, BaseException) else repr(value)
+    except Exception as error:  # noqa: BLE001 - a broken repr of somebody else must not break the log
+        return f"<{type(value).__name__} without repr: {type(error).__name__}>"
+
+
+def _forms(secret: str) -> Iterator[str]:
+    raw = secret.encode("utf-8", "surrogatepass")
+    yield secret
+    # A traceback of an exception group puts a margin before each line of a message.
+    yield from (line for line in map(str.strip, secret.splitlines()) if not line.startswith("-----"))
+    yield from (raw.hex(), raw.hex().upper())
+    yield from _base64_forms(raw)
+    yield from (json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1])
+    yield from (repr(secret)[1:-1], ascii(secret)[1:-1], repr(raw)[2:-1])
+    for escaped in (quote(raw), quote(raw, safe=""), quote_plus(raw)):
+        yield escaped
+        yield re.sub(r"%[0-9A-F]{2}", lambda match: match.group().lower(), escaped)
+    yield html.escape(secret)
+    yield html.escape(secret, quote=False)
+
+
+def _base64_forms(raw: bytes) -> Iterator[str]:
+    """Both alphabets, alone and as part of something longer that was encoded as a whole (three alignments)."""
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        alone = encode(raw).decode()
+        yield from (alone, alone.rstrip("="))
+        for shift in range(3):
+            text = encode(b"\0" * shift + raw).decode()
+            yield text[-(-8 * shift // 6) : 8 * (shift + len(raw)) // 6]
