@@ -1,0 +1,1 @@
+"""Simulated pods as real local processes; callers import from `host`, and the helpers inside load nothing else."""
