@@ -1,0 +1,135 @@
+"""Workflow runs and their jobs, read by PyGithub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from runner_provisioner._http import Retry
+from runner_provisioner.domain.runners import RunStatus
+from runner_provisioner.errors import PermissionDenied
+from runner_provisioner.github.addresses import repository_path
+from runner_provisioner.github.credentials import run_access
+from runner_provisioner.github.errors import ABSENT
+from runner_provisioner.github.library import Errand
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from github.Requester import Requester
+    from github.WorkflowJob import WorkflowJob
+
+    from runner_provisioner.github.credentials import Credential
+    from runner_provisioner.github.wire import GitHubApi
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A job of one attempt; `runner_name` and the times are None until a runner has taken it."""
+
+    id: int
+    name: str
+    status: str
+    conclusion: str | None
+    labels: tuple[str, ...]
+    runner_name: str | None
+    started_at: datetime | None
+    completed_at: datetime | None
+
+
+class GitHubRuns:
+    """`ports.WorkflowRuns`, and what a rerun needs besides."""
+
+    def __init__(self, *, api: GitHubApi, credential: Credential) -> None:
+        """Asks `credential` anew for each repository."""
+        self._api = api
+        self._credential = credential
+
+    async def attempt(self, repository: str, run_id: int, attempt: int) -> RunStatus | None:
+        """How far that attempt is; None when GitHub has no such run (404), or not yet that attempt."""
+        path = _run_path(repository, run_id)
+
+        def work(requester: Requester) -> tuple[int, str]:
+            from github.WorkflowRun import WorkflowRun  # noqa: PLC0415 - heavy, see library.py
+
+            run = WorkflowRun(requester, url=path)
+            return _whole(run.run_attempt), _text(run.status)
+
+        errand = await self._errand("getRun", repository)
+        try:
+            latest, status = await errand.run(work)
+        except PermissionDenied as error:
+            if error.code == ABSENT:
+                return None
+            raise
+        if latest < attempt:
+            return None
+        # A new attempt begins only when the one before has ended.
+        return RunStatus.COMPLETED if latest > attempt or status == "completed" else RunStatus.ACTIVE
+
+    async def jobs(self, repository: str, run_id: int, attempt: int | None = None) -> Sequence[Job]:
+        """The jobs of an attempt, by default of the latest; PermissionDenied (NOT_FOUND) when there is no such run."""
+        which = "" if attempt is None else f"/attempts/{attempt:d}"
+        path = f"{_run_path(repository, run_id)}{which}/jobs"
+
+        def work(requester: Requester) -> list[Job]:
+            from github.PaginatedList import PaginatedList  # noqa: PLC0415 - heavy, see library.py
+            from github.WorkflowJob import WorkflowJob  # noqa: PLC0415 - likewise
+
+            # PyGithub knows no jobs of an attempt, and would read the run first for those of the latest.
+            return [_job(job) for job in PaginatedList(WorkflowJob, requester, path, list_item="jobs")]
+
+        errand = await self._errand("listJobs", repository)
+        return await errand.run(work)
+
+    async def rerun_failed_jobs(self, repository: str, run_id: int) -> None:
+        """Begin a new attempt of the jobs that failed; JobStillRunning until the whole attempt has ended (403)."""
+        await self._order("rerunFailedJobs", repository, f"{_run_path(repository, run_id)}/rerun-failed-jobs")
+
+    async def cancel(self, repository: str, run_id: int) -> None:
+        """Ask GitHub to cancel the run; GitHubError (CONFLICT) when it cannot be, such as once it has ended."""
+        await self._order("cancelRun", repository, f"{_run_path(repository, run_id)}/cancel")
+
+    async def _order(self, operation: str, repository: str, path: str) -> None:
+        def work(requester: Requester) -> None:
+            # PyGithub's own method for cancelling would read the run first, to learn this address.
+            requester.requestJsonAndCheck("POST", path)
+
+        errand = await self._errand(operation, repository, "write", Retry.NEVER)
+        await errand.run(work)
+
+    async def _errand(
+        self, operation: str, repository: str, level: str = "read", retry: Retry = Retry.IDEMPOTENT
+    ) -> Errand:
+        bearer = await self._credential.bearer(run_access(repository, level))
+        return Errand(operation=operation, api=self._api, bearer=bearer, retry=retry)
+
+
+def _run_path(repository: str, run_id: int) -> str:
+    return f"{repository_path(repository)}/actions/runs/{run_id:d}"
+
+
+def _job(found: WorkflowJob) -> Job:
+    return Job(
+        id=_whole(found.id),
+        name=_text(found.name),
+        status=_text(found.status),
+        conclusion=found.conclusion,
+        labels=tuple(found.labels or ()),
+        runner_name=found.runner_name or None,
+        started_at=found.started_at,
+        completed_at=found.completed_at,
+    )
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int):
+        raise TypeError("a number is missing")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a text is missing")
+    return value

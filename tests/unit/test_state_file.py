@@ -1,0 +1,104 @@
+"""The file that makes a second start a repetition."""
+
+from __future__ import annotations
+
+import json
+import stat
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from runner_provisioner.domain.leases import Lease, Phase, PodRef
+from runner_provisioner.domain.pods import PodId
+from runner_provisioner.errors import StoreError
+from runner_provisioner.storage.state_file import Record, StateFile, resume
+
+NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
+RECORD = Record(name="rp-0123abcd-zz-1-a", scope="https://github.com/o/r", label="rp-abc", nonce="n1")
+POD = PodRef("runpod", PodId("p1"))
+LEASE = Lease(name=RECORD.name, phase=Phase.PLACING, nonce="n1")
+
+
+def test_a_second_start_finds_the_first_ones_label_and_nonce(tmp_path: Path) -> None:
+    """Whatever it would have chosen itself."""
+    path = tmp_path / "state" / "a.json"
+    _store, first, found = StateFile.begin(path, RECORD, creator="one")
+    assert not found
+    _store, second, found = StateFile.begin(path, replace(RECORD, label="rp-other", nonce="n2"), creator="two")
+    assert found
+    assert second == first
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_each_creator_keeps_its_part_and_learns_the_others_ends(tmp_path: Path) -> None:
+    """A pod that a sibling has asked to end is not adopted."""
+    path = tmp_path / "a.json"
+    one, _record, _found = StateFile.begin(path, RECORD, creator="one")
+    two, _record, _found = StateFile.begin(path, RECORD, creator="two")
+    one.save(replace(LEASE, made=frozenset({POD}), ended=frozenset({POD}), unsure=True, placed_at=NOW))
+    merged = two.save(replace(LEASE, unsure=True))
+    assert merged.ended == {POD}
+    assert merged.made == frozenset()
+    record = two.read()
+    assert record is not None
+    assert set(record.creators) == {"one", "two"}
+
+
+def test_a_repeated_start_goes_on_from_what_the_dead_one_left(tmp_path: Path) -> None:
+    """Its pods are known by id, its unanswered create makes the new lease unsure."""
+    path = tmp_path / "a.json"
+    store, _record, _found = StateFile.begin(path, RECORD, creator="dead")
+    store.save(replace(LEASE, made=frozenset({POD}), unsure=True, placed_at=NOW))
+    store, record, _found = StateFile.begin(path, RECORD, creator="next")
+    lease = resume(record, creator="next", deadline=NOW + timedelta(minutes=5), lease=LEASE)
+    assert (lease.phase, lease.inherited, lease.made, lease.unsure) == (Phase.REQUESTED, {POD}, frozenset(), True)
+    assert lease.placed_at == NOW
+
+
+def test_an_unchanged_lease_is_not_written_again(tmp_path: Path) -> None:
+    """A pass each second must not wear the disk."""
+    path = tmp_path / "a.json"
+    store, _record, _found = StateFile.begin(path, RECORD, creator="one")
+    store.save(LEASE)
+    before = path.stat().st_ino
+    store.save(replace(LEASE, quiet_since=NOW))
+    assert path.stat().st_ino == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", "not json", json.dumps({"version": 2}), json.dumps({"version": 1, "name": "x"})],
+    ids=["empty", "list", "object", "text", "newer", "partial"],
+)
+def test_a_damaged_file_is_one_line_with_a_remedy(tmp_path: Path, text: str) -> None:
+    """It never counts as absent: there may be a pod."""
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(StoreError, match=r"damaged.*stop"):
+        StateFile.begin(path, RECORD, creator="one")
+
+
+def test_a_vanished_file_stops_the_start(tmp_path: Path) -> None:
+    """Without it a pod would have no owner."""
+    path = tmp_path / "a.json"
+    store, _record, _found = StateFile.begin(path, RECORD, creator="one")
+    store.forget()
+    store.forget()
+    assert store.read() is None
+    with pytest.raises(StoreError, match="vanished"):
+        store.save(LEASE)
+
+
+def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    """A file where the folder should be."""
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreError, match="cannot be used"):
+        StateFile.begin(tmp_path / "file" / "a.json", RECORD, creator="one")
+    folder = tmp_path / "folder.json"
+    folder.mkdir()
+    with pytest.raises(StoreError, match="cannot be read"):
+        StateFile(folder, creator="x").read()
+    with pytest.raises(StoreError, match="cannot be removed"):
+        StateFile(folder, creator="x").forget()
