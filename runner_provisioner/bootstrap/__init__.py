@@ -1,1 +1,1 @@
-"""The script that turns a rented pod into one runner for one job."""
+"""What starts a runner inside a rented pod: a script, rendered by a pure function, and the pod's SSH host key."""
