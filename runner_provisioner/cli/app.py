@@ -1,0 +1,133 @@
+"""The group of commands, each imported when it is called, and what becomes of errors."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from runner_provisioner.errors import ConfigurationError, RunnerProvisionerError
+
+INTERNAL_ERROR = 70  # EX_SOFTWARE
+INTERRUPTED = 130
+
+COMMANDS = {
+    "start": "Rent a GPU pod and bring one runner for one job online.",
+    "stop": "End a run's pod and runner.",
+    "cleanup": "End every pod and runner that nothing owns any more.",
+    "status": "Show all pods and runners of this owner.",
+    "offers": "Show what could be rented now, in the order it would be tried.",
+    "ssh": "Log in to a pod, its host key checked.",
+    "gpu-types": "List the GPU models that the provider knows.",
+    "pods": "Create, list, stop, resume and end pods by hand.",
+    "demo": "Run a workflow's GPU jobs for real on simulated services.",
+    "simulate": "Start the simulated services and print how to reach them.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and first lines without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """All commands, in the order one meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        """Import the one that is called."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"runner_provisioner.cli.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        """Write the list from the table above: help must not import what it lists."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's signature
+    if not value or ctx.resilient_parsing:
+        return
+    from importlib.metadata import version  # noqa: PLC0415 - slow, and needed here alone
+
+    click.echo(f"runner-provisioner {version('runner-provisioner')}")
+    ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_show_version, help="Show the version."
+)
+def cli() -> None:
+    """Run GitHub Actions jobs on rented GPUs.
+
+    Rents a pod, registers an ephemeral runner in it, lets it run one job and takes everything away again.
+    """
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the program; returns the exit code. Errors are one line on stderr, a traceback only with --debug."""
+    debug = "--debug" in arguments
+    try:
+        cli.main(args=list(arguments), prog_name="runner-provisioner", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.Abort:
+        return INTERRUPTED
+    except click.ClickException as error:
+        where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "runner-provisioner"
+        say_error(f"{error.format_message().rstrip('.')} ({where} --help shows what there is)")
+        return ConfigurationError.exit_code
+    except BrokenPipeError:
+        _close_stdout()
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the outermost place: whatever it is, it ends as one line and a code
+        return _fail(error, debug=debug)
+    return 0
+
+
+def _fail(error: BaseException, *, debug: bool) -> int:
+    cause = _first(error)
+    if debug:
+        _print_traceback(error)
+    if isinstance(cause, RunnerProvisionerError):
+        say_error(str(cause))
+        return cause.exit_code
+    say_error(f"internal error, please report it ({type(cause).__name__}): run again with --debug for the details")
+    return INTERNAL_ERROR
+
+
+def _first(error: BaseException) -> BaseException:
+    """The error inside a group of errors that a reader can do something about."""
+    while isinstance(error, BaseExceptionGroup):
+        ours = [one for one in error.exceptions if isinstance(_first(one), RunnerProvisionerError)]
+        error = (ours or list(error.exceptions))[0]
+    return error
+
+
+def _print_traceback(error: BaseException) -> None:
+    from runner_provisioner.cli.session import redactor  # noqa: PLC0415 - only for --debug
+
+    click.echo(redactor().redact_exception(error), err=True, nl=False)
+
+
+def say_error(message: str) -> None:
+    """One line on stderr; in Actions an annotation as well."""
+    from runner_provisioner.cli.session import redactor  # noqa: PLC0415 - only when something failed
+
+    line = redactor().redact(" ".join(message.split()))
+    click.echo(f"error: {line}", err=True)
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        escaped = line.replace("%", "%25")
+        click.echo(f"::error title=runner-provisioner::{escaped}", err=True)
+
+
+def _close_stdout() -> None:
+    # What reads us has gone: keep the interpreter from failing once more when it flushes at exit.
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - lives until the exit

@@ -1,0 +1,192 @@
+"""`demo`: run a workflow's GPU jobs for real, on simulated services."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from runner_provisioner.errors import ConfigurationError, InvalidRequest
+
+if TYPE_CHECKING:
+    from runner_provisioner.simulators.demo.play import Outcome
+    from runner_provisioner.simulators.demo.processes import Say
+    from runner_provisioner.simulators.pods.host import PodHost
+
+EXAMPLE = "gpu-job.yml"
+PREFIX_WIDTH = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoOptions:
+    """What is played and how. `workflow` None is the project's own example; times are in seconds."""
+
+    workflow: Path | None = None
+    unconfined: bool = False
+    boot_seconds: float = 1.0
+    spot: bool = False
+    interrupt_after: float | None = None
+    keep_logs: Path | None = None
+    workspace: Path | None = None
+
+
+@click.command("demo")
+@click.argument("workflow", type=click.Path(path_type=Path, dir_okay=False, exists=True), required=False)
+@click.option("--unconfined", is_flag=True, help="Run WORKFLOW's jobs even where pods cannot be confined.")
+@click.option(
+    "--boot-seconds",
+    type=click.FloatRange(0, 600),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a simulated pod takes to boot.",
+)
+@click.option("--spot/--no-spot", default=False, help="Whether spot pods are offered; RunPod has ended them.")
+@click.option(
+    "--interrupt-after",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="Take the pod away so long after its renting.",
+)
+@click.option(
+    "--keep-logs", type=click.Path(path_type=Path, file_okay=False), help="Copy the pods' logs to this folder."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON; the jobs' output goes to stderr.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def command(*, workflow: Path | None, as_json: bool, debug: bool, **values: object) -> None:  # noqa: ARG001 - the group reads --debug
+    """Run the GPU jobs of WORKFLOW (default: an example) for real, on simulated services, without any account.
+
+    `start` and `stop` run as they would in a workflow; the job runs in a simulated pod, a process on this machine. Ends
+    with a table, and with 0 only when the job passed and neither a pod nor a runner is left.
+    """
+    import json  # noqa: PLC0415 - not needed for --help
+
+    need_extra()
+    from runner_provisioner.cli.session import run  # noqa: PLC0415 - not needed for --help
+    from runner_provisioner.simulators.demo.report import data, exit_code, lines  # noqa: PLC0415 - a lazy door
+
+    options = DemoOptions(workflow=workflow, workspace=working_tree(Path.cwd(), Path.home()), **values)  # type: ignore[arg-type]
+    outcome = run(lambda: run_demo(options, environ=os.environ, say=_sayer(sys.stderr if as_json else sys.stdout)))
+    click.echo(json.dumps(data(outcome), indent=2) if as_json else "\n".join(["", *lines(outcome)]))
+    if code := exit_code(outcome):
+        raise SystemExit(code)
+
+
+def need_extra() -> None:
+    """Raise ConfigurationError when the simulators' own dependencies are not installed."""
+    try:
+        import graphql  # noqa: F401, PLC0415 - looked for, not used
+        import openapi_core  # noqa: F401, PLC0415 - looked for, not used
+        import uvicorn  # noqa: F401, PLC0415 - looked for, not used
+        import yaml  # noqa: F401, PLC0415 - looked for, not used
+    except ImportError as error:
+        raise ConfigurationError(
+            f"the simulators need the package '{error.name}': install runner-provisioner[simulators]"
+        ) from None
+
+
+def _sayer(stream: object) -> Say:
+    def say(prefix: str, line: str) -> None:
+        click.echo(f"{prefix:>{PREFIX_WIDTH}} | {line}", file=stream)  # type: ignore[arg-type]
+
+    return say
+
+
+async def run_demo(options: DemoOptions, *, environ: Mapping[str, str], say: Say) -> Outcome:
+    """Play the workflow in a world of its own and take everything away again, whatever happens.
+
+    `say` gets (who, line) for everything there is to see. Raises InvalidRequest for a workflow that cannot be played,
+    PodsUnavailable when its jobs would have to run unconfined and that was not allowed.
+    """
+    from runner_provisioner.simulators.demo.play import Performance  # noqa: PLC0415 - a lazy door
+    from runner_provisioner.simulators.workflow import WorkflowError  # noqa: PLC0415 - a lazy door
+    from runner_provisioner.simulators.world import SimulatedWorld, WorldPlan  # noqa: PLC0415 - a lazy door
+
+    text = read_workflow(options.workflow)
+    plan = WorldPlan(
+        workspace=options.workspace,
+        boot_seconds=options.boot_seconds,
+        spot=options.spot,
+        interrupt_after=options.interrupt_after,
+    )
+    try:
+        check_workflow(text)
+        with scratch_folder(options.keep_logs) as scratch:
+            host = choose_host(scratch, trusted=options.workflow is None or options.unconfined)
+            with SimulatedWorld(scratch, host=host, plan=plan) as world:
+                performance = Performance(
+                    world=world,
+                    text=text,
+                    environ=environ,
+                    say=say,
+                    folder=world.private,
+                    start_options=start_options(host),
+                )
+                return await performance.run()
+    except WorkflowError as error:
+        raise InvalidRequest(str(error)) from None
+
+
+def check_workflow(text: str) -> None:
+    """Raise WorkflowError, by name, for what cannot be played, before anything is started."""
+    from runner_provisioner.simulators.demo.cast import cast  # noqa: PLC0415 - a lazy door
+    from runner_provisioner.simulators.workflow import load_workflow  # noqa: PLC0415 - a lazy door
+
+    cast(load_workflow(text))
+
+
+def start_options(host: PodHost) -> tuple[str, ...]:
+    """An unconfined pod is no root and cannot become another user: the job runs as what the pod is."""
+    return ("--run-as", "same") if host.mode == "unconfined" else ()
+
+
+def choose_host(scratch: Path, *, trusted: bool) -> PodHost:
+    """The most confined pods that this machine allows; PodsUnavailable when only unconfined ones, untrusted."""
+    from runner_provisioner.simulators.pods.host import best_host  # noqa: PLC0415 - a lazy door
+
+    return best_host(scratch / "pods", unconfined_ok=trusted, conceal=(scratch / "private",))
+
+
+@contextmanager
+def scratch_folder(keep_logs: Path | None) -> Iterator[Path]:
+    """A folder for everything that is written; removed at the end, the pods' logs copied first when asked for."""
+    import shutil  # noqa: PLC0415 - not needed for --help
+    import tempfile  # noqa: PLC0415 - not needed for --help
+
+    with tempfile.TemporaryDirectory(prefix="runner-provisioner-", ignore_cleanup_errors=True) as name:
+        try:
+            yield Path(name)
+        finally:
+            logs = Path(name) / "logs"
+            if keep_logs is not None and logs.is_dir():
+                shutil.copytree(logs, keep_logs, dirs_exist_ok=True)
+
+
+def working_tree(folder: Path, home: Path) -> Path | None:
+    """What `actions/checkout` copies: the git tree that `folder` belongs to, else `folder`, but never a whole home."""
+    places = (folder, *folder.parents)
+    tree = next((place for place in places if (place / ".git").exists()), folder)
+    return None if home.is_relative_to(tree) else tree
+
+
+def read_workflow(path: Path | None) -> str:
+    """The file's text, or the example's; InvalidRequest when it cannot be read."""
+    place = path or example()
+    try:
+        return place.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise InvalidRequest(f"{place} cannot be read: {reason}") from None
+
+
+def example() -> Path:
+    """The default workflow: beside the package in a checkout, inside it when installed."""
+    package = Path(__file__).resolve().parent.parent
+    places = (package.parent / "examples" / EXAMPLE, package / "simulators" / "examples" / EXAMPLE)
+    return next((place for place in places if place.is_file()), places[0])

@@ -1,0 +1,55 @@
+"""`gpu-types`: which models there are."""
+
+from __future__ import annotations
+
+import click
+
+from runner_provisioner.cli.session import Session, command_options, run, table
+
+
+@click.command("gpu-types")
+@command_options
+def command(*, session: Session) -> None:
+    """List the GPU models that the provider knows, rentable or not."""
+    run(lambda: _gpu_types(session))
+
+
+async def _gpu_types(session: Session) -> None:
+    from runner_provisioner.cli.progress import Progress  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.cli.session import redactor  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.clock import SystemClock  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.ports import HasGpuTypes  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.wiring import assemble  # noqa: PLC0415 - imports everything
+
+    clock = SystemClock()
+    async with assemble(
+        session.settings, events=Progress(session, clock), redactor=redactor(), needs_github=False, clock=clock
+    ) as program:
+        types = [
+            (provider.name, gpu)
+            for provider in program.providers.values()
+            if isinstance(provider, HasGpuTypes)
+            for gpu in await provider.gpu_types()
+        ]
+        data = {
+            "gpu-types": [
+                {
+                    "provider": provider,
+                    "id": gpu.id,
+                    "name": gpu.name,
+                    "memory-gb": gpu.memory_gb,
+                    "secure": gpu.secure,
+                    "community": gpu.community,
+                }
+                for provider, gpu in types
+            ]
+        }
+        lines = table(
+            ("id", "name", "GB", "clouds"),
+            [(gpu.id, gpu.name, gpu.memory_gb, _clouds(gpu.secure, gpu.community)) for _, gpu in types],
+        )
+        session.show(data, lines=lines, metrics=program.metrics)
+
+
+def _clouds(secure: bool, community: bool) -> str:  # noqa: FBT001 - two flags of one answer
+    return ", ".join(name for name, there in (("secure", secure), ("community", community)) if there) or "-"

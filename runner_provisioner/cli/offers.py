@@ -1,0 +1,72 @@
+"""`offers`: what a start would try now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from runner_provisioner.cli.options import request_of, request_options
+from runner_provisioner.cli.session import Session, command_options, run, table
+from runner_provisioner.domain.request import StartRequest
+
+
+@click.command("offers")
+@request_options(StartRequest)
+@command_options
+def command(*, session: Session, **values: Any) -> None:  # noqa: ANN401 - the options of the request
+    """Show what could be rented now, in the order it would be tried, and why the rest would not be.
+
+    Takes the options of start; exits with 20, 21 or 25 when nothing could be rented.
+    """
+    request = request_of(StartRequest, values)
+    run(lambda: _offers(session, request))
+
+
+async def _offers(session: Session, request: StartRequest) -> None:
+    from runner_provisioner.cli.progress import Progress  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.cli.session import redactor  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.clock import SystemClock  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.domain.ladder import nothing_rented  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.services.offers import survey  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.wiring import assemble  # noqa: PLC0415 - imports everything
+
+    clock = SystemClock()
+    async with assemble(
+        session.settings, events=Progress(session, clock), redactor=redactor(), needs_github=False, clock=clock
+    ) as program:
+        found = await survey(program.providers, request.gpus)
+        tried = [(offer, "") for offer in found.rungs]
+        refused = [(one.offer, str(one.error)) for one in found.refusals]
+        data = {
+            "offers": [
+                {
+                    "provider": offer.provider,
+                    "gpu": offer.gpu_model,
+                    "count": offer.gpu_count,
+                    "interruptible": offer.interruptible,
+                    "price-per-hour": str(offer.price),
+                    "minimum-bid": str(offer.minimum_bid) if offer.minimum_bid is not None else None,
+                    "stock": offer.stock,
+                    "refused": reason or None,
+                }
+                for offer, reason in (*tried, *refused)
+            ]
+        }
+        lines = table(
+            ("GPU", "count", "kind", "USD/h", "stock", "refused because"),
+            [
+                (
+                    offer.gpu_model,
+                    offer.gpu_count,
+                    "interruptible" if offer.interruptible else "on-demand",
+                    offer.price,
+                    offer.stock,
+                    reason,
+                )
+                for offer, reason in (*tried, *refused)
+            ],
+        )
+        session.show(data, lines=lines if len(lines) > 1 else (), metrics=program.metrics)
+        if not found.rungs:
+            raise nothing_rented(request.gpus, found.refusals)

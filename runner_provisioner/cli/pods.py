@@ -1,0 +1,272 @@
+"""`pods`: machines by hand, with the flags of RunPod's own guide."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from runner_provisioner.cli.options import Duration, NameValue, Price
+from runner_provisioner.cli.session import Session, command_options, run, table
+from runner_provisioner.domain.pods import CloudType
+
+if TYPE_CHECKING:
+    from runner_provisioner.domain.pods import Pod
+    from runner_provisioner.services.manual import ManualPods
+    from runner_provisioner.wiring import Program
+
+T = TypeVar("T")
+POD_LIFETIME = timedelta(hours=24)
+
+
+@click.group("pods")
+def command() -> None:
+    """Create, list, stop, resume and end pods by hand.
+
+    A pod made here lives for 24 hours unless told otherwise, and clean-up ends it after that.
+    """
+
+
+@command.command("create")
+@click.option(
+    "--gpu-type",
+    "--gpu",
+    "gpu_type",
+    multiple=True,
+    required=True,
+    metavar="MODEL",
+    help="GPU model (id or name); repeat it in order of preference.",
+)
+@click.option("--image", required=True, metavar="IMAGE", help="Container image.")
+@click.option("--name", metavar="NAME", help="Name of the pod; default: one that says whose it is and when it ends.")
+@click.option("--gpu-count", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="How many GPUs.")
+@click.option("--volume-gb", type=click.IntRange(0), default=0, show_default=True, metavar="GB", help="Volume disk.")
+@click.option(
+    "--container-disk-gb", type=click.IntRange(1), default=40, show_default=True, metavar="GB", help="Container disk."
+)
+@click.option(
+    "--volume-mount-path", default="/workspace", show_default=True, metavar="PATH", help="Where the volume is mounted."
+)
+@click.option(
+    "--port",
+    "--ports",
+    "ports",
+    multiple=True,
+    default=("22/tcp",),
+    show_default=True,
+    metavar="PORT",
+    help="Exposed port; may be repeated.",
+)
+@click.option("--env", type=NameValue(), multiple=True, metavar="NAME=VALUE", help="Environment; may be repeated.")
+@click.option("--docker-args", metavar="TEXT", help="Replaces the image's command.")
+@click.option(
+    "--cloud",
+    type=click.Choice(list(CloudType), case_sensitive=False),
+    default=CloudType.ALL,
+    show_default=True,
+    help="Which cloud.",
+)
+@click.option(
+    "--interruptible",
+    type=click.Choice(["require", "prefer", "never"]),
+    default="never",
+    show_default=True,
+    help="Whether the provider may take the pod back.",
+)
+@click.option("--bid", type=Price(), metavar="USD", help="Bid per hour for the whole pod.")
+@click.option(
+    "--max-price",
+    type=Price(),
+    default=Decimal("1.00"),
+    show_default=True,
+    metavar="USD",
+    help="Most per hour for the whole pod.",
+)
+@click.option(
+    "--lifetime",
+    type=Duration(),
+    default=POD_LIFETIME,
+    metavar="TIME",
+    help="End the pod after this time.  [default: 1d]",
+)
+@click.option("--ssh-key", metavar="KEY", help="Public key or its file; default: the agent's, else the account's.")
+@click.option("--owner", metavar="TEXT", help="Owner mark; default: GITHUB_REPOSITORY, else 'manual'.")
+@click.option(
+    "--option",
+    "further",
+    type=NameValue(),
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Further field of the provider's API, such as countryCode=US.",
+)
+@command_options
+def create(*, session: Session, **values: Any) -> None:  # noqa: ANN401 - click's options by name
+    """Rent a pod. Shows it, and when it will end."""
+    run(lambda: _with_pods(session, lambda pods, program: _create(session, pods, program, values)))
+
+
+async def _create(session: Session, pods: ManualPods, program: Program, values: dict[str, Any]) -> None:
+    from runner_provisioner.cli.ssh_keys import public_keys  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.domain.offers import GpuRequest, Interruptible  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.wiring import manual_spec  # noqa: PLC0415 - imports everything
+
+    keys = await public_keys(values["ssh_key"])
+    spec = manual_spec(program, values, ssh_keys=keys)
+    request = GpuRequest(
+        models=tuple(values["gpu_type"]),
+        count=values["gpu_count"],
+        interruptible=Interruptible(values["interruptible"]),
+        max_price=values["max_price"],
+        bid=values["bid"],
+        cloud=values["cloud"],
+    )
+    pod = await pods.create(spec, request)
+    data = describe(pod) | {"expires-at": spec.terminate_after.isoformat() if spec.terminate_after else None}
+    session.show(data, lines=[*_lines(pod), f"ends at: {data['expires-at']}"], metrics=program.metrics)
+
+
+@command.command("list")
+@command_options
+def list_(*, session: Session) -> None:
+    """List every pod of the account."""
+
+    async def work(pods: ManualPods, program: Program) -> None:
+        found = await pods.list()
+        rows = [(pod.id, pod.name, _shown(pod), pod.gpu_model, pod.price, _end(pod)) for pod in found]
+        lines = table(("id", "name", "status", "GPU", "USD/h", "ends"), rows) if rows else ["no pods"]
+        session.show({"pods": [describe(pod) for pod in found]}, lines=lines, metrics=program.metrics)
+
+    run(lambda: _with_pods(session, work))
+
+
+@command.command("get")
+@click.argument("pod_id")
+@command_options
+def get(*, session: Session, pod_id: str) -> None:
+    """Show one pod and how busy it is."""
+    _one(session, lambda pods: pods.get(_id(pod_id)))
+
+
+@command.command("stop")
+@click.argument("pod_id")
+@command_options
+def stop(*, session: Session, pod_id: str) -> None:
+    """Stop a pod; its volume goes on billing, at double price."""
+    _one(session, lambda pods: pods.stop(_id(pod_id)))
+
+
+def _resume(name: str, help_text: str) -> click.Command:
+    @click.command(name, help=help_text)
+    @click.argument("pod_id")
+    @click.option("--gpu-count", type=click.IntRange(1), metavar="N", help="How many GPUs.")
+    @click.option("--bid-per-gpu", type=Price(), metavar="USD", help="Bid per GPU and hour, for an interruptible pod.")
+    @command_options
+    def resume(*, session: Session, pod_id: str, gpu_count: int | None, bid_per_gpu: Decimal | None) -> None:
+        _one(session, lambda pods: pods.resume(_id(pod_id), gpu_count=gpu_count, bid_per_gpu=bid_per_gpu))
+
+    return resume
+
+
+command.add_command(_resume("start", "Start a stopped pod again (the same as resume)."))
+command.add_command(_resume("resume", "Start a stopped pod again."))
+
+
+@command.command("terminate")
+@click.argument("pod_id")
+@command_options
+def terminate(*, session: Session, pod_id: str) -> None:
+    """End a pod for good and look that it is gone."""
+
+    async def work(pods: ManualPods, program: Program) -> None:
+        pod = await pods.terminate(_id(pod_id))
+        line = f"{pod_id}: ended" if pod else f"{pod_id}: there was no such pod"
+        session.show({"id": pod_id, "existed": pod is not None}, lines=[line], metrics=program.metrics)
+
+    run(lambda: _with_pods(session, work))
+
+
+def _one(session: Session, call: Callable[[ManualPods], Awaitable[Pod]]) -> None:
+    async def work(pods: ManualPods, program: Program) -> None:
+        pod = await call(pods)
+        session.show(describe(pod), lines=_lines(pod), metrics=program.metrics)
+
+    run(lambda: _with_pods(session, work))
+
+
+async def _with_pods(session: Session, work: Callable[[ManualPods, Program], Awaitable[None]]) -> None:
+    from runner_provisioner.cli.progress import Progress  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.cli.session import redactor  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.clock import SystemClock  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.services.manual import ManualPods  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.wiring import assemble  # noqa: PLC0415 - imports everything
+
+    clock = SystemClock()
+    async with assemble(
+        session.settings, events=Progress(session, clock), redactor=redactor(), needs_github=False, clock=clock
+    ) as program:
+        pods = ManualPods(program.providers, clock=clock, settle=session.settings.settle)
+        await work(pods, program)
+
+
+def describe(pod: Pod) -> dict[str, Any]:
+    """A pod for --json."""
+    ends = pod.tags.expires_at if pod.tags else None
+    return {
+        "id": pod.id,
+        "name": pod.name,
+        "provider": pod.provider,
+        "state": pod.state.value,
+        "status": _shown(pod),
+        "image": pod.image,
+        "gpu": pod.gpu_model,
+        "gpu-count": pod.gpu_count,
+        "interruptible": pod.interruptible,
+        "price-per-hour": str(pod.price) if pod.price is not None else None,
+        "created-at": pod.created_at.isoformat() if pod.created_at else None,
+        "expires-at": ends.isoformat() if ends else None,
+        "ssh-command": f"ssh -p {pod.ssh.port} {pod.ssh.user}@{pod.ssh.host}" if pod.ssh else None,
+        "uptime-seconds": pod.uptime_seconds,
+        "telemetry": _telemetry(pod),
+        "detail": pod.detail or None,
+    }
+
+
+def _telemetry(pod: Pod) -> dict[str, Any] | None:
+    load = pod.telemetry
+    if load is None:
+        return None
+    return {
+        "cpu-percent": load.cpu_percent,
+        "memory-percent": load.memory_percent,
+        "gpus": [
+            {"id": gpu.id, "gpu-percent": gpu.gpu_percent, "memory-percent": gpu.memory_percent} for gpu in load.gpus
+        ],
+    }
+
+
+def _lines(pod: Pod) -> list[str]:
+    shown = {name: value for name, value in describe(pod).items() if value is not None and name != "telemetry"}
+    lines = [f"{name}: {value}" for name, value in shown.items()]
+    load = pod.telemetry
+    if load is not None:
+        lines.append(f"load: cpu {load.cpu_percent} %, memory {load.memory_percent} %")
+        lines += [f"load of GPU {gpu.id}: {gpu.gpu_percent} %, memory {gpu.memory_percent} %" for gpu in load.gpus]
+    return lines
+
+
+def _shown(pod: Pod) -> str:
+    """STOPPED where the guide shows it; RunPod's own word for it is EXITED."""
+    return "STOPPED" if pod.state.value == "stopped" else pod.status or pod.state.value.upper()
+
+
+def _end(pod: Pod) -> str | None:
+    return pod.tags.expires_at.strftime("%Y-%m-%d %H:%M UTC") if pod.tags and pod.tags.expires_at else None
+
+
+def _id(text: str) -> Any:  # noqa: ANN401 - a NewType over str, imported late
+    from runner_provisioner.domain.pods import PodId  # noqa: PLC0415 - keeps --help quick
+
+    return PodId(text)

@@ -1,0 +1,99 @@
+"""Telling a person what happens: plain lines, and on a terminal one line with the elapsed time and the cost."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import click
+
+from runner_provisioner.domain.durations import show_duration
+from runner_provisioner.domain.money import cost
+
+if TYPE_CHECKING:
+    from runner_provisioner.cli.session import Session
+    from runner_provisioner.domain.events import Event
+    from runner_provisioner.ports import Clock
+
+_WORDS = {
+    "offer_tried": "trying {offer}",
+    "offer_refused": "  not taken: {error}",
+    "create_not_sent": "  not sent, will try again: {error}",
+    "create_unanswered": "  no answer to the create ({error}): looking whether a pod exists",
+    "pod_rented": "rented pod {pod} at {price} USD/h",
+    "lease_booting": "pod {pod} boots",
+    "lease_ready": "runner is online",
+    "lease_busy": "runner is online and works already",
+    "lease_draining": "giving back ({outcome})",
+    "pod_end_asked": "asked {provider} to end pod {pod}",
+    "pod_end_failed": "  pod {pod} could not be ended yet: {error}",
+    "runner_removed": "removed runner {runner}",
+    "runner_removal_failed": "  runner {runner} could not be removed yet: {error}",
+    "give_back_failed": "giving back failed: {error}",
+}
+
+
+class Progress:
+    """An EventSink that talks, and keeps the timeline for --json."""
+
+    def __init__(self, session: Session, clock: Clock) -> None:
+        self._session = session
+        self._clock = clock
+        self._begin = clock.now()
+        self._rented: datetime | None = None
+        self._price = Decimal(0)
+        self._doing = "asking for offers"
+        self._shown = False
+
+    def emit(self, event: Event) -> None:
+        """Note it, and say it when there are words for it."""
+        self._session.timeline.append({"event": event.name, "at": event.at.isoformat(), **event.fields})
+        self._account(event)
+        words = _WORDS.get(event.name)
+        if words is None:
+            return
+        text = words.format_map(_Lenient(event.fields))
+        self._doing = text.strip()
+        self.clear()
+        elapsed = show_duration(event.at - self._begin)
+        self._session.talk(f"[{elapsed:>6}] {text}")
+
+    def cost(self) -> Decimal:
+        """What the pod has cost up to now, USD."""
+        if self._rented is None:
+            return Decimal(0)
+        return cost(self._price, (self._clock.now() - self._rented).total_seconds())
+
+    def _account(self, event: Event) -> None:
+        if event.name == "pod_rented":
+            self._rented = event.at
+            self._price = Decimal(str(event.fields.get("price") or 0))
+
+    async def tick(self) -> None:
+        """Rewrite the last line each second; runs until cancelled, only on a terminal."""
+        if not self._session.on_terminal:
+            return
+        while True:
+            self.clear()
+            elapsed = show_duration(timedelta(seconds=int((self._clock.now() - self._begin).total_seconds())))
+            click.echo(f"\r  {elapsed}  {self.cost()} USD  {self._doing[:70]} ...", err=True, nl=False)
+            self._shown = True
+            await self._clock.sleep(1.0)
+
+    def clear(self) -> None:
+        """Take the rewritten line away."""
+        if self._shown:
+            sys.stderr.write("\r\x1b[2K")
+            sys.stderr.flush()
+            self._shown = False
+
+
+class _Lenient(dict[str, object]):
+    def __init__(self, fields: Mapping[str, object]) -> None:
+        super().__init__(fields)
+
+    def __missing__(self, key: str) -> str:
+        return "?"

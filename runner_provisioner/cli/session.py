@@ -1,0 +1,202 @@
+"""What every command shares: settings, logging, output, and being cancelled properly."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from runner_provisioner.errors import Cancelled, InvalidRequest
+
+if TYPE_CHECKING:
+    from runner_provisioner._metrics import CallMetrics
+    from runner_provisioner.logging import Redactor
+    from runner_provisioner.settings import Settings
+    from runner_provisioner.wiring import Place
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+
+@functools.cache
+def redactor() -> Redactor:
+    """The process's one redactor; in Actions every secret becomes a mask before it is used."""
+    from runner_provisioner.logging import Redactor, actions_mask  # noqa: PLC0415 - structlog is slow to import
+
+    one = Redactor()
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        one.on_secret = actions_mask(sys.stderr)
+    return one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """One command that runs: its settings, and where data and talk go."""
+
+    settings: Settings
+    as_json: bool
+    timeline: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def on_terminal(self) -> bool:
+        """Whether somebody watches stderr, so that a line may be rewritten."""
+        return sys.stderr.isatty() and not self.settings.ci and not self.settings.in_actions
+
+    def talk(self, line: str) -> None:
+        """Tell a person; stderr."""
+        click.echo(redactor().redact(line), err=True)
+
+    def warn(self, line: str) -> None:
+        """Tell a person that something is not as it should be; an annotation in Actions."""
+        self.talk(f"warning: {line}")
+        if self.settings.in_actions:
+            escaped = redactor().redact(line).replace("%", "%25").replace("\n", "%0A")
+            click.echo(f"::warning title=runner-provisioner::{escaped}", err=True)
+
+    def show(self, data: Mapping[str, Any], *, lines: Sequence[str] = (), metrics: CallMetrics | None = None) -> None:
+        """Give the result: JSON with everything, or the lines for a person."""
+        if self.as_json:
+            whole = dict(data)
+            if metrics is not None:
+                whole["calls"] = metrics.summary()
+            click.echo(redactor().redact(json.dumps(whole, indent=2, default=str)))
+        else:
+            for line in lines:
+                click.echo(redactor().redact(line))
+        for alert in metrics.alerts() if metrics is not None else ():
+            self.warn(alert)
+
+
+def command_options(command: F) -> F:
+    """--json, --debug and the log options; the command gets a `session` instead of them."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+    @click.option(
+        "--log",
+        "log_mode",
+        type=click.Choice(["off", "console", "json"]),
+        default="off",
+        help="Log every remote call to stderr.",
+    )
+    @click.option("--debug", is_flag=True, help="Log everything, and show tracebacks.")
+    @functools.wraps(command)
+    def with_session(*args: Any, as_json: bool, log_mode: str, debug: bool, **values: Any) -> Any:  # noqa: ANN401 - whatever the command takes and gives
+        from runner_provisioner.settings import Settings  # noqa: PLC0415 - pydantic-settings is slow to import
+
+        settings = Settings.read(os.environ, home=Path.home(), cwd=Path.cwd())
+        for secret in settings.secrets():
+            redactor().add(secret)
+        _configure_log("console" if debug and log_mode == "off" else log_mode, debug=debug)
+        session = Session(settings=settings, as_json=as_json)
+        for note in settings.notes:
+            session.warn(note)
+        return command(*args, session=session, **values)
+
+    return with_session  # type: ignore[return-value] # click replaces the signature
+
+
+def place_options(command: F) -> F:
+    """--repository, --organization, --owner; the command gets them as they are."""
+    decorators = (
+        click.option("--repository", metavar="OWNER/NAME", help="Whose jobs; default: GITHUB_REPOSITORY."),
+        click.option(
+            "--organization", metavar="NAME", help="Register with this organisation instead of the repository."
+        ),
+        click.option(
+            "--owner", metavar="TEXT", help="Another owner mark in the names of pods, to keep installations apart."
+        ),
+    )
+    for decorate in reversed(decorators):
+        command = decorate(command)
+    return command
+
+
+def place_of(session: Session, repository: str | None, organization: str | None, owner: str | None) -> Place:
+    """Where runners are registered; said on stderr, since names and clean-up depend on it."""
+    from runner_provisioner.wiring import Place  # noqa: PLC0415 - imports everything
+
+    place = Place.of(session.settings, repository=repository, organization=organization, owner=owner)
+    session.talk(f"scope {place.scope.url} (owner {place.owner8})")
+    return place
+
+
+def run(work: Callable[[], Awaitable[T]]) -> T:
+    """Run to the end, or until a signal; then `work` is cancelled, cleans up, and Cancelled is raised.
+
+    The receiver stands outside what it cancels: a second signal must not end the clean-up.
+    """
+    import anyio  # noqa: PLC0415 - slow to import
+
+    return anyio.run(_cancellable, work)
+
+
+async def _cancellable(work: Callable[[], Awaitable[T]]) -> T:
+    import anyio  # noqa: PLC0415 - slow to import
+
+    caught: list[signal.Signals] = []
+    results: list[T] = []
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+        async with anyio.create_task_group() as group:
+            scope = anyio.CancelScope()
+
+            async def watch() -> None:
+                async for one in signals:
+                    caught.append(one)
+                    scope.cancel()
+
+            group.start_soon(watch)
+            with scope:
+                results.append(await work())
+            group.cancel_scope.cancel()
+    if not results:
+        name = caught[0].name if caught else "a signal"
+        raise Cancelled(f"cancelled by {name}; what was known to be rented has been asked to end")
+    return results[0]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """Columns in plain text, each as wide as it must be."""
+    cells = [[str(cell) if cell is not None else "-" for cell in row] for row in (head, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+
+
+def run_part(run_id: str | None, settings: Settings) -> tuple[str, int] | None:
+    """The run part of names and the attempt: from --run-id, else from Actions; None outside both.
+
+    Raises InvalidRequest when --run-id is neither a run's number nor what a local start printed.
+    """
+    from runner_provisioner.domain.names import base36  # noqa: PLC0415 - keeps the start of --help short
+
+    if run_id is None:
+        if settings.run_id is None:
+            return None
+        return base36(settings.run_id), settings.run_attempt or 1
+    if run_id.isdecimal():
+        attempt = settings.run_attempt if settings.run_id == int(run_id) else None
+        return base36(int(run_id)), attempt or 1
+    if not run_id.isalpha() or not run_id.islower() or not run_id.isascii():
+        raise InvalidRequest(f"--run-id {run_id}: give the number of a workflow run, or what a local start printed")
+    return run_id, 0
+
+
+def _configure_log(mode: str, *, debug: bool) -> None:
+    from runner_provisioner.logging import configure, install_hooks  # noqa: PLC0415 - structlog is slow to import
+
+    install_hooks(redactor(), sys.stderr)
+    if mode == "off":
+        return
+    configure(
+        mode="json" if mode == "json" else "console",
+        level="debug" if debug else "info",
+        redactor=redactor(),
+        stream=sys.stderr,
+    )

@@ -1,0 +1,124 @@
+"""`start`: rent a pod and bring one runner online."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runner_provisioner.cli.options import request_of, request_options
+from runner_provisioner.cli.session import Session, command_options, place_of, place_options, run, run_part
+from runner_provisioner.domain.request import StartRequest
+
+if TYPE_CHECKING:
+    from runner_provisioner.domain.names import RunKey
+    from runner_provisioner.services.provision import Started
+    from runner_provisioner.wiring import Place, Program
+
+
+@click.command("start")
+@place_options
+@click.option(
+    "--key", default="default", show_default=True, metavar="KEY", help="Tells several starts of one run apart."
+)
+@click.option("--run-id", metavar="RUN", help="The workflow run, or what an earlier local start printed.")
+@request_options(StartRequest)
+@command_options
+def command(
+    *,
+    session: Session,
+    repository: str | None,
+    organization: str | None,
+    owner: str | None,
+    key: str,
+    run_id: str | None,
+    **values: Any,  # noqa: ANN401 - the options of the request
+) -> None:
+    """Rent a GPU pod and bring one runner for one job online.
+
+    Prints the label that the job must ask for with runs-on, and writes it to GITHUB_OUTPUT in a workflow.
+    """
+    from runner_provisioner.domain.names import RunKey  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.wiring import local_run  # noqa: PLC0415 - imports everything
+
+    request = request_of(StartRequest, values)
+    place = place_of(session, repository, organization, owner)
+    run_name, attempt = run_part(run_id, session.settings) or (local_run(), 0)
+    run_key = RunKey(owner8=place.owner8, run=run_name, attempt=attempt, key=key)
+    if attempt == 0:
+        session.talk(
+            f"no workflow run: any job of {place.repository or place.scope.path} that asks for the label may take it"
+        )
+        session.talk(f"to end it: runner-provisioner stop --run-id {run_name} --key {key}")
+    run(lambda: _start(session, place, run_key, request))
+
+
+async def _start(session: Session, place: Place, key: RunKey, request: StartRequest) -> None:
+    import anyio  # noqa: PLC0415 - keeps --help quick
+
+    from runner_provisioner.cli.progress import Progress  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.cli.session import redactor  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.cli.ssh_keys import public_keys  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.clock import SystemClock  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.wiring import assemble  # noqa: PLC0415 - imports everything
+
+    clock = SystemClock()
+    progress = Progress(session, clock)
+    state = session.settings.state_dir / f"{key.name}.json"
+    ssh_keys = await public_keys(request.ssh_key)
+    async with (
+        assemble(
+            session.settings,
+            events=progress,
+            redactor=redactor(),
+            place=place,
+            runner_group=request.runner_group,
+            clock=clock,
+        ) as program,
+        anyio.create_task_group() as group,
+    ):
+        order, store = program.order(request, key, state=state, ssh_keys=ssh_keys)
+        group.start_soon(progress.tick)
+        try:
+            started = await program.start(request, store).run(order)
+        finally:
+            progress.clear()
+        group.cancel_scope.cancel()
+        _report(session, program, key, started)
+
+
+def _report(session: Session, program: Program, key: RunKey, started: Started) -> None:
+    outputs = outputs_of(started)
+    if session.settings.github_output is not None:
+        from runner_provisioner.cli.actions import write_outputs  # noqa: PLC0415 - only in a workflow
+
+        write_outputs(session.settings.github_output, outputs)
+    data = {
+        **outputs,
+        "run-id": key.run if key.attempt == 0 else str(key.run_id),
+        "key": key.key,
+        "refused": [{"offer": offer, "reason": reason} for offer, reason in started.refusals],
+        "timeline": session.timeline,
+    }
+    lines = [f"{name}: {value}" for name, value in outputs.items() if value]
+    session.show(data, lines=lines, metrics=program.metrics)
+
+
+def outputs_of(started: Started) -> dict[str, str]:
+    """What a workflow gets; no secret among it."""
+    pod = started.pod
+    price = pod.price if pod.price is not None else (started.offer.price if started.offer else None)
+    interruptible = pod.interruptible
+    if interruptible is None and started.offer is not None:
+        interruptible = started.offer.interruptible
+    return {
+        "label": started.label,
+        "runner-name": started.name,
+        "pod-id": pod.id,
+        "provider": pod.provider,
+        "gpu-type": pod.gpu_model or (started.offer.gpu_model if started.offer else ""),
+        "price-per-hour": str(price) if price is not None else "",
+        "interruptible": "" if interruptible is None else str(interruptible).lower(),
+        "ssh-command": f"ssh -p {pod.ssh.port} {pod.ssh.user}@{pod.ssh.host}" if pod.ssh else "",
+        "started-at": started.started_at.isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,41 @@
+"""`status`: what is there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from runner_provisioner.cli.session import Session, command_options, place_of, place_options, run
+
+if TYPE_CHECKING:
+    from runner_provisioner.wiring import Place
+
+
+@click.command("status")
+@place_options
+@command_options
+def command(*, session: Session, repository: str | None, organization: str | None, owner: str | None) -> None:
+    """Show all pods and runners of this owner, and who is taken to own each."""
+    place = place_of(session, repository, organization, owner)
+    run(lambda: _status(session, place))
+
+
+async def _status(session: Session, place: Place) -> None:
+    from runner_provisioner.cli.cleanup import describe, rows  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.cli.progress import Progress  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.cli.session import redactor  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.clock import SystemClock  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.wiring import assemble  # noqa: PLC0415 - imports everything
+
+    clock = SystemClock()
+    async with assemble(
+        session.settings, events=Progress(session, clock), redactor=redactor(), place=place, clock=clock
+    ) as program:
+        seen = await program.sweep().survey()
+        data = {"entries": [describe(entry) for entry in seen.entries], "errors": [str(error) for error in seen.errors]}
+        session.show(data, lines=rows(seen.entries) or ["nothing of ours is there"], metrics=program.metrics)
+        for error in seen.errors[1:]:
+            session.warn(str(error))
+        if seen.errors:
+            raise seen.errors[0]

@@ -1,0 +1,160 @@
+"""Doing what was decided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import anyio
+
+from runner_provisioner.domain.events import Event
+from runner_provisioner.domain.ladder import Refusal
+from runner_provisioner.domain.leases import Action, CreatePod, EndPod, Lease, PodRef, RemoveRunner, created, refused
+from runner_provisioner.domain.offers import Offer
+from runner_provisioner.domain.pods import PodSpec
+from runner_provisioner.errors import (
+    ApiRetired,
+    AuthenticationFailed,
+    BidTooLow,
+    CapacityUnavailable,
+    CreateOutcomeUnknown,
+    InsufficientFunds,
+    InvalidRequest,
+    PermissionDenied,
+    ProvisioningFailed,
+    RateLimited,
+    RemoteError,
+    RunnerBusy,
+    RunnerProvisionerError,
+    SpotDiscontinued,
+    Unreachable,
+)
+from runner_provisioner.ports import Clock, EventSink, GpuProvider, RunnerRegistry
+
+Blueprint = Callable[[Offer], PodSpec]
+
+_NEXT_OFFER = (CapacityUnavailable, BidTooLow)
+_NEXT_PROVIDER = (AuthenticationFailed, PermissionDenied, InsufficientFunds, InvalidRequest, ApiRetired)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a start would rent: the rungs of its ladder, and the pod to ask for on each."""
+
+    rungs: Sequence[Offer]
+    blueprint: Blueprint
+
+
+class Hands:
+    """One who acts. An end that fails is noted and left to the next pass."""
+
+    def __init__(
+        self,
+        *,
+        providers: Mapping[str, GpuProvider],
+        registry: RunnerRegistry,
+        clock: Clock,
+        events: EventSink,
+        plan: Plan | None = None,
+    ) -> None:
+        self._providers = providers
+        self._registry = registry
+        self._clock = clock
+        self._events = events
+        self._plan = plan
+        self.refusals: list[Refusal] = []
+        self.troubles: dict[str, RunnerProvisionerError] = {}
+
+    async def perform(self, lease: Lease, actions: Sequence[Action]) -> Lease:
+        """Do it all; the ends at once and side by side, then a create, if there is one."""
+        async with anyio.create_task_group() as group:
+            for action in actions:
+                if isinstance(action, EndPod):
+                    group.start_soon(self._end, action.pod)
+                elif isinstance(action, RemoveRunner):
+                    group.start_soon(self._remove, action, lease.name)
+        for action in actions:
+            if isinstance(action, CreatePod):
+                lease = await self._create(lease, action.rung)
+        return lease
+
+    def tell(self, name: str, **fields: str | float | bool | None) -> None:
+        """Tell whoever listens."""
+        self._events.emit(Event(name=name, at=self._clock.now(), fields=fields))
+
+    async def _end(self, pod: PodRef) -> None:
+        try:
+            await self._providers[pod.provider].terminate(pod.id)
+        except RemoteError as error:
+            self.troubles[pod.id] = error
+            self.tell("pod_end_failed", pod=pod.id, error=str(error))
+        else:
+            self.troubles.pop(pod.id, None)
+            self.tell("pod_end_asked", pod=pod.id, provider=pod.provider)
+
+    async def _remove(self, action: RemoveRunner, name: str) -> None:
+        try:
+            await self._registry.remove(action.runner)
+        except RunnerBusy as error:
+            self.troubles[name] = error
+        except RemoteError as error:
+            self.troubles[name] = error
+            self.tell("runner_removal_failed", runner=name, error=str(error))
+        else:
+            self.troubles.pop(name, None)
+            self.tell("runner_removed", runner=name)
+
+    async def _create(self, lease: Lease, rung: int) -> Lease:
+        assert self._plan is not None  # noqa: S101 - only a lease with rungs decides to create
+        offer = self._plan.rungs[rung]
+        self.tell("offer_tried", offer=str(offer), provider=offer.provider, gpu=offer.gpu_model, rung=rung)
+        try:
+            pod = await self._providers[offer.provider].create(self._plan.blueprint(offer), offer)
+        except RemoteError as error:
+            return self._not_created(lease, offer, error)
+        except InvalidRequest as error:
+            return self._refuse(lease, offer, error)
+        self.tell(
+            "pod_rented", pod=pod.id, provider=pod.provider, gpu=offer.gpu_model, price=str(pod.price or offer.price)
+        )
+        return created(lease, pod)
+
+    def _not_created(self, lease: Lease, offer: Offer, error: RemoteError) -> Lease:
+        if isinstance(error, (*_NEXT_OFFER, *_NEXT_PROVIDER, SpotDiscontinued)):
+            return self._refuse(lease, offer, error)
+        if isinstance(error, RateLimited) or (isinstance(error, Unreachable) and not error.arrived):
+            # It never arrived: the next pass tries the same offer again, until the deadline.
+            self.troubles[offer.provider] = error
+            self.tell("create_not_sent", offer=str(offer), error=str(error))
+            return refused(lease, next_rung=lease.rung)
+        self.tell(
+            "create_unanswered", offer=str(offer), error=str(error), known=isinstance(error, CreateOutcomeUnknown)
+        )
+        return lease
+
+    def _refuse(self, lease: Lease, offer: Offer, error: RunnerProvisionerError) -> Lease:
+        self.refuse(offer, error)
+        rungs = self._plan.rungs if self._plan else ()
+        following = range(lease.rung + 1, len(rungs))
+        next_rung = next((rung for rung in following if not _hopeless(rungs[rung], offer, error)), len(rungs))
+        return refused(lease, next_rung=next_rung)
+
+    def note_failed_placement(self, lease: Lease) -> None:
+        """Note that a rented pod never served."""
+        if self._plan is None or lease.rung >= len(self._plan.rungs) or lease.outcome is None:
+            return
+        self.refuse(self._plan.rungs[lease.rung], ProvisioningFailed(f"given back: {lease.outcome.value}"))
+
+    def refuse(self, offer: Offer, error: RunnerProvisionerError) -> None:
+        """Note that nothing came of an offer."""
+        self.refusals.append(Refusal(offer=offer, error=error))
+        self.tell("offer_refused", offer=str(offer), error=str(error), kind=type(error).__name__)
+
+
+def _hopeless(offer: Offer, tried: Offer, error: RunnerProvisionerError) -> bool:
+    """Whether the refusal of `tried` holds for `offer` as well."""
+    if offer.provider != tried.provider:
+        return False
+    if isinstance(error, SpotDiscontinued):
+        return offer.interruptible
+    return isinstance(error, _NEXT_PROVIDER)

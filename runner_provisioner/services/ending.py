@@ -1,0 +1,115 @@
+"""Stop: end everything of a key, found by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import anyio
+
+from runner_provisioner.domain.leases import Lease, Limits, Outcome, Phase
+from runner_provisioner.domain.names import RunKey
+from runner_provisioner.errors import LeftBehind
+from runner_provisioner.ports import Clock, EventSink, GpuProvider, LeaseStore, RunnerRegistry
+from runner_provisioner.services.act import Hands
+from runner_provisioner.services.observe import Lookout
+from runner_provisioner.services.reconcile import Polls, Reconciler
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A name of which nothing is left, or what is."""
+
+    name: str
+    pods: tuple[str, ...]
+    left: tuple[str, ...] = ()
+
+
+class ForgetfulStore:
+    """A store for leases that need none: everything is found again by name."""
+
+    def save(self, lease: Lease) -> Lease:
+        """Keep nothing."""
+        return lease
+
+
+class Ending:
+    """Drains leases side by side, each until neither pod nor runner is there."""
+
+    def __init__(
+        self,
+        *,
+        providers: Mapping[str, GpuProvider],
+        registry: RunnerRegistry,
+        clock: Clock,
+        events: EventSink,
+        limits: Limits,
+        polls: Polls,
+        store: LeaseStore | None = None,
+    ) -> None:
+        self._providers = providers
+        self._registry = registry
+        self._clock = clock
+        self._events = events
+        self._limits = limits
+        self._polls = polls
+        self._store = store or ForgetfulStore()
+
+    async def stop(self, key: RunKey, *, every_attempt: bool = False) -> list[Ended]:
+        """End this key in all attempts up to its own, or in every attempt of the run.
+
+        Raises LeftBehind when something is still there, a RemoteError when it could not be told.
+        """
+        names = [key.name]
+        if every_attempt or key.attempt > 1:
+            names = await self._names(key, every_attempt=every_attempt)
+        leases = [Lease(name=name, phase=Phase.DRAINING, outcome=Outcome.CANCELLED) for name in names]
+        return await self.drain(leases, key.owner8)
+
+    async def _names(self, key: RunKey, *, every_attempt: bool) -> list[str]:
+        """The names of this run and key that exist somewhere, and the one of this attempt."""
+        prefix = f"rp-{key.owner8}-{key.run}-"
+        found = {runner.name for runner in await self._registry.list(prefix)}
+        for provider in self._providers.values():
+            found |= {pod.name for pod in await provider.list(key.owner8)}
+        names = {key.name}
+        for name in found:
+            parsed = RunKey.parse(name)
+            same = parsed is not None and replace(parsed, attempt=key.attempt) == key
+            if parsed is not None and same and (every_attempt or parsed.attempt <= key.attempt):
+                names.add(name)
+        return sorted(names)
+
+    async def drain(self, leases: Sequence[Lease], owner8: str) -> list[Ended]:
+        """Drain them all; every one is tried before LeftBehind is raised for those that remain."""
+        ended: list[Ended] = []
+        async with anyio.create_task_group() as group:
+            for lease in leases:
+                group.start_soon(self._drain_one, lease, owner8, ended)
+        left = tuple(line for one in ended for line in one.left)
+        if left:
+            raise LeftBehind(f"still there: {', '.join(left)}: run cleanup, or look at the provider", what=left)
+        return sorted(ended, key=lambda one: one.name)
+
+    async def _drain_one(self, lease: Lease, owner8: str, ended: list[Ended]) -> None:
+        hands = Hands(providers=self._providers, registry=self._registry, clock=self._clock, events=self._events)
+        reconciler = Reconciler(
+            lease,
+            lookout=Lookout(providers=self._providers, registry=self._registry, owner8=owner8),
+            hands=hands,
+            store=self._store,
+            clock=self._clock,
+            limits=self._limits,
+            polls=self._polls,
+        )
+        left: tuple[str, ...] = ()
+        try:
+            await reconciler.run_until(_released)
+        except LeftBehind as error:
+            left = error.what or (f"perhaps something named {lease.name}",)
+        pods = tuple(sorted(one.id for one in reconciler.lease.ended))
+        ended.append(Ended(name=lease.name, pods=pods, left=left))
+
+
+def _released(lease: Lease) -> bool:
+    return lease.phase is Phase.RELEASED

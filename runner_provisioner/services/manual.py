@@ -1,0 +1,114 @@
+"""Pods made by hand: created, looked at, stopped, resumed and ended without a runner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+from runner_provisioner.domain.ladder import Refusal, nothing_rented
+from runner_provisioner.domain.offers import GpuRequest, Offer
+from runner_provisioner.domain.pods import Pod, PodId, PodSpec
+from runner_provisioner.errors import (
+    BidTooLow,
+    CapacityUnavailable,
+    CreateOutcomeUnknown,
+    InvalidRequest,
+    LeftBehind,
+    NotFound,
+    SpotDiscontinued,
+)
+from runner_provisioner.ports import Clock, GpuProvider, Pausable
+from runner_provisioner.services.offers import survey
+
+_NEXT_OFFER = (CapacityUnavailable, BidTooLow, SpotDiscontinued)
+
+
+class ManualPods:
+    """The use cases of the `pods` commands, over all providers."""
+
+    def __init__(self, providers: Mapping[str, GpuProvider], *, clock: Clock, settle: float) -> None:
+        """`settle` is how many seconds apart two looks at a list must be to believe it."""
+        self._providers = providers
+        self._clock = clock
+        self._settle = settle
+
+    async def create(self, spec: PodSpec, request: GpuRequest) -> Pod:
+        """Rent the first offer that can be had.
+
+        When the provider never answers, the pod is looked up by its name and, when it exists, returned; else
+        CreateOutcomeUnknown is raised after two looks. Raises like a start when nothing could be rented.
+        """
+        found = await survey(self._providers, request)
+        refusals = list(found.refusals)
+        for offer in found.rungs:
+            try:
+                return await self._create(spec, offer)
+            except _NEXT_OFFER as error:
+                refusals.append(Refusal(offer=offer, error=error))
+        raise nothing_rented(request, refusals)
+
+    async def _create(self, spec: PodSpec, offer: Offer) -> Pod:
+        provider = self._providers[offer.provider]
+        try:
+            return await provider.create(spec, offer)
+        except CreateOutcomeUnknown as error:
+            for _ in range(2):
+                pods = await provider.list(None)
+                mine = [pod for pod in pods if pod.name == spec.name and pod.alive]
+                if mine:
+                    return mine[0]
+                await self._clock.sleep(self._settle)
+            raise CreateOutcomeUnknown(
+                f"no answer to the create and no pod named {spec.name} seen: "
+                "look again with 'pods list' before another try",
+                service=error.service,
+                operation=error.operation,
+            ) from error
+
+    async def list(self) -> list[Pod]:
+        """Every pod of every account."""
+        return [pod for provider in self._providers.values() for pod in await provider.list(None)]
+
+    async def get(self, pod_id: PodId) -> Pod:
+        """One pod, wherever it is; raises NotFound."""
+        return (await self._find(pod_id))[1]
+
+    async def stop(self, pod_id: PodId) -> Pod:
+        """Stop it; its disk goes on billing. Raises NotFound, InvalidRequest where a provider cannot."""
+        provider = await self._pausable(pod_id)
+        return await provider.stop(pod_id)
+
+    async def resume(self, pod_id: PodId, *, gpu_count: int | None = None, bid_per_gpu: Decimal | None = None) -> Pod:
+        """Start it again. Raises NotFound, CapacityUnavailable, InvalidRequest where a provider cannot."""
+        provider = await self._pausable(pod_id)
+        return await provider.resume(pod_id, gpu_count=gpu_count, bid_per_gpu=bid_per_gpu)
+
+    async def terminate(self, pod_id: PodId, *, patience: float = 60.0) -> Pod | None:
+        """End it and look until it is gone; gives what was there, None when there was none already."""
+        try:
+            provider, pod = await self._find(pod_id)
+        except NotFound:
+            return None
+        begin = self._clock.monotonic()
+        while await provider.get(pod_id) is not None:
+            await provider.terminate(pod_id)
+            if await provider.get(pod_id) is None:
+                break
+            if self._clock.monotonic() - begin > patience:
+                what = (f"pod {pod_id} at {provider.name}",)
+                raise LeftBehind(f"still there: {what[0]}: try again, or end it at the provider", what=what)
+            await self._clock.sleep(1.0)
+        return pod
+
+    async def _find(self, pod_id: PodId) -> tuple[GpuProvider, Pod]:
+        for provider in self._providers.values():
+            pod = await provider.get(pod_id)
+            if pod is not None:
+                return provider, pod
+        raise NotFound(f"no pod '{pod_id}': 'pods list' shows those that exist")
+
+    async def _pausable(self, pod_id: PodId) -> Pausable:
+        provider, _pod = await self._find(pod_id)
+        if not isinstance(provider, Pausable):
+            raise InvalidRequest(f"{provider.name} can neither stop nor resume pods: end it with 'pods terminate'")
+        return provider

@@ -1,0 +1,178 @@
+"""The pass: observe, decide, save, act. It takes no input, has one path and does not retry: the next pass does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from runner_provisioner.domain.decisions import decide
+from runner_provisioner.domain.leases import RETRIED, Lease, Limits, Observation, Phase, Unknown, ref
+from runner_provisioner.domain.pods import PodState
+from runner_provisioner.domain.runners import Runner
+from runner_provisioner.errors import ApiRetired, AuthenticationFailed, LeftBehind, PermissionDenied, RemoteError
+from runner_provisioner.ports import Clock, LeaseStore
+from runner_provisioner.services.act import Hands
+from runner_provisioner.services.observe import Lookout
+
+REFUSED_PATIENCE = 10.0  # seconds: a credential that was refused will be refused again
+_HASTY = frozenset({Phase.DRAINING, Phase.PLACING})  # what follows is due at once
+_SERVING = frozenset({Phase.BOOTING, Phase.READY, Phase.BUSY})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Polls:
+    """Seconds between two looks at a pod that boots, at a runner whose pod runs, and how long an end may take."""
+
+    booting: float = 5.0
+    running: float = 1.0
+    patience: float = 120.0
+
+
+class Reconciler:
+    """Moves one lease along, pass by pass, until a condition holds."""
+
+    def __init__(
+        self,
+        lease: Lease,
+        *,
+        lookout: Lookout,
+        hands: Hands,
+        store: LeaseStore,
+        clock: Clock,
+        limits: Limits,
+        polls: Polls,
+    ) -> None:
+        self.lease = lease
+        self.seen: Observation | None = None
+        self._lookout = lookout
+        self._hands = hands
+        self._store = store
+        self._clock = clock
+        self._limits = limits
+        self._polls = polls
+        self._looked_at: datetime | None = None
+        self._still_true = False
+        self._hasty = False
+        self._draining_since: datetime | None = None
+
+    async def run_until(self, done: Callable[[Lease], bool]) -> Lease:
+        """Run passes until `done`.
+
+        Raises LeftBehind when a drain has lasted longer than `Polls.patience`: what is left is for clean-up.
+        """
+        while True:
+            await self.run_once()
+            if done(self.lease):
+                return self.lease
+            self._check_patience()
+            await self._clock.sleep(self._pause())
+
+    def _check_patience(self) -> None:
+        now = self._clock.now()
+        if self.lease.phase is not Phase.DRAINING:
+            self._draining_since = None
+            return
+        self._draining_since = self._draining_since or now
+        lasted = (now - self._draining_since).total_seconds()
+        refusal = _refusal(self.seen)
+        if lasted < (REFUSED_PATIENCE if refusal else self._polls.patience + self._limits.settle.total_seconds()):
+            return
+        what = left_behind(self.lease, self.seen)
+        if refusal is not None and not what:
+            raise refusal
+        trouble = refusal or next(iter(self._hands.troubles.values()), None)
+        because = f" ({trouble})" if trouble else ""
+        things = ", ".join(what) or f"perhaps something named {self.lease.name}, which could not be looked up"
+        raise LeftBehind(
+            f"still there: {things}{because}: run cleanup, or look at the provider", what=what or (things,)
+        )
+
+    async def run_once(self) -> Lease:
+        """One pass. Raises StoreError when the lease could not be saved; then nothing was done."""
+        before = self.lease
+        seen = await self._look()
+        decision = decide(before, seen, now=self._clock.now(), limits=self._limits)
+        self.seen = seen
+        self.lease = self._store.save(decision.lease)
+        self._tell_phase(before, self.lease)
+        if decision.actions:
+            self.lease = await self._hands.perform(self.lease, decision.actions)
+            self.lease = self._store.save(self.lease)
+        self._hasty = self.lease.phase is not before.phase and self.lease.phase in _HASTY
+        # After a create that surely rented nothing the next offer needs no new look.
+        placed = decision.lease.phase is Phase.PLACING and self.lease.phase is Phase.REQUESTED
+        self._still_true = placed and self.lease.rung != before.rung
+        return self.lease
+
+    def _tell_phase(self, before: Lease, after: Lease) -> None:
+        if before.phase is after.phase:
+            return
+        self._hands.tell(
+            "lease_" + after.phase.value,
+            lease=after.name,
+            pod=after.pod.id if after.pod else None,
+            outcome=after.outcome.value if after.outcome else None,
+        )
+        if after.phase is Phase.DRAINING and after.outcome in RETRIED:
+            self._hands.note_failed_placement(after)
+
+    async def _look(self) -> Observation:
+        now = self._clock.now()
+        if self.seen is not None and self._still_true:
+            return self.seen
+        if self.seen is not None and not self._pods_due(now):
+            return await self._lookout.look_at_runner(self.lease, self.seen)
+        self._looked_at = now
+        return await self._lookout.look(self.lease)
+
+    def _pods_due(self, now: datetime) -> bool:
+        """Whether the pods are to be looked at as well; a pod that runs need not be each second."""
+        lease, seen = self.lease, self.seen
+        if lease.phase not in _SERVING or seen is None or isinstance(seen.pods, Unknown) or not seen.pods:
+            return True
+        if self._looked_at is None or now - self._looked_at >= timedelta(seconds=self._polls.booting):
+            return True
+        return not lease.settled and self._settles_at() <= now
+
+    def _settles_at(self) -> datetime:
+        return (self.lease.placed_at or self._clock.now()) + self._limits.settle
+
+    def _pause(self) -> float:
+        lease = self.lease
+        if self._hasty or self._still_true:
+            return 0.0
+        if lease.phase is Phase.DRAINING and lease.quiet_since is not None:
+            rest = lease.quiet_since + self._limits.settle - self._clock.now()
+            return max(0.0, rest.total_seconds())
+        if lease.phase in {Phase.READY, Phase.BUSY, Phase.DRAINING} or self._pod_runs():
+            return self._polls.running
+        return self._polls.booting
+
+    def _pod_runs(self) -> bool:
+        seen = self.seen
+        if seen is None or isinstance(seen.pods, Unknown):
+            return False
+        return any(pod.state is PodState.RUNNING for pod in seen.pods)
+
+
+def _refusal(seen: Observation | None) -> RemoteError | None:
+    """The refused credential that keeps a look from succeeding."""
+    looks = (seen.pods, seen.runner) if seen else ()
+    for look in looks:
+        if isinstance(look, Unknown) and isinstance(look.error, (AuthenticationFailed, PermissionDenied, ApiRetired)):
+            return look.error
+    return None
+
+
+def left_behind(lease: Lease, seen: Observation | None) -> tuple[str, ...]:
+    """One line for each thing of a lease that is not known to be gone."""
+    gone = seen.gone if seen else frozenset()
+    there = seen.pods if seen and not isinstance(seen.pods, Unknown) else ()
+    pods = {one for one in lease.known if one not in gone} | {ref(pod) for pod in there}
+    lines = [f"pod {one.id} at {one.provider}" for one in sorted(pods)]
+    if lease.unsure and not lines:
+        lines.append(f"perhaps a pod named {lease.name}: the provider never answered")
+    if seen is not None and isinstance(seen.runner, Runner):
+        lines.append(f"runner {lease.name}")
+    return tuple(lines)

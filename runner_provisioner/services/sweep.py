@@ -1,0 +1,200 @@
+"""Clean-up: find what nobody owns, end it, look again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+
+from runner_provisioner.domain.leases import Lease, Outcome, Phase, Unknown, ref
+from runner_provisioner.domain.names import RunKey, Scope
+from runner_provisioner.domain.orphans import Attempt, Finding, Verdict, judge_pod, judge_runner
+from runner_provisioner.domain.pods import Pod
+from runner_provisioner.domain.runners import Runner
+from runner_provisioner.errors import LeftBehind, RemoteError
+from runner_provisioner.ports import Clock, GpuProvider, RunnerRegistry, WorkflowRuns
+from runner_provisioner.services.ending import Ending
+
+ROUNDS = 3  # a sweep that finds new orphans after so many rounds reports them as left
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One pod or runner of ours and what is to be said of it; `price` is USD per hour."""
+
+    kind: str
+    name: str
+    id: str
+    provider: str
+    finding: Finding
+    pod: Pod | None = None
+    price: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """All of ours at one moment; `errors` are the looks that failed."""
+
+    entries: tuple[Entry, ...]
+    errors: tuple[RemoteError, ...] = ()
+
+    @property
+    def orphans(self) -> tuple[Entry, ...]:
+        """What nobody owns."""
+        return tuple(entry for entry in self.entries if entry.finding.verdict is Verdict.ORPHAN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """What a clean-up did: `ended` is gone, `kept` is everything else that was seen."""
+
+    ended: tuple[Entry, ...]
+    kept: tuple[Entry, ...]
+    errors: tuple[RemoteError, ...]
+    left: tuple[str, ...]
+
+
+class Sweep:
+    """The use case; it needs no stored state."""
+
+    def __init__(  # noqa: PLR0913 - the collaborators of a use case, by keyword
+        self,
+        *,
+        scope: Scope,
+        owner8: str,
+        repository: str | None,
+        providers: Mapping[str, GpuProvider],
+        registry: RunnerRegistry,
+        runs: WorkflowRuns,
+        clock: Clock,
+        ending: Ending,
+        settle: timedelta,
+        lifetime: timedelta,
+    ) -> None:
+        """`repository` is where the run of a runner without a pod is looked up, when that is known."""
+        self._owner8 = owner8
+        self._repository = scope.path if scope.repository else repository
+        self._providers = providers
+        self._registry = registry
+        self._runs = runs
+        self._clock = clock
+        self._ending = ending
+        self._settle = settle
+        self._lifetime = lifetime
+
+    async def survey(self) -> Survey:
+        """Look at every pod and runner of this owner and judge each."""
+        errors: list[RemoteError] = []
+        pods = await self._pods(errors)
+        runners = await self._runners(errors)
+        known = not any(error for error in errors if error.service != "github")
+        attempts = _Attempts(self._runs)
+        entries = [await self._judge_pod(pod, runners, attempts) for pod in pods]
+        names = {pod.name for pod in pods}
+        entries += [
+            await self._judge_runner(runner, attempts, pods_known=known, has_pod=runner.name in names)
+            for runner in (runners if isinstance(runners, list) else [])
+        ]
+        return Survey(entries=tuple(entries), errors=(*errors, *attempts.errors))
+
+    async def run(self) -> Swept:
+        """End the orphans, look again after `settle`, until a look finds none."""
+        ended: dict[tuple[str, str], Entry] = {}
+        left: list[str] = []
+        survey = await self.survey()
+        for _ in range(ROUNDS):
+            if not survey.orphans:
+                break
+            ended |= {(entry.kind, entry.id): entry for entry in survey.orphans}
+            left = await self._end(survey)
+            await self._clock.sleep(self._settle.total_seconds())
+            survey = await self.survey()
+        again = {(entry.kind, entry.id) for entry in survey.entries}
+        left += [f"{entry.kind} {entry.name}" for entry in survey.orphans]
+        return Swept(
+            ended=tuple(entry for key, entry in ended.items() if key not in again),
+            kept=survey.entries,
+            errors=survey.errors,
+            left=tuple(dict.fromkeys(left)),
+        )
+
+    async def _pods(self, errors: list[RemoteError]) -> list[Pod]:
+        pods: list[Pod] = []
+        for provider in self._providers.values():
+            try:
+                listed = await provider.list(self._owner8)
+                # A list may still show what is gone: only what a read by id shows is judged.
+                read = [await provider.get(pod.id) for pod in listed]
+            except RemoteError as error:
+                errors.append(error)
+                continue
+            pods += [pod for pod in read if pod is not None]
+        return sorted(pods, key=lambda pod: (pod.provider, pod.name, pod.id))
+
+    async def _runners(self, errors: list[RemoteError]) -> list[Runner] | Unknown:
+        try:
+            return list(await self._registry.list(f"rp-{self._owner8}-"))
+        except RemoteError as error:
+            errors.append(error)
+            return Unknown(reason=str(error))
+
+    async def _judge_pod(self, pod: Pod, runners: list[Runner] | Unknown, attempts: _Attempts) -> Entry:
+        runner: Runner | Unknown | None
+        if isinstance(runners, Unknown):
+            runner = runners
+        else:
+            runner = next((one for one in runners if one.name == pod.name), None)
+        attempt = await attempts.of(pod.name, pod.tags.repository if pod.tags else None)
+        finding = judge_pod(pod, now=self._clock.now(), lifetime=self._lifetime, attempt=attempt, runner=runner)
+        return Entry(
+            kind="pod", name=pod.name, id=pod.id, provider=pod.provider, finding=finding, pod=pod, price=pod.price
+        )
+
+    async def _judge_runner(self, runner: Runner, attempts: _Attempts, *, pods_known: bool, has_pod: bool) -> Entry:
+        attempt = await attempts.of(runner.name, self._repository)
+        finding = judge_runner(runner, attempt=attempt, pods_known=pods_known, has_pod=has_pod)
+        return Entry(kind="runner", name=runner.name, id=str(runner.id), provider="github", finding=finding)
+
+    async def _end(self, survey: Survey) -> list[str]:
+        names = sorted({entry.name for entry in survey.orphans})
+        leases = []
+        for name in names:
+            pods = [entry.pod for entry in survey.orphans if entry.name == name and entry.pod is not None]
+            # The empty nonce matches no pod: only those judged are ended.
+            leases.append(
+                Lease(
+                    name=name,
+                    phase=Phase.DRAINING,
+                    outcome=Outcome.EXPIRED,
+                    nonce="",
+                    made=frozenset(ref(pod) for pod in pods),
+                )
+            )
+        try:
+            await self._ending.drain(leases, self._owner8)
+        except LeftBehind as error:
+            return list(error.what)
+        return []
+
+
+class _Attempts:
+    """Looks up each run attempt once."""
+
+    def __init__(self, runs: WorkflowRuns) -> None:
+        self._runs = runs
+        self._known: dict[tuple[str, int, int], Attempt] = {}
+        self.errors: list[RemoteError] = []
+
+    async def of(self, name: str, repository: str | None) -> Attempt:
+        key = RunKey.parse(name)
+        if key is None or key.run_id is None or repository is None:
+            return None
+        place = (repository, key.run_id, key.attempt)
+        if place not in self._known:
+            try:
+                self._known[place] = await self._runs.attempt(*place)
+            except RemoteError as error:
+                self.errors.append(error)
+                self._known[place] = Unknown(reason=str(error))
+        return self._known[place]

@@ -1,0 +1,90 @@
+"""What happened when, as the simulated services saw it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from runner_provisioner.simulators.world import SimulatedWorld
+
+
+class Clock(Protocol):
+    """What the demo needs of a clock."""
+
+    def now(self) -> datetime:
+        """Aware, in UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """One thing that happened; `who` is the name of a job or of a pod."""
+
+    at: datetime
+    what: str
+    who: str
+
+
+@dataclass(kw_only=True)
+class Timeline:
+    """Everything noticed so far, each thing once."""
+
+    world: SimulatedWorld
+    run_id: int
+    _seen: dict[tuple[str, str], Moment] = field(default_factory=dict)
+
+    def note(self, what: str, who: str, at: datetime, *, key: str = "") -> None:
+        """Something happened; the first time counts. `key` tells things of one name apart."""
+        self._seen.setdefault((what, key or who), Moment(at=at, what=what, who=who))
+
+    def moments(self) -> list[Moment]:
+        """In the order they happened."""
+        return sorted(self._seen.values(), key=lambda moment: moment.at)
+
+    def look(self) -> None:
+        """Note whatever is new."""
+        now = self.world.clock.now()
+        self._look_at_pods()
+        self._look_at_runners(now)
+        self._look_at_jobs()
+
+    def _look_at_pods(self) -> None:
+        for pod in self.world.runpod.pods():
+            kind = "spot" if pod.pod_type == "INTERRUPTABLE" else "on demand"
+            self.note(
+                f"rented {pod.gpu_type_id} {kind} at {pod.price} USD per hour", pod.name, pod.created_at, key=pod.id
+            )
+            for event in pod.events:
+                if event.what == "container running":
+                    self.note("container started", pod.name, event.at, key=pod.id)
+                elif event.what not in ("created", "") and not event.what.startswith("container exited"):
+                    self.note(event.what, pod.name, event.at, key=pod.id)
+            if pod.ended_at is not None:
+                self.note("pod gone", pod.name, pod.ended_at, key=pod.id)
+
+    def _look_at_runners(self, now: datetime) -> None:
+        registered = self.world.github.runners()
+        for runner in registered:
+            if runner.online:
+                self.note("runner online", runner.name, now)
+        names = {runner.name for runner in registered}
+        for what, name in list(self._seen):
+            if what == "runner online" and name not in names:
+                self.note("runner gone", name, now)
+
+    def _look_at_jobs(self) -> None:
+        for job in self.world.github.run(self.run_id).latest.jobs.values():
+            if job.started_at is None or job.runner is None:
+                continue
+            self.note("job started", job.key, job.started_at)
+            if job.completed_at is not None:
+                self.note(f"job ended: {job.conclusion}", job.key, job.completed_at)

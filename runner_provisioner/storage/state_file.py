@@ -1,0 +1,188 @@
+"""The state file of one start: what makes a second start of the same job a repetition and not a stranger.
+
+It holds no secret. Several processes may share it: each keeps its own creates in it, under a lock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+from runner_provisioner._files import write_private
+from runner_provisioner.domain.leases import Lease, Phase, PodRef
+from runner_provisioner.domain.pods import PodId
+from runner_provisioner.errors import StoreError
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Creates:
+    """What one process has created and ended."""
+
+    made: frozenset[PodRef] = frozenset()
+    ended: frozenset[PodRef] = frozenset()
+    unsure: bool = False
+    placed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """The contents of the file."""
+
+    name: str
+    scope: str
+    label: str
+    nonce: str
+    creators: dict[str, Creates] = field(default_factory=dict)
+
+
+class StateFile:
+    """A LeaseStore of one lease's name."""
+
+    def __init__(self, path: Path, *, creator: str) -> None:
+        """`creator` is this process's own mark."""
+        self.path = path
+        self._creator = creator
+        self._saved: Creates | None = None
+
+    @classmethod
+    def begin(cls, path: Path, record: Record, *, creator: str) -> tuple[Self, Record, bool]:
+        """Open or make the file; gives it, what it says, and whether it was there before. Raises StoreError."""
+        store = cls(path, creator=creator)
+        with store._locked():
+            existing = store._read()
+            if existing is None:
+                store._write(record)
+        return store, existing or record, existing is not None
+
+    def read(self) -> Record | None:
+        """What the file says; None when there is none. Raises StoreError when it cannot be understood."""
+        return self._read()
+
+    def save(self, lease: Lease) -> Lease:
+        """Keep this process's part; gives the lease back with the ends that all processes have asked for."""
+        mine = Creates(made=lease.made, ended=lease.ended, unsure=_open(lease), placed_at=lease.placed_at)
+        if mine == self._saved:
+            return lease
+        with self._locked():
+            record = self._read()
+            if record is None:
+                raise StoreError(
+                    f"state file {self.path} has vanished: stop this run's pods with 'stop', then start again"
+                )
+            record = replace(record, creators={**record.creators, self._creator: mine})
+            self._write(record)
+        self._saved = mine
+        return replace(lease, ended=lease.ended.union(*(one.ended for one in record.creators.values())))
+
+    def forget(self) -> None:
+        """Remove the file; that there is none is fine. Raises StoreError."""
+        try:
+            self.path.unlink(missing_ok=True)
+            self._lock_path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(f"state file {self.path} cannot be removed: {error.strerror}") from error
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.path.with_suffix(".lock")
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with self._lock_path.open("a") as lock:
+                self._lock_path.chmod(0o600)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                yield
+        except OSError as error:
+            raise StoreError(
+                f"state file {self.path} cannot be used: {error.strerror}; free the disk or the folder"
+            ) from error
+
+    def _read(self) -> Record | None:
+        try:
+            return _decode(json.loads(self.path.read_bytes()))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreError(f"state file {self.path} cannot be read: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StoreError(
+                f"state file {self.path} is damaged: end this run's pods with 'stop', remove the file, start again"
+            ) from error
+
+    def _write(self, record: Record) -> None:
+        write_private(self.path, json.dumps(_encode(record), indent=1).encode())
+
+
+def resume(record: Record, *, creator: str, deadline: datetime, lease: Lease) -> Lease:
+    """The lease with all that earlier processes left in the record."""
+    others = record.creators.values()
+    placed = [one.placed_at for one in others if one.placed_at is not None]
+    return replace(
+        lease,
+        name=record.name,
+        phase=Phase.REQUESTED,
+        nonce=record.nonce,
+        creator=creator,
+        deadline=deadline,
+        inherited=frozenset().union(*(one.made for one in others)),
+        ended=frozenset().union(*(one.ended for one in others)),
+        unsure=any(one.unsure for one in others),
+        placed_at=max(placed, default=None),
+    )
+
+
+def _open(lease: Lease) -> bool:
+    return lease.unsure and lease.phase is not Phase.RELEASED
+
+
+def _encode(record: Record) -> dict[str, Any]:
+    return {
+        "version": VERSION,
+        "name": record.name,
+        "scope": record.scope,
+        "label": record.label,
+        "nonce": record.nonce,
+        "creators": {
+            creator: {
+                "made": sorted(map(list, one.made)),
+                "ended": sorted(map(list, one.ended)),
+                "unsure": one.unsure,
+                "placed_at": one.placed_at.isoformat() if one.placed_at else None,
+            }
+            for creator, one in record.creators.items()
+        },
+    }
+
+
+def _decode(raw: dict[str, Any]) -> Record:
+    if raw["version"] != VERSION:
+        raise ValueError(raw["version"])
+    return Record(
+        name=str(raw["name"]),
+        scope=str(raw["scope"]),
+        label=str(raw["label"]),
+        nonce=str(raw["nonce"]),
+        creators={
+            str(creator): Creates(
+                made=_refs(one["made"]),
+                ended=_refs(one["ended"]),
+                unsure=bool(one["unsure"]),
+                placed_at=datetime.fromisoformat(one["placed_at"]) if one["placed_at"] else None,
+            )
+            for creator, one in raw["creators"].items()
+        },
+    )
+
+
+def _refs(raw: list[list[str]]) -> frozenset[PodRef]:
+    return frozenset(PodRef(str(provider), PodId(str(pod))) for provider, pod in raw)

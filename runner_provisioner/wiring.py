@@ -1,0 +1,381 @@
+"""The composition root: everything is built here, from settings, and nowhere else."""
+
+from __future__ import annotations
+
+import secrets
+import string
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner_provisioner._http import CallMetrics, Pace, Plumbing, Tempo
+from runner_provisioner.bootstrap.host_key import HostKey, new_host_key
+from runner_provisioner.bootstrap.render import RunnerScript, render
+from runner_provisioner.clock import SystemClock
+from runner_provisioner.domain.leases import Lease, Limits, Phase
+from runner_provisioner.domain.names import RunKey, Scope
+from runner_provisioner.domain.pods import PodClass, PodSpec, PodTags
+from runner_provisioner.domain.request import StartRequest
+from runner_provisioner.errors import InvalidRequest
+from runner_provisioner.github.connect import AppCredential, TokenCredential, connect
+from runner_provisioner.providers.runpod.api import RunPodApi
+from runner_provisioner.providers.runpod.provider import RunPodProvider
+from runner_provisioner.services.ending import Ending
+from runner_provisioner.services.provision import Order, Start
+from runner_provisioner.services.reconcile import Polls
+from runner_provisioner.services.sweep import Sweep
+from runner_provisioner.storage.state_file import Record, StateFile, resume
+
+if TYPE_CHECKING:
+    from runner_provisioner.domain.offers import Offer
+    from runner_provisioner.domain.runners import Registration, RunnerDownload
+    from runner_provisioner.github.connect import GitHub
+    from runner_provisioner.logging import Redactor
+    from runner_provisioner.ports import Clock, EventSink, GpuProvider
+    from runner_provisioner.settings import Settings
+
+LABEL_LETTERS = 26
+LOCAL_RUN_LETTERS = 8
+REGISTER_MARGIN = timedelta(minutes=2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where runners are registered and whose they are."""
+
+    scope: Scope
+    owner8: str
+    repository: str | None
+
+    @classmethod
+    def of(cls, settings: Settings, *, repository: str | None, organization: str | None, owner: str | None) -> Place:
+        """From options first, then from what Actions says. Raises InvalidRequest when neither names a place."""
+        repository = repository or settings.repository
+        path = organization or repository
+        if path is None:
+            raise InvalidRequest("no place to register runners: give --repository OWNER/NAME or --organization NAME")
+        scope = Scope.parse(path, server_url=settings.github_server_url)
+        if organization and scope.repository:
+            raise InvalidRequest(f"--organization {organization}: give the name of an organisation alone")
+        if repository and Scope.parse(repository).repository is None:
+            raise InvalidRequest(f"--repository {repository}: write OWNER/NAME")
+        return cls(scope=scope, owner8=scope.owner8_of(owner), repository=repository)
+
+
+@dataclass(kw_only=True)
+class Program:
+    """The parts of one running program; the sessions close with `assemble`."""
+
+    settings: Settings
+    clock: Clock
+    tempo: Tempo
+    metrics: CallMetrics
+    redactor: Redactor
+    events: EventSink
+    plumbing: Plumbing
+    providers: Mapping[str, GpuProvider] = field(default_factory=dict)
+    place: Place | None = None
+    github: GitHub | None = None
+
+    @property
+    def polls(self) -> Polls:
+        """How often to look."""
+        return Polls(booting=self.settings.poll_booting, running=self.settings.poll_running)
+
+    def limits(self, request: StartRequest | None = None) -> Limits:
+        """How long things may take."""
+        request = request or StartRequest()
+        return Limits(
+            settle=timedelta(seconds=self.settings.settle), boot=request.boot_timeout, lifetime=request.lifetime
+        )
+
+    def start(self, request: StartRequest, store: StateFile) -> Start:
+        """The use case that rents."""
+        return Start(
+            providers=self.providers,
+            registry=self._github().runners,
+            clock=self.clock,
+            store=store,
+            events=self.events,
+            limits=self.limits(request),
+            polls=self.polls,
+            hurry=self.tempo.hurry,
+        )
+
+    def ending(self) -> Ending:
+        """The use case that ends a key."""
+        return Ending(
+            providers=self.providers,
+            registry=self._github().runners,
+            clock=self.clock,
+            events=self.events,
+            limits=self.limits(),
+            polls=self.polls,
+        )
+
+    def sweep(self) -> Sweep:
+        """The use case that cleans up."""
+        place = self._place()
+        return Sweep(
+            scope=place.scope,
+            owner8=place.owner8,
+            repository=place.repository,
+            providers=self.providers,
+            registry=self._github().runners,
+            runs=self._github().runs,
+            clock=self.clock,
+            ending=self.ending(),
+            settle=timedelta(seconds=self.settings.settle),
+            lifetime=StartRequest().lifetime,
+        )
+
+    def order(
+        self, request: StartRequest, key: RunKey, *, state: Path, ssh_keys: tuple[str, ...]
+    ) -> tuple[Order, StateFile]:
+        """Draw up a start: its state file, made or found, and the lease that goes on from it. Raises StoreError."""
+        place = self._place()
+        creator = _letters(LOCAL_RUN_LETTERS)
+        fresh = Record(
+            name=key.name, scope=place.scope.url, label="rp-" + _letters(LABEL_LETTERS), nonce=secrets.token_hex(16)
+        )
+        store, record, _found = StateFile.begin(state, fresh, creator=creator)
+        now = self.clock.now()
+        lease = resume(
+            record,
+            creator=creator,
+            deadline=now + request.start_timeout,
+            lease=Lease(name=key.name, phase=Phase.REQUESTED, cap=request.max_price),
+        )
+        host_key = new_host_key()
+        self.redactor.add(host_key.private)
+        draftsman = Draftsman(
+            settings=self.settings,
+            clock=self.clock,
+            place=place,
+            request=request,
+            key=key,
+            record=record,
+            creator=creator,
+            host_key=host_key,
+            ssh_keys=ssh_keys,
+        )
+        order = Order(
+            owner8=place.owner8,
+            key=key.key,
+            label=record.label,
+            request=request.gpus,
+            lease=lease,
+            draw_up=draftsman.draw_up,
+        )
+        return order, store
+
+    def _github(self) -> GitHub:
+        if self.github is None:
+            raise InvalidRequest("this command needs GitHub")  # a command asked for less than it uses
+        return self.github
+
+    def _place(self) -> Place:
+        if self.place is None:
+            raise InvalidRequest("this command needs a place to register runners")
+        return self.place
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draftsman:
+    """Writes down the pod that a start asks for."""
+
+    settings: Settings
+    clock: Clock
+    place: Place
+    request: StartRequest
+    key: RunKey
+    record: Record
+    creator: str
+    host_key: HostKey
+    ssh_keys: tuple[str, ...]
+
+    def draw_up(self, _offer: Offer, registration: Registration, download: RunnerDownload) -> PodSpec:
+        """The pod, with the start command that holds the registration token."""
+        expires = self.clock.now() + self.request.lifetime
+        env = {"PUBLIC_KEY": "\n".join(self.ssh_keys)} if self.ssh_keys else {}
+        tags = self._tags(expires)
+        return PodSpec(
+            name=self.key.name,
+            image=self.request.image,
+            tags=tags,
+            command=render(self._script(registration, download)),
+            env={**env, **tags.to_env()},
+            disk_gb=self.request.disk,
+            volume_gb=self.request.volume,
+            volume_mount=self.request.volume_mount,
+            ports=self.request.port,
+            min_vcpus=self.request.min_vcpus,
+            min_memory_gb=self.request.min_memory,
+            cloud=self.request.cloud,
+            terminate_after=expires,
+        )
+
+    def _tags(self, expires: datetime) -> PodTags:
+        return PodTags(
+            owner=self.place.owner8,
+            cls=PodClass.RUNNER,
+            repository=self.place.repository,
+            label=self.record.label,
+            nonce=self.record.nonce,
+            creator=self.creator,
+            expires_at=expires,
+            host_key=self.host_key.public,
+        )
+
+    def _script(self, registration: Registration, download: RunnerDownload) -> RunnerScript:
+        request = self.request
+        return RunnerScript(
+            name=self.key.name,
+            url=registration.url,
+            token=registration.token,
+            labels=(self.record.label, *request.label),
+            runner_group=request.runner_group,
+            download=download,
+            run_as=request.run_as,
+            idle_seconds=int(request.idle.total_seconds()),
+            lifetime_seconds=int(request.lifetime.total_seconds()),
+            register_seconds=int((request.start_timeout + REGISTER_MARGIN).total_seconds()),
+            volume_mount=request.volume_mount if request.volume else None,
+            owner=self.place.scope.owner,
+            repository=self.place.repository,
+            run_id=self.key.run_id,
+            graphql_url=self.settings.runpod_api_url,
+            rest_url=self.settings.runpod_rest_url,
+            host_private_key=self.host_key.private,
+            host_public_key=self.host_key.public,
+            job_env=request.env,
+        )
+
+
+@asynccontextmanager
+async def assemble(
+    settings: Settings,
+    *,
+    events: EventSink,
+    redactor: Redactor,
+    place: Place | None = None,
+    runner_group: str | None = None,
+    needs_github: bool = True,
+    clock: Clock | None = None,
+) -> AsyncIterator[Program]:
+    """Build the program and close it. Raises a ConfigurationError before anything is sent."""
+    clock = clock or SystemClock()
+    tempo = Tempo(request_timeout=settings.request_timeout, retry_base=settings.retry_base)
+    plumbing = Plumbing(
+        clock=clock,
+        redactor=redactor,
+        tempo=tempo,
+        metrics=CallMetrics(),
+        user_agent=user_agent(),
+        pins=settings.spki_pins,
+        proxy=settings.https_proxy.get_secret_value() if settings.https_proxy else None,
+        no_proxy=settings.proxy_exceptions,
+    )
+    program = Program(
+        settings=settings,
+        clock=clock,
+        tempo=tempo,
+        metrics=plumbing.metrics,
+        redactor=redactor,
+        events=events,
+        plumbing=plumbing,
+        place=place,
+    )
+    async with AsyncExitStack() as stack:
+        runpod = _runpod(settings, plumbing)
+        stack.push_async_callback(runpod.aclose)
+        program.providers = {runpod.name: runpod}
+        if needs_github and place is not None:
+            program.github = _connect(settings, plumbing, place, runner_group)
+            stack.push_async_callback(program.github.aclose)
+        yield program
+
+
+def _runpod(settings: Settings, plumbing: Plumbing) -> RunPodProvider:
+    api = RunPodApi.connect(
+        url=settings.runpod_api_url,
+        api_key=settings.runpod_key().get_secret_value(),
+        plumbing=plumbing,
+        pace=Pace(per_second=settings.rate_per_second, per_minute=settings.rate_per_minute),
+    )
+    return RunPodProvider(api, clock=plumbing.clock, cache_dir=settings.cache_dir)
+
+
+def _connect(settings: Settings, plumbing: Plumbing, place: Place, runner_group: str | None) -> GitHub:
+    from runner_provisioner.settings import GitHubApp  # noqa: PLC0415 - pydantic-settings is slow to import
+
+    found = settings.github_credential()
+    credential: AppCredential | TokenCredential
+    if isinstance(found, GitHubApp):
+        credential = AppCredential(
+            app_id=found.issuer,
+            private_key=found.private_key.get_secret_value(),
+            installation_id=found.installation_id,
+        )
+    else:
+        credential = TokenCredential(token=found.token.get_secret_value(), origin=found.source)
+    return connect(
+        place.scope,
+        credential,
+        plumbing=plumbing,
+        api_url=settings.github_api_url,
+        runner_group=runner_group,
+        repository=place.repository,
+    )
+
+
+def user_agent() -> str:
+    """How the program introduces itself."""
+    from importlib.metadata import version  # noqa: PLC0415 - slow to import
+
+    return f"runner-provisioner/{version('runner-provisioner')}"
+
+
+def local_run() -> str:
+    """A random run part for a start outside Actions; letters only, so that it is never taken for a run's number."""
+    return _letters(LOCAL_RUN_LETTERS)
+
+
+def _letters(count: int) -> str:
+    return "".join(secrets.choice(string.ascii_lowercase) for _ in range(count))
+
+
+def manual_spec(program: Program, values: Mapping[str, Any], *, ssh_keys: tuple[str, ...]) -> PodSpec:
+    """The pod that `pods create` asks for: class manual, with an end. Raises InvalidRequest."""
+    from runner_provisioner.domain.names import manual_name  # noqa: PLC0415 - beside its one use
+
+    expires = program.clock.now() + values["lifetime"]
+    owner8 = manual_owner8(program.settings, values["owner"])
+    tags = PodTags(owner=owner8, cls=PodClass.MANUAL, repository=program.settings.repository, expires_at=expires)
+    env = {"PUBLIC_KEY": "\n".join(ssh_keys)} if ssh_keys else {}
+    options: dict[str, object] = dict(values["further"])
+    if values["docker_args"]:
+        options["dockerArgs"] = values["docker_args"]
+    return PodSpec(
+        name=values["name"] or manual_name(owner8, expires, _letters(4)),
+        image=values["image"],
+        tags=tags,
+        env={**env, **dict(values["env"]), **tags.to_env()},
+        disk_gb=values["container_disk_gb"],
+        volume_gb=values["volume_gb"],
+        volume_mount=values["volume_mount_path"],
+        ports=tuple(values["ports"]),
+        cloud=values["cloud"],
+        terminate_after=expires,
+        options=options,
+    )
+
+
+def manual_owner8(settings: Settings, owner: str | None) -> str:
+    """Whose a pod made by hand is: who was named, else this repository, else nobody in particular ('manual')."""
+    if owner is None and settings.repository:
+        return Scope.parse(settings.repository, server_url=settings.github_server_url).owner8
+    return Scope(server_url="", owner="").owner8_of(owner or "manual")
