@@ -305,6 +305,7 @@ def _runpod(settings: Settings, plumbing: Plumbing) -> RunPodProvider:
         api_key=settings.runpod_key().get_secret_value(),
         plumbing=plumbing,
         pace=Pace(per_second=settings.rate_per_second, per_minute=settings.rate_per_minute),
+        rest=settings.runpod_rest_url,
     )
     return RunPodProvider(api, clock=plumbing.clock, cache_dir=settings.cache_dir)
 

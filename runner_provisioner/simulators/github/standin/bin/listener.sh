@@ -40,16 +40,15 @@ take_arguments() {
 }
 
 # A JIT configuration is JSON of the files' names and their contents, all in base64.
-unpack_jit() {
-  local json name content
-  umask 077
+unpack_jit() (
+  umask 077 # for these files alone: hence the subshell
   json=$(printf '%s' "$JIT" | base64 -d 2>/dev/null) || return 1
   for name in .runner .credentials .credentials_rsaparams; do
     content=$(printf '%s' "$json" | sed -n "s/.*\"\\$name\": *\"\\([^\"]*\\)\".*/\\1/p")
     [[ -n $content ]] || return 1
     printf '%s' "$content" | base64 -d >"$ROOT/$name" || return 1
   done
-}
+)
 
 load_environment() {
   local line
