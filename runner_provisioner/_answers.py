@@ -52,9 +52,8 @@ class Answer:
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError):
-            raise self.error(
-                ProtocolViolation, "MALFORMED_ANSWER", f"the answer is no JSON: {self.excerpt()[:200]!r}"
-            ) from None
+            what = f"the answer is no JSON: {self.excerpt()[:160]!r}; check the address of the service, or try later"
+            raise self.error(ProtocolViolation, "MALFORMED_ANSWER", what) from None
 
     def excerpt(self) -> str:
         """The beginning of the body, redacted, on one line of at most `REMOTE_TEXT_LIMIT` characters."""

@@ -49,7 +49,20 @@ look() {
 	((${#rp_clients[@]}))
 }
 
-clients() { look || { install curl ca-certificates && look; }; }
+# A client without certificate authorities can check nothing, so it could not even end the pod.
+trusts() {
+	local file
+	for file in "${SSL_CERT_FILE-}" /etc/ssl/{certs/ca-certificates.crt,cert.pem,ca-bundle.pem} \
+		/etc/pki/tls/{cert.pem,certs/ca-bundle.crt}; do
+		if [[ -s $file ]]; then return; fi
+	done
+	return 1
+}
+
+clients() {
+	if ! look || ! trusts; then install curl ca-certificates; fi
+	look
+}
 
 # request CLIENT URL OUTPUT [METHOD [BODY]]: success is a status of 2xx. A call with a method carries the pod-scoped key,
 # follows no redirect and ends within half a minute; one without is the download.
@@ -64,9 +77,14 @@ request() {
 		printf 'header = "Authorization: Bearer %s"\n' "${body//\"/\\\"}" | curl "${o[@]}" "$url"
 	elif [[ $client == wget ]]; then
 		o=(-nv -t1 -T30 -O "$out")
-		if [[ $method ]]; then o+=(--config /dev/stdin --max-redirect 0 --method "$method"); else o+=(-c); fi
+		if [[ $method ]]; then o+=(--config "$rp_state/rc" --max-redirect 0 --method "$method"); else o+=(-c); fi
 		if [[ $body ]]; then o+=(--header "$json" --body-data "$body"); fi
-		printf 'header = Authorization: Bearer %s\n' "$rp_key" | wget "${o[@]}" "$url"
+		# wget reads its options from no pipe; this folder is its owner's alone.
+		[[ ! $method ]] || printf 'header = Authorization: Bearer %s\n' "$rp_key" >"$rp_state/rc"
+		wget "${o[@]}" "$url"
+		body=$?
+		rm -f "$rp_state/rc"
+		return $body
 	else
 		raw
 	fi
@@ -139,17 +157,18 @@ prepare() {
 	[[ ! $missing ]] || install $missing || log "going on without $missing"
 }
 
-# Every second attempt resumes what the one before left, where the client can.
+# Every second attempt resumes what the one before left, where the client can. sha256sum comes with base64, without which
+# this script would not run.
 fetch() {
 	local n sum
 	log "downloading $rp_download"
 	for n in 0 1 2 3; do
+		pause $n
 		((n % 2)) || rm -f "$rp_tar"
 		request "${rp_clients[n % ${#rp_clients[@]}]}" "$rp_download" "$rp_tar"
-		sum=$({ sha256sum "$rp_tar" || openssl dgst -sha256 -r "$rp_tar"; } 2>/dev/null)
+		sum=$(sha256sum "$rp_tar")
 		if [[ ${sum%% *} == "$rp_sha256" ]]; then return; fi
 		log "wrong sha256: ${sum%% *}"
-		pause $((n + 1))
 	done
 	return 1
 }
@@ -265,7 +284,7 @@ flow() {
 	fetch && unpack || die 'no runner'
 	wait $preparing
 	if [[ $EUID == 0 && $rp_run_as != root ]]; then make_user || die 'no unprivileged user'; fi
-	write_hooks && : >"$rp_state/began" && sync || die 'no marker'
+	write_hooks && : >"$rp_state/began" || die 'no marker'
 	if exposed; then die 'a command line shows the token'; fi
 	configure || die 'not registered'
 	rp_token=''
@@ -298,7 +317,7 @@ scan() {
 		line=''
 		IFS= read -rd $'\1' line 2>/dev/null <"/proc/$pid/cmdline"
 		case $line in
-			"$BASH-p$0") ;;
+			'' | "$BASH-p$0") ;;
 			"$rp_runner"/externals/*) rp_mine+=" $pid" ;;
 			"$rp_runner"/* | *bash"$rp_runner"/*) rp_programs+=" $pid" ;;
 			*) rp_mine+=" $pid" ;;
@@ -316,21 +335,19 @@ listener() {
 	[[ ${pid-} && -d /proc/$pid ]] && printf %s $pid
 }
 
-# halt SECONDS: the job's processes hear of it first, then the listener, which gets so long to report to GitHub.
+# halt SECONDS: the job's processes hear of it first, then the listener; they have so long to save their work and to
+# report. Only one round of TERM: a second would hit what a process started to save its work.
 halt() {
 	local n
-	tell KILL $rp_flow
 	scan
+	tell KILL $rp_flow
 	tell TERM $rp_mine
 	tell TERM $(listener)
-	# What was forked meanwhile.
-	scan
-	tell TERM $rp_mine
 	for ((n = $1 * 5; n; n--)); do
-		listener >/dev/null || break
 		pause 0.2
+		scan
+		[[ $rp_mine$rp_programs ]] || break
 	done
-	scan
 	tell KILL $rp_mine $rp_programs
 }
 

@@ -125,6 +125,7 @@ def _adopt(lease: Lease, sight: _Sight, now: datetime) -> Decision:
         phase=Phase.BOOTING,
         pod=ref(kept),
         placed_at=now if lease.phase is Phase.REQUESTED else lease.placed_at,
+        crowded_at=now if len(sight.live) > 1 else None,
         unsure=False,
         quiet_since=None,
         uptime=None,
@@ -182,7 +183,10 @@ def _reason(dead: tuple[Pod, ...]) -> Outcome:
 
 def _serving(lease: Lease, seen: Observation, sight: _Sight, now: datetime, limits: Limits) -> Decision:
     """BOOTING, READY and BUSY: a pod is kept, and the runner says which of the three it is."""
-    overdue = _overdue(lease, seen, now, limits)
+    if sight.live and ref(sight.live[0]) != lease.pod:
+        # A sibling with the same state file has gone on to another pod meanwhile: its time begins anew.
+        lease = replace(lease, pod=ref(sight.live[0]), placed_at=now, settled=False, uptime=None)
+    overdue = _overdue(lease, seen, sight, now, limits)
     if overdue:
         return Decision(lease=drain(lease, overdue))
     if not sight.known:
@@ -196,19 +200,21 @@ def _serving(lease: Lease, seen: Observation, sight: _Sight, now: datetime, limi
         return Decision(lease=drain(lease, Outcome.OVERPRICED))
     if _restarted(lease, kept):
         return Decision(lease=drain(lease, Outcome.LOST))
-    lease = replace(lease, pod=ref(kept), quiet_since=None, uptime=kept.uptime_seconds)
-    lease = _by_runner(_settle(lease, seen, now, limits), seen)
+    lease = replace(lease, quiet_since=None, uptime=kept.uptime_seconds)
+    lease = _settle(_by_runner(lease, seen), seen, sight, now, limits)
     if lease.phase is Phase.DRAINING:
         return Decision(lease=lease)
     return _end(lease, _surplus(lease, sight))
 
 
-def _overdue(lease: Lease, seen: Observation, now: datetime, limits: Limits) -> Outcome | None:
+def _overdue(lease: Lease, seen: Observation, sight: _Sight, now: datetime, limits: Limits) -> Outcome | None:
     age = now - (lease.placed_at or now)
     if age >= limits.lifetime:
         return Outcome.EXPIRED
     online = isinstance(seen.runner, Runner) and seen.runner.online
-    if lease.phase is Phase.BOOTING and not online and (age >= limits.boot or _late(lease, now)):
+    # After a failed look the pod may be another by now: a sibling's that serves.
+    slow = age >= limits.boot and sight.known and not isinstance(seen.runner, Unknown)
+    if lease.phase is Phase.BOOTING and not online and (slow or _late(lease, now)):
         return Outcome.BOOT_TIMEOUT
     return None
 
@@ -218,8 +224,12 @@ def _restarted(lease: Lease, pod: Pod) -> bool:
     return lease.uptime is not None and pod.uptime_seconds is not None and pod.uptime_seconds < lease.uptime
 
 
-def _settle(lease: Lease, seen: Observation, now: datetime, limits: Limits) -> Lease:
-    if lease.settled or not seen.fresh or lease.placed_at is None or now - lease.placed_at < limits.settle:
+def _settle(lease: Lease, seen: Observation, sight: _Sight, now: datetime, limits: Limits) -> Lease:
+    if len(sight.live) > 1:
+        # The runner that is seen may be that of a pod about to be ended.
+        return replace(lease, crowded_at=now, settled=False)
+    since = lease.crowded_at or lease.placed_at
+    if lease.settled or not seen.fresh or since is None or now - since < limits.settle:
         return lease
     return replace(lease, settled=True)
 
@@ -235,6 +245,9 @@ def _by_runner(lease: Lease, seen: Observation) -> Lease:
         return replace(lease, phase=Phase.BUSY)
     if runner.state is RunnerState.IDLE and lease.phase is not Phase.BUSY:
         return replace(lease, phase=Phase.READY)
+    if lease.phase is Phase.READY and not lease.settled:
+        # It was another pod's, which has been ended meanwhile.
+        return replace(lease, phase=Phase.BOOTING)
     return lease
 
 

@@ -1,7 +1,7 @@
 """The life of one request for a runner: what is remembered, what is seen, what can be done.
 
 ```
-REQUESTED --intent stored--> PLACING --pod seen--> BOOTING --runner online--> READY <--> BUSY
+REQUESTED --intent stored--> PLACING --pod seen--> BOOTING <--runner online--> READY <--> BUSY
     ^  |                        |                     |                         |
     |  +------------------------+----------+----------+-------------------------+
     |                                      v   cancelled | expired | boot-timeout | interrupted | lost | ...
@@ -88,7 +88,8 @@ class Lease:
     `nonce` None: every pod of the name is this lease's to end (stop); otherwise only pods that carry the nonce or were
     made by this process (`made`) or by an earlier one with the same state file (`inherited`). `ended` are the pods that
     this installation has asked to end. `unsure` is True from before a create is
-    sent until its answer is known. `quiet_since` is the first of a row of looks that saw nothing.
+    sent until its answer is known. `quiet_since` is the first of a row of looks that saw nothing, `crowded_at` the
+    last look that saw several pods of ours.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Lease:
     inherited: frozenset[PodRef] = frozenset()
     ended: frozenset[PodRef] = frozenset()
     placed_at: datetime | None = None
+    crowded_at: datetime | None = None
     unsure: bool = False
     quiet_since: datetime | None = None
     settled: bool = False

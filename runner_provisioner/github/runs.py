@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from runner_provisioner._http import Retry
@@ -13,6 +14,7 @@ from runner_provisioner.github.addresses import repository_path
 from runner_provisioner.github.credentials import run_access
 from runner_provisioner.github.errors import ABSENT
 from runner_provisioner.github.library import Errand
+from runner_provisioner.github.wire import PER_PAGE, read
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +23,11 @@ if TYPE_CHECKING:
     from github.WorkflowJob import WorkflowJob
 
     from runner_provisioner.github.credentials import Credential
+    from runner_provisioner.github.fields import Fields
     from runner_provisioner.github.wire import GitHubApi
+
+
+_CLEANUP = re.compile(r"clean[-_ ]?up")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +89,27 @@ class GitHubRuns:
         errand = await self._errand("listJobs", repository)
         return await errand.run(work)
 
+    async def cleaned_up(self, repository: str, since: datetime) -> bool | None:
+        """Whether a scheduled workflow with "cleanup" in its name or file has succeeded since then, in one request.
+
+        None when there were more scheduled runs than one answer holds, and none among those.
+        """
+        bearer = await self._credential.bearer(run_access(repository))
+        params: dict[str, str | int] = {
+            "event": "schedule",
+            "status": "success",
+            "created": f">={since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
+            "per_page": PER_PAGE,
+        }
+        path = f"{repository_path(repository)}/actions/runs"
+        operation = "listScheduledRuns"
+        answer = await self._api.call(operation, "GET", path, bearer=bearer, params=params, retry=Retry.NEVER)
+        body = read(operation, answer)
+        runs = body.objects("workflow_runs")
+        if any(_cleans_up(run) and run.time("created_at") >= since for run in runs):
+            return True
+        return False if body.number("total_count") <= len(runs) else None
+
     async def rerun_failed_jobs(self, repository: str, run_id: int) -> None:
         """Begin a new attempt of the jobs that failed; JobStillRunning until the whole attempt has ended (403)."""
         await self._order("rerunFailedJobs", repository, f"{_run_path(repository, run_id)}/rerun-failed-jobs")
@@ -104,6 +131,13 @@ class GitHubRuns:
     ) -> Errand:
         bearer = await self._credential.bearer(run_access(repository, level))
         return Errand(operation=operation, api=self._api, bearer=bearer, retry=retry)
+
+
+def _cleans_up(run: Fields) -> bool:
+    called = f"{run.text_or_none('name')} {run.text_or_none('path')}".lower()
+    # An Enterprise Server of before these filters lists every run.
+    succeeded = run.text("event") == "schedule" and run.text_or_none("conclusion") == "success"
+    return succeeded and _CLEANUP.search(called) is not None
 
 
 def _run_path(repository: str, run_id: int) -> str:

@@ -9,7 +9,7 @@ import anyio
 
 from runner_provisioner.domain.leases import Lease, Limits, Outcome, Phase
 from runner_provisioner.domain.names import RunKey
-from runner_provisioner.errors import LeftBehind
+from runner_provisioner.errors import LeftBehind, RemoteError, RunnerProvisionerError
 from runner_provisioner.ports import Clock, EventSink, GpuProvider, LeaseStore, RunnerRegistry
 from runner_provisioner.services.act import Hands
 from runner_provisioner.services.observe import Lookout
@@ -58,40 +58,60 @@ class Ending:
     async def stop(self, key: RunKey, *, every_attempt: bool = False) -> list[Ended]:
         """End this key in all attempts up to its own, or in every attempt of the run.
 
-        Raises LeftBehind when something is still there, a RemoteError when it could not be told.
+        Raises LeftBehind when something is still there, a RemoteError when it could not be told; what can be seen is
+        ended before that.
         """
         names = [key.name]
+        errors: list[RemoteError] = []
         if every_attempt or key.attempt > 1:
-            names = await self._names(key, every_attempt=every_attempt)
+            names, errors = await self._names(key, every_attempt=every_attempt)
         leases = [Lease(name=name, phase=Phase.DRAINING, outcome=Outcome.CANCELLED) for name in names]
-        return await self.drain(leases, key.owner8)
+        ended = await self.drain(leases, key.owner8)
+        if errors:
+            raise errors[0]
+        return ended
 
-    async def _names(self, key: RunKey, *, every_attempt: bool) -> list[str]:
-        """The names of this run and key that exist somewhere, and the one of this attempt."""
-        prefix = f"rp-{key.owner8}-{key.run}-"
-        found = {runner.name for runner in await self._registry.list(prefix)}
+    async def _names(self, key: RunKey, *, every_attempt: bool) -> tuple[list[str], list[RemoteError]]:
+        """The names of this run and key that exist somewhere, the one of this attempt, and the looks that failed."""
+        found: set[str] = set()
+        errors: list[RemoteError] = []
+        try:
+            found |= {runner.name for runner in await self._registry.list(f"rp-{key.owner8}-{key.run}-")}
+        except RemoteError as error:
+            errors.append(error)
         for provider in self._providers.values():
-            found |= {pod.name for pod in await provider.list(key.owner8)}
+            try:
+                found |= {pod.name for pod in await provider.list(key.owner8)}
+            except RemoteError as error:
+                errors.append(error)
         names = {key.name}
         for name in found:
             parsed = RunKey.parse(name)
             same = parsed is not None and replace(parsed, attempt=key.attempt) == key
             if parsed is not None and same and (every_attempt or parsed.attempt <= key.attempt):
                 names.add(name)
-        return sorted(names)
+        return sorted(names), errors
 
     async def drain(self, leases: Sequence[Lease], owner8: str) -> list[Ended]:
-        """Drain them all; every one is tried before LeftBehind is raised for those that remain."""
+        """Drain them all; every one is tried before LeftBehind is raised for those that remain.
+
+        Raises the error of a drain that could not tell what is there, when nothing is known to remain.
+        """
         ended: list[Ended] = []
+        errors: list[RunnerProvisionerError] = []
         async with anyio.create_task_group() as group:
             for lease in leases:
-                group.start_soon(self._drain_one, lease, owner8, ended)
+                group.start_soon(self._drain_one, lease, owner8, ended, errors)
         left = tuple(line for one in ended for line in one.left)
         if left:
             raise LeftBehind(f"still there: {', '.join(left)}: run cleanup, or look at the provider", what=left)
+        if errors:
+            raise errors[0]
         return sorted(ended, key=lambda one: one.name)
 
-    async def _drain_one(self, lease: Lease, owner8: str, ended: list[Ended]) -> None:
+    async def _drain_one(
+        self, lease: Lease, owner8: str, ended: list[Ended], errors: list[RunnerProvisionerError]
+    ) -> None:
         hands = Hands(providers=self._providers, registry=self._registry, clock=self._clock, events=self._events)
         reconciler = Reconciler(
             lease,
@@ -106,7 +126,10 @@ class Ending:
         try:
             await reconciler.run_until(_released)
         except LeftBehind as error:
-            left = error.what or (f"perhaps something named {lease.name}",)
+            left = error.what
+        except RunnerProvisionerError as error:
+            errors.append(error)
+            return
         pods = tuple(sorted(one.id for one in reconciler.lease.ended))
         ended.append(Ended(name=lease.name, pods=pods, left=left))
 

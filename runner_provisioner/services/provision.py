@@ -19,6 +19,7 @@ from runner_provisioner.errors import (
     KeyInUse,
     ProvisioningFailed,
     RunnerProvisionerError,
+    StoreError,
 )
 from runner_provisioner.ports import Clock, EventSink, GpuProvider, LeaseStore, RunnerRegistry
 from runner_provisioner.services.act import Hands, Plan
@@ -54,6 +55,20 @@ class Started:
     offer: Offer | None
     started_at: datetime
     refusals: Sequence[tuple[str, str]] = ()
+
+
+class _Forgiving:
+    """A store whose failures stop nobody from ending things."""
+
+    def __init__(self, store: LeaseStore) -> None:
+        self._store = store
+
+    def save(self, lease: Lease) -> Lease:
+        """Keep it if that is possible."""
+        try:
+            return self._store.save(lease)
+        except StoreError:
+            return lease
 
 
 class Start:
@@ -102,7 +117,7 @@ class Start:
             polls=self._polls,
         )
         try:
-            lease = await reconciler.run_until(_decided)
+            lease = await reconciler.run_until(lambda lease: _decided(lease, reconciler.seen))
         except anyio.get_cancelled_exc_class():
             self._hurry()
             await self._give_back(reconciler, hands, Outcome.CANCELLED, CANCEL_WINDOW)
@@ -130,6 +145,8 @@ class Start:
         """End what is known, shielded, for so long at most; the rest is in the stored lease for stop and clean-up."""
         with anyio.move_on_after(seconds, shield=True):
             reconciler.lease = replace(drain(reconciler.lease, outcome), rungs=0)
+            # What is known is ended also when the disk is full: only a create needs its intent stored.
+            reconciler.store = _Forgiving(self._store)
             try:
                 await reconciler.run_until(_released)
             except RunnerProvisionerError as error:
@@ -151,6 +168,8 @@ class Start:
 
     def _started(self, order: Order, reconciler: Reconciler, plan: Plan, hands: Hands) -> Started:
         pod = _kept(reconciler.lease, reconciler.seen)
+        if pod is None:
+            raise ProvisioningFailed("the job was over before the start was: its pod is gone already")
         offer = plan.rungs[reconciler.lease.rung] if reconciler.lease.rung < len(plan.rungs) else None
         return Started(
             name=reconciler.lease.name,
@@ -162,20 +181,20 @@ class Start:
         )
 
 
-def _decided(lease: Lease) -> bool:
-    return lease.phase is Phase.RELEASED or (lease.phase in {Phase.READY, Phase.BUSY} and lease.settled)
+def _decided(lease: Lease, seen: Observation | None) -> bool:
+    if lease.phase in {Phase.READY, Phase.BUSY} and lease.settled:
+        # The runner may have come online during a look at its pod that failed.
+        return _kept(lease, seen) is not None
+    return lease.phase is Phase.RELEASED
 
 
 def _released(lease: Lease) -> bool:
     return lease.phase is Phase.RELEASED
 
 
-def _kept(lease: Lease, seen: Observation | None) -> Pod:
+def _kept(lease: Lease, seen: Observation | None) -> Pod | None:
     pods = seen.pods if seen is not None and not isinstance(seen.pods, Unknown) else ()
-    for pod in pods:
-        if ref(pod) == lease.pod:
-            return pod
-    raise ProvisioningFailed("the job was over before the start was: its pod is gone already")
+    return next((pod for pod in pods if ref(pod) == lease.pod), None)
 
 
 def _too_late(lease: Lease, hands: Hands) -> RunnerProvisionerError:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from runner_provisioner.domain.decisions import decide
-from runner_provisioner.domain.leases import RETRIED, Lease, Limits, Observation, Phase, Unknown, ref
+from runner_provisioner.domain.leases import RETRIED, Lease, Limits, Observation, Phase, PodRef, Unknown, ref
 from runner_provisioner.domain.pods import PodState
 from runner_provisioner.domain.runners import Runner
 from runner_provisioner.errors import ApiRetired, AuthenticationFailed, LeftBehind, PermissionDenied, RemoteError
@@ -47,7 +47,7 @@ class Reconciler:
         self.seen: Observation | None = None
         self._lookout = lookout
         self._hands = hands
-        self._store = store
+        self.store = store
         self._clock = clock
         self._limits = limits
         self._polls = polls
@@ -55,6 +55,7 @@ class Reconciler:
         self._still_true = False
         self._hasty = False
         self._draining_since: datetime | None = None
+        self._runs: PodRef | None = None
 
     async def run_until(self, done: Callable[[Lease], bool]) -> Lease:
         """Run passes until `done`.
@@ -94,16 +95,24 @@ class Reconciler:
         seen = await self._look()
         decision = decide(before, seen, now=self._clock.now(), limits=self._limits)
         self.seen = seen
-        self.lease = self._store.save(decision.lease)
+        self._tell_running()
+        self.lease = self.store.save(decision.lease)
         self._tell_phase(before, self.lease)
         if decision.actions:
             self.lease = await self._hands.perform(self.lease, decision.actions)
-            self.lease = self._store.save(self.lease)
+            self.lease = self.store.save(self.lease)
         self._hasty = self.lease.phase is not before.phase and self.lease.phase in _HASTY
         # After a create that surely rented nothing the next offer needs no new look.
         placed = decision.lease.phase is Phase.PLACING and self.lease.phase is Phase.REQUESTED
         self._still_true = placed and self.lease.rung != before.rung
         return self.lease
+
+    def _tell_running(self) -> None:
+        """Tell once of each pod that its container runs."""
+        pod = self.lease.pod
+        if self.lease.phase in _SERVING and pod is not None and pod != self._runs and self._pod_runs():
+            self._runs = pod
+            self._hands.tell("pod_runs", pod=pod.id)
 
     def _tell_phase(self, before: Lease, after: Lease) -> None:
         if before.phase is after.phase:
@@ -120,6 +129,8 @@ class Reconciler:
     async def _look(self) -> Observation:
         now = self._clock.now()
         if self.seen is not None and self._still_true:
+            # Once only: a create that is cut off half-way makes it untrue.
+            self._still_true = False
             return self.seen
         if self.seen is not None and not self._pods_due(now):
             return await self._lookout.look_at_runner(self.lease, self.seen)
@@ -143,8 +154,9 @@ class Reconciler:
         if self._hasty or self._still_true:
             return 0.0
         if lease.phase is Phase.DRAINING and lease.quiet_since is not None:
-            rest = lease.quiet_since + self._limits.settle - self._clock.now()
-            return max(0.0, rest.total_seconds())
+            rest = (lease.quiet_since + self._limits.settle - self._clock.now()).total_seconds()
+            # A pod of an unanswered create may show up at any moment, and a cancelled start has little time.
+            return max(0.0, min(rest, self._polls.running) if lease.unsure else rest)
         if lease.phase in {Phase.READY, Phase.BUSY, Phase.DRAINING} or self._pod_runs():
             return self._polls.running
         return self._polls.booting

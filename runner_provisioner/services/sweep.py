@@ -175,6 +175,9 @@ class Sweep:
             await self._ending.drain(leases, self._owner8)
         except LeftBehind as error:
             return list(error.what)
+        except RemoteError:
+            # The look that follows says which of them are left, and why that cannot be told.
+            return [f"{entry.kind} {entry.name}" for entry in survey.orphans]
         return []
 
 

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from runner_provisioner.bootstrap.render import RunAs, RunnerScript, render
+from runner_provisioner.bootstrap.render import RunnerScript, render
+from runner_provisioner.domain.request import RunAs
 from runner_provisioner.domain.runners import RunnerDownload
 
 NOBODY = 65534
@@ -29,11 +30,12 @@ POD_KEY = 'rpa_PLANTED"pod\\scoped$key'
 # What config.sh and run.sh share: `tell KIND` posts what is on stdin to the loopback server.
 _COMMON = r"""
 tell() {
-	local body
-	body=$(cat)
+	local body line
+	IFS= read -rd '' body
 	exec 3<>/dev/tcp/127.0.0.1/PORT
 	printf 'POST /told/%s HTTP/1.0\r\nContent-Length: %d\r\n\r\n%s' "$1" "${#body}" "$body" >&3
-	cat <&3 | tail -n 1
+	while IFS= read -r line <&3 && [ "$line" != $'\r' ]; do :; done
+	cat <&3
 	exec 3>&-
 }
 """
@@ -65,7 +67,11 @@ echo "2026-11-21 00:00:01Z: Running job: $job"
 	cd ../work && export GITHUB_REPOSITORY=Some-Org/Some-Repo GITHUB_RUN_ID=42
 	[ "$job" = foreign ] && GITHUB_REPOSITORY=evil/repo
 	[ "$job" = otherrun ] && GITHUB_RUN_ID=43
-	if ! bash -e "$ACTIONS_RUNNER_HOOK_JOB_STARTED" >../work/guard.log 2>&1; then tell refused <../work/guard.log; exit; fi
+	if ! bash -e "$ACTIONS_RUNNER_HOOK_JOB_STARTED" >guard.log 2>&1; then
+		tell refused <guard.log
+		[ "$job" = foreign ] && sleep 60
+		exit
+	fi
 	tell step </dev/null >step.sh
 	bash -e step.sh 2>&1 | tell step-log
 	bash -e "$ACTIONS_RUNNER_HOOK_JOB_COMPLETED"
@@ -138,16 +144,16 @@ def _handler(world: World) -> type[BaseHTTPRequestHandler]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             status, content = world.answer(self.command, self.path, headers, body)
             self.send_response(status)
-            if status == 302:  # noqa: PLR2004 - see answer
+            if status == 302:
                 self.send_header("Location", f"{world.url}/runner.tar.gz")
-            if status != 204:  # noqa: PLR2004 - no body
+            if status != 204:
                 self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            if status != 204 and self.path == "/runner.tar.gz" and world.broken_downloads:  # noqa: PLR2004
+            if status != 204 and self.path == "/runner.tar.gz" and world.broken_downloads:
                 world.broken_downloads -= 1
                 self.wfile.write(content[: len(content) // 2])
                 self.close_connection = True
-            elif status != 204:  # noqa: PLR2004
+            elif status != 204:
                 self.wfile.write(content)
 
         do_GET = do_POST = do_DELETE = _serve  # noqa: N815 - the names that http.server calls
@@ -240,11 +246,18 @@ def unprivileged() -> list[str]:
     """The words that make a command run without root's rights."""
     if os.geteuid():
         return []
-    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs", "--inh-caps=-all"]
+    return [
+        str(shutil.which("setpriv")),
+        f"--reuid={NOBODY}",
+        f"--regid={NOBODY}",
+        "--clear-groups",
+        "--no-new-privs",
+        "--inh-caps=-all",
+    ]
 
 
 @contextmanager
-def pod(  # noqa: PLR0913 - each is a property of the pod
+def pod(
     script: RunnerScript,
     scratch: Path,
     *,
@@ -272,7 +285,13 @@ def pod(  # noqa: PLR0913 - each is a property of the pod
     log = scratch.parent / f"{scratch.name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            argv, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd="/"
+            argv,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            cwd="/",
         )
     try:
         yield Pod(process, log, scratch)
@@ -326,9 +345,7 @@ def path_with(scratch: Path, *tools: str) -> str:
     """A PATH that holds these programs and what every image has, and nothing else."""
     folder = scratch / "bin"
     folder.mkdir(parents=True, exist_ok=True)
-    always = (
-        "bash base64 gzip rm mkdir chmod chown sleep cat tar sha256sum grep tail head tr sync id env timeout date ls true"
-    )
+    always = "bash base64 gzip rm mkdir chmod chown sleep cat tar sha256sum grep tail head env timeout date ls true git"
     for name in (*always.split(), *tools):
         found = shutil.which(name, path="/usr/bin:/bin:/usr/sbin:/sbin")
         if found and not (folder / name).exists():

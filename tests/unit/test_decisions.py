@@ -41,7 +41,7 @@ LEGAL = {
     Phase.REQUESTED: {Phase.REQUESTED, Phase.PLACING, Phase.BOOTING, Phase.DRAINING},
     Phase.PLACING: {Phase.PLACING, Phase.BOOTING, Phase.REQUESTED, Phase.DRAINING},
     Phase.BOOTING: {Phase.BOOTING, Phase.READY, Phase.BUSY, Phase.DRAINING},
-    Phase.READY: {Phase.READY, Phase.BUSY, Phase.DRAINING},
+    Phase.READY: {Phase.READY, Phase.BOOTING, Phase.BUSY, Phase.DRAINING},
     Phase.BUSY: {Phase.BUSY, Phase.DRAINING},
     Phase.DRAINING: {Phase.DRAINING, Phase.REQUESTED, Phase.RELEASED},
     Phase.RELEASED: {Phase.RELEASED},
@@ -290,6 +290,35 @@ def test_success_waits_for_a_look_after_settle() -> None:
     assert decide(here, replace(stale, fresh=True), now=NOW, limits=LIMITS).lease.settled
     early = replace(here, placed_at=NOW - timedelta(seconds=29))
     assert not decide(early, replace(stale, fresh=True), now=NOW, limits=LIMITS).lease.settled
+
+
+def test_success_waits_until_the_kept_pod_has_been_alone_for_settle() -> None:
+    """The runner that is online may be the one of the pod that has just been ended."""
+    here = lease(Phase.BOOTING, pod=POD1)
+    crowd = Observation(pods=PODS["two-of-mine"], runner=RUNNERS["idle"])
+    crowded = decide(here, crowd, now=NOW, limits=LIMITS).lease
+    assert (crowded.phase, crowded.settled) == (Phase.READY, False)
+    alone = Observation(pods=PODS["running"], runner=RUNNERS["idle"])
+    soon = decide(crowded, alone, now=NOW + timedelta(seconds=29), limits=LIMITS).lease
+    assert not soon.settled
+    assert decide(soon, alone, now=NOW + timedelta(seconds=30), limits=LIMITS).lease.settled
+    orphaned = Observation(pods=PODS["running"], runner=runner(RunnerState.OFFLINE, online=False))
+    assert decide(crowded, orphaned, now=NOW, limits=LIMITS).lease.phase is Phase.BOOTING
+    settled = replace(crowded, settled=True)
+    assert decide(settled, orphaned, now=NOW, limits=LIMITS).lease.phase is Phase.READY
+
+
+def test_a_siblings_new_pod_gets_time_of_its_own() -> None:
+    """Neither the age nor the uptime of the pod before counts against it."""
+    here = lease(Phase.BOOTING, pod=POD1, uptime=900, placed_at=NOW - LIMITS.boot - timedelta(seconds=1))
+    seen = Observation(pods=(pod(2, creator="sibling"),), runner=None)
+    after = decide(here, seen, now=NOW, limits=LIMITS)
+    assert (after.lease.phase, after.lease.pod, after.lease.placed_at) == (Phase.BOOTING, ref(pod(2)), NOW)
+    assert after.actions == ()
+    blind = Observation(pods=Unknown(reason="no answer"), runner=None)
+    assert decide(here, blind, now=NOW, limits=LIMITS).lease.phase is Phase.BOOTING
+    late = replace(here, deadline=NOW)
+    assert decide(late, blind, now=NOW, limits=LIMITS).lease.phase is Phase.DRAINING
 
 
 def test_a_failed_look_is_never_an_absence() -> None:

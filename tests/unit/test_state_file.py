@@ -53,7 +53,12 @@ def test_a_repeated_start_goes_on_from_what_the_dead_one_left(tmp_path: Path) ->
     store.save(replace(LEASE, made=frozenset({POD}), unsure=True, placed_at=NOW))
     store, record, _found = StateFile.begin(path, RECORD, creator="next")
     lease = resume(record, creator="next", deadline=NOW + timedelta(minutes=5), lease=LEASE)
-    assert (lease.phase, lease.inherited, lease.made, lease.unsure) == (Phase.REQUESTED, {POD}, frozenset(), True)
+    assert (lease.phase, lease.inherited, lease.made, lease.unsure) == (
+        Phase.REQUESTED,
+        frozenset({POD}),
+        frozenset(),
+        True,
+    )
     assert lease.placed_at == NOW
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,6 +18,7 @@ from runner_provisioner.providers.runpod.moments import moment, stamp
 
 FILE_NAME = "runpod-gpu-types.json"
 LIFETIME = timedelta(hours=1)
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 log = get_logger(__name__)
 
@@ -24,7 +26,8 @@ log = get_logger(__name__)
 class GpuCache:
     """One file in the user's cache folder, readable by the user alone, with an entry for each API address.
 
-    A cache that cannot be read or written is done without: the next look asks RunPod.
+    A cache that cannot be read or written is done without: the next look asks RunPod. Only a full disk is an error,
+    because whatever comes next, such as the state file, would not be kept either.
     """
 
     def __init__(self, folder: Path | None, *, url: str, clock: Clock) -> None:
@@ -44,7 +47,7 @@ class GpuCache:
             return None
 
     def save(self, gpu_types: Sequence[GpuType]) -> None:
-        """Keep these models; a full disk is a warning in the log."""
+        """Keep these models; raises StoreError when the disk is full."""
         if self._path is None:
             return
         kept = {url: entry for url, entry in self._entries().items() if isinstance(entry, dict) and self._fresh(entry)}
@@ -52,6 +55,8 @@ class GpuCache:
         try:
             write_private(self._path, json.dumps(kept).encode())
         except StoreError as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno in _FULL:
+                raise
             log.warning("gpu_cache_not_written", path=str(self._path), reason=str(error))
 
     def _entries(self) -> dict[str, object]:

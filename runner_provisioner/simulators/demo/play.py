@@ -66,6 +66,7 @@ class Performance:
     say: Say
     folder: Path
     start_options: tuple[str, ...] = ()
+    common_options: tuple[str, ...] = ()
     program: Commands | None = None
     patience: float = PATIENCE
 
@@ -213,7 +214,7 @@ class Performance:
         for name in ("output", "env", "path", "summary", "state"):
             (folder / name).touch()
         env = {**self.world.environment, **self._step_environment(role.job, folder)}
-        arguments = (command, "--key", role.key, *options)
+        arguments = (command, "--key", role.key, *options, *self.common_options)
         return await self._program.run(arguments, prefix=command, env=env, folder=str(folder / "work"))
 
     def _job_folder(self, name: str) -> Path:

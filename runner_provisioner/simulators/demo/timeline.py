@@ -8,6 +8,9 @@ from typing import Protocol
 
 from runner_provisioner.simulators.world import SimulatedWorld
 
+TOLD = {"container running": "container started"}
+UNTOLD = ("created", "terminated", "container exited")  # told as rented and gone, or of no interest
+
 
 class Clock(Protocol):
     """What the demo needs of a clock."""
@@ -64,10 +67,8 @@ class Timeline:
                 f"rented {pod.gpu_type_id} {kind} at {pod.price} USD per hour", pod.name, pod.created_at, key=pod.id
             )
             for event in pod.events:
-                if event.what == "container running":
-                    self.note("container started", pod.name, event.at, key=pod.id)
-                elif event.what not in ("created", "") and not event.what.startswith("container exited"):
-                    self.note(event.what, pod.name, event.at, key=pod.id)
+                if event.what and not event.what.startswith(UNTOLD):
+                    self.note(TOLD.get(event.what, event.what), pod.name, event.at, key=pod.id)
             if pod.ended_at is not None:
                 self.note("pod gone", pod.name, pod.ended_at, key=pod.id)
 

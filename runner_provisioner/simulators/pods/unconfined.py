@@ -35,7 +35,7 @@ class UnconfinedHost:
 
     def __init__(self, scratch: Path, *, reason: str = "") -> None:
         scratch.mkdir(parents=True, exist_ok=True)
-        where = scratch.resolve() if os.geteuid() or _open_to_others(scratch.resolve()) else None
+        where = scratch.resolve() if os.geteuid() else _reachable(scratch.resolve())
         self._pods = Path(tempfile.mkdtemp(prefix="pods-", dir=where))
         self._pods.chmod(0o711)
         self._path = search_path()
@@ -118,6 +118,12 @@ def _ids_at_work() -> set[int]:
             with suppress(FileNotFoundError, ProcessLookupError):
                 ids |= {path.stat().st_uid} if path.name.isdigit() else set()
     return ids
+
+
+def _reachable(scratch: Path) -> Path:
+    """A place that other accounts can reach: a pod that cannot enter its home writes where nobody cleans up."""
+    places = (scratch, Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - for a folder of its own
+    return next((place for place in places if place.is_dir() and _open_to_others(place)), scratch)
 
 
 def _open_to_others(folder: Path) -> bool:

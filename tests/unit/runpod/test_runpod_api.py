@@ -40,7 +40,7 @@ from runner_provisioner.providers.runpod.inputs import (
 from runner_provisioner.testing.clock import FakeClock
 
 if TYPE_CHECKING:
-    from tests.unit.runpod.conftest import Script
+    from unit.runpod.conftest import Script
 
 Build = Callable[..., dict[str, Any]]
 KEY = "rpa_PLANTEDKEY0000"

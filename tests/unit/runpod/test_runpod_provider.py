@@ -26,7 +26,7 @@ from runner_provisioner.ports import GpuProvider, HasAccountKeys, HasBalance, Ha
 from runner_provisioner.providers.runpod import RunPodProvider
 
 if TYPE_CHECKING:
-    from tests.unit.runpod.conftest import Script
+    from unit.runpod.conftest import Script
 
 Build = Callable[..., dict[str, Any]]
 

@@ -16,7 +16,7 @@ from runner_provisioner.providers.runpod.raw import RawPods
 from runner_provisioner.testing.clock import EPOCH, FakeClock
 
 if TYPE_CHECKING:
-    from tests.unit.runpod.conftest import Script
+    from unit.runpod.conftest import Script
 
 Build = Callable[..., dict[str, Any]]
 GPU = {"id": "NVIDIA RTX A4000", "displayName": "RTX A4000"}

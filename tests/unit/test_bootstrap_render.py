@@ -1,0 +1,217 @@
+"""The start command: what it holds, what it hides, how long it gets."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import gzip
+import random
+import re
+import shutil
+import string
+import subprocess
+from importlib import resources
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
+
+from runner_provisioner.bootstrap.host_key import new_host_key
+from runner_provisioner.bootstrap.render import COMMAND_LIMIT, RunnerScript, docker_args_size, render
+from runner_provisioner.domain.request import RunAs
+from runner_provisioner.domain.runners import RunnerDownload
+from runner_provisioner.errors import InvalidRequest
+
+TOKEN = "ARTOKENPLANTED7Q2W9XK4M5Z8LJ3"
+KEY = new_host_key()
+SCRIPT = RunnerScript(
+    name="rp-1a2b3c4d-3k9x2mz-1-default",
+    url="https://github.com/some-organisation/some-repository",
+    token=TOKEN,
+    labels=("rp-abcdefghijklmnopqrstuvwxyz", "gpu"),
+    runner_group="gpu runners",
+    download=RunnerDownload(
+        version="2.338.0",
+        url="https://github.com/actions/runner/releases/download/v2.338.0/actions-runner-linux-x64-2.338.0.tar.gz",
+        sha256="af4b794c1bc41d73d40535e3fe092a39f9679cd8d965954c2aca25a05ca41d32",
+    ),
+    idle_seconds=600,
+    lifetime_seconds=22500,
+    register_seconds=1200,
+    volume_mount="/workspace",
+    owner="Some-Organisation",
+    repository="Some-Organisation/some-repository",
+    run_id=12345678901,
+    graphql_url="https://api.runpod.io/graphql",
+    rest_url="https://api.runpod.io/v2/",
+    host_private_key=KEY.private,
+    host_public_key=KEY.public,
+)
+
+
+def payload(command: str) -> str:
+    """The script that travels in a start command."""
+    found = re.search(r"printf %s (\S+)\|base64", command)
+    assert found
+    return gzip.decompress(base64.b64decode(found[1])).decode()
+
+
+def realistic_environment() -> dict[str, str]:
+    """Two kilobytes of variables such as training jobs have."""
+    chance = random.Random(7)  # noqa: S311 - a repeatable example
+    env = {
+        "HF_HOME": "/workspace/cache/huggingface",
+        "TORCH_HOME": "/workspace/cache/torch",
+        "UV_CACHE_DIR": "/workspace/cache/uv",
+        "WANDB_PROJECT": "nightly-evaluation",
+        "NCCL_DEBUG": "WARN",
+        "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
+        "HF_TOKEN": "hf_" + "".join(chance.choices(string.ascii_letters, k=34)),
+    }
+    while sum(len(name) + len(value) + 2 for name, value in env.items()) < 2048:
+        env[f"EVALUATION_OPTION_{len(env):02}"] = f"/workspace/data/shards/part-{chance.randrange(10**5)}.parquet"
+    return env
+
+
+def test_a_realistic_command_stays_under_eight_kibibytes() -> None:
+    """Also with a host key, long names and two kilobytes of environment."""
+    size = docker_args_size(render(dataclasses.replace(SCRIPT, job_env=realistic_environment())))
+    assert size < COMMAND_LIMIT == 8192
+
+
+def test_the_same_script_gives_the_same_command() -> None:
+    """Rendering is pure."""
+    assert render(SCRIPT) == render(SCRIPT)
+
+
+def test_no_secret_shows_in_the_command() -> None:
+    """Neither the token, its base64, nor the host key."""
+    command = render(SCRIPT)
+    body = KEY.private.splitlines()[1]
+    assert TOKEN not in command
+    assert base64.b64encode(TOKEN.encode()).decode()[:-4] not in command
+    assert body not in command
+    assert TOKEN in payload(command)
+    assert body in payload(command)
+
+
+def test_the_script_recognises_the_command_it_came_in_by_its_mark() -> None:
+    """The mark at the front of the command is one of the script's settings."""
+    command = render(SCRIPT)
+    mark = command.partition(";")[0].removeprefix(": ")
+    assert len(mark) >= 8
+    assert f"={mark}\n" in payload(command)
+
+
+def test_secrets_do_not_show_in_the_repr() -> None:
+    """A script can be logged by accident."""
+    shown = repr(dataclasses.replace(SCRIPT, job_env={"HF_TOKEN": "hf_planted"})) + repr(KEY)
+    assert TOKEN not in shown
+    assert "hf_planted" not in shown
+    assert KEY.private not in shown
+
+
+def test_the_payload_is_valid_bash_without_comments_and_long_names() -> None:
+    """It is packed small, and `bash -n` reads it."""
+    text = payload(render(SCRIPT))
+    checked = subprocess.run(["bash", "-n"], input=text.encode(), capture_output=True, check=False)
+    assert (checked.returncode, checked.stderr) == (0, b"")
+    assert not re.search(r"^\s*#|^\t|\brp_[a-z]", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param('it\'s "quoted" $HOME `id` \\ !', id="quotes"),
+        pytest.param("first\n# not a comment\n\tindented\n", id="lines"),
+        pytest.param("rp_token of rp_key", id="names-of-ours"),
+        pytest.param("", id="empty"),
+        pytest.param("ünï", id="not-ascii"),
+    ],
+)
+def test_a_jobs_variable_arrives_unchanged(value: str) -> None:
+    """Whatever it holds, bash exports exactly that."""
+    text = payload(render(dataclasses.replace(SCRIPT, job_env={"GIVEN": value})))
+    definition = text[text.index("() { export HOME") : text.index("; }\n") + 4]
+    program = f'f{definition}f; printf %s "$GIVEN"'
+    shown = subprocess.run(["bash", "-c", program], capture_output=True, check=True)
+    assert shown.stdout.decode() == value
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        pytest.param({"url": "http://github.com/o/r"}, "http://github.com/o/r", id="plain-http"),
+        pytest.param({"graphql_url": "ftp://api.runpod.io"}, "ftp://api.runpod.io", id="ftp"),
+        pytest.param({"rest_url": "api.runpod.io/v2"}, "api.runpod.io/v2", id="no-scheme"),
+        pytest.param({"token": "short"}, "token", id="token"),
+        pytest.param({"download": dataclasses.replace(SCRIPT.download, sha256="af4b")}, "sha256", id="digest"),
+        pytest.param({"job_env": {"RP_OWNER": "x"}}, "RP_OWNER", id="our-variable"),
+        pytest.param({"job_env": {"RUNPOD_API_KEY": "x"}}, "RUNPOD_API_KEY", id="the-pods-key"),
+        pytest.param({"job_env": {"ACTIONS_RUNNER_INPUT_URL": "x"}}, "ACTIONS_RUNNER", id="runner-variable"),
+        pytest.param({"job_env": {"A-B": "x"}}, "A-B", id="bad-name"),
+        pytest.param({"job_env": {"UID": "0"}}, "UID", id="read-only-in-bash"),
+        pytest.param({"job_env": {"A": "a\0b"}}, "null character", id="null-character"),
+    ],
+)
+def test_what_cannot_work_is_refused_by_name(change: dict[str, object], named: str) -> None:
+    """Before anything is rented."""
+    with pytest.raises(InvalidRequest, match=re.escape(named)):
+        render(dataclasses.replace(SCRIPT, **change))  # type: ignore[arg-type]
+
+
+def test_loopback_may_be_plain_http() -> None:
+    """For rehearsals."""
+    assert render(
+        dataclasses.replace(SCRIPT, graphql_url="http://127.0.0.1:1/graphql", rest_url="http://localhost:1/v2")
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        pytest.param("job_env", "the job's environment", id="environment"),
+        pytest.param("labels", "the labels", id="labels"),
+        pytest.param("runner_group", "the runner group's name", id="group"),
+    ],
+)
+def test_too_long_a_command_is_refused_and_says_what_to_shorten(change: str, named: str) -> None:
+    """With the number of bytes that are too many."""
+    noise = "".join(random.Random(1).choices(string.ascii_letters, k=6000))  # noqa: S311 - incompressible
+    value = {"job_env": {"NOISE": noise}, "labels": (noise,), "runner_group": noise}[change]
+    with pytest.raises(InvalidRequest, match=rf"\d+ bytes too long: shorten {named}"):
+        render(dataclasses.replace(SCRIPT, **{change: value}))  # type: ignore[arg-type]
+
+
+def test_missing_settings_are_empty() -> None:
+    """No group, volume, repository, run or host key."""
+    bare = dataclasses.replace(
+        SCRIPT,
+        runner_group=None,
+        volume_mount=None,
+        repository=None,
+        run_id=None,
+        host_private_key=None,
+        host_public_key=None,
+        run_as=RunAs.ROOT,
+    )
+    text = payload(render(bare))
+    assert "--runnergroup" not in text.partition("() { export HOME")[0]
+    assert "None" not in text
+
+
+def test_the_host_key_is_an_openssh_key_pair() -> None:
+    """The private file's public half is the public line, and no two are alike."""
+    private = load_ssh_private_key(f"{KEY.private}\n".encode(), password=None)
+    assert KEY.private.startswith("-----BEGIN OPENSSH PRIVATE KEY-----")
+    assert private.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode() == KEY.public
+    assert new_host_key() != KEY
+
+
+def test_the_template_is_shellcheck_clean() -> None:
+    """With the directives in the file, which give their reasons."""
+    program = shutil.which("shellcheck")
+    if not program:
+        pytest.skip("shellcheck is not on PATH")
+    with resources.as_file(resources.files("runner_provisioner.bootstrap") / "start.sh") as template:
+        found = subprocess.run([program, str(template)], capture_output=True, text=True, check=False)
+    assert found.stdout == ""

@@ -1,0 +1,126 @@
+"""The simulated world as a whole, and the two commands around it, as far as no pod has to run."""
+
+from __future__ import annotations
+
+import json
+import socket
+import stat
+from pathlib import Path
+
+import anyio
+import httpx
+import pytest
+
+from runner_provisioner.cli import demo, simulate
+from runner_provisioner.errors import ConfigurationError, InvalidRequest
+from runner_provisioner.simulators.pods.host import InertHost
+from runner_provisioner.simulators.world import SimulatedWorld, WorldPlan
+
+
+def test_the_environment_leads_to_two_services_that_answer(tmp_path: Path) -> None:
+    """With credentials that only the owner can read, and everything gone afterwards."""
+    with SimulatedWorld(tmp_path) as world:
+        env = world.environment
+        key = Path(env["GITHUB_APP_PRIVATE_KEY_PATH"])
+        assert stat.S_IMODE(key.stat().st_mode) == 0o600
+        assert stat.S_IMODE(key.parent.stat().st_mode) == 0o700
+        assert key.read_text("ascii").startswith("-----BEGIN PRIVATE KEY-----\n")
+        headers = {"Authorization": f"Bearer {env['RUNPOD_API_KEY']}"}
+        answer = httpx.post(env["RUNPOD_API_URL"], json={"query": "{ myself { id } }"}, headers=headers)
+        assert answer.status_code == 200
+        assert httpx.get(f"{env['GITHUB_API_URL']}/repos/{env['GITHUB_REPOSITORY']}/actions/runners").status_code == 401
+        assert world.pods_left() == world.runners_left() == []
+        assert world.bill.total == 0
+    assert not key.exists()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(env["GITHUB_API_URL"])
+
+
+def test_what_is_left_is_named(tmp_path: Path) -> None:
+    """Pods with their ids, and runners."""
+    with SimulatedWorld(tmp_path, host=InertHost(), plan=WorldPlan(repository="o/r")) as world:
+        pod = world.runpod.add_pod("rp-1")
+        world.github.play_runner("o/r", "rp-1")
+        assert world.pods_left() == [f"rp-1 ({pod.id})"]
+        assert world.runners_left() == ["rp-1"]
+        world.wait_quiet()
+
+
+def test_a_port_that_is_taken_is_said_so_and_nothing_stays_open(tmp_path: Path) -> None:
+    """The other service's port is closed again."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            free = probe.getsockname()[1]
+        world = SimulatedWorld(tmp_path, plan=WorldPlan(runpod_port=free, github_port=number))
+        with pytest.raises(ConfigurationError, match=f"port {number} of 127.0.0.1 cannot be used"):
+            world.__enter__()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{free}/")
+
+
+async def test_the_simulators_serve_until_they_are_cancelled() -> None:
+    """And print what a shell or a program can read."""
+    worlds: list[SimulatedWorld] = []
+    async with anyio.create_task_group() as group:
+
+        def ready(world: SimulatedWorld) -> None:
+            worlds.append(world)
+            group.cancel_scope.cancel()
+
+        await simulate.run_simulators(WorldPlan(), inert=True, unconfined=False, ready=ready)
+    env = worlds[0].environment
+    shell = simulate.environment_text({**env, "X": "a b'c"}, as_json=False)
+    assert f"export RUNPOD_API_KEY={env['RUNPOD_API_KEY']}" in shell.splitlines()
+    assert "export X='a b'\"'\"'c'" in shell.splitlines()
+    assert json.loads(simulate.environment_text(env, as_json=True)) == env
+
+
+@pytest.mark.parametrize("repository", ["o", "/r", "o/r/x"])
+async def test_a_repository_has_an_owner_and_a_name(repository: str) -> None:
+    """Anything else is refused."""
+    plan = WorldPlan(repository=repository)
+    with pytest.raises(ConfigurationError, match="write OWNER/NAME"):
+        await simulate.run_simulators(plan, inert=True, unconfined=False, ready=lambda _world: None)
+
+
+def test_a_checkout_copies_the_working_tree_but_never_a_home(tmp_path: Path) -> None:
+    """The git tree that one stands in, else the folder."""
+    home = tmp_path / "home"
+    inside = home / "project" / "sub"
+    inside.mkdir(parents=True)
+    assert demo.working_tree(inside, home) == inside
+    (home / "project" / ".git").mkdir()
+    assert demo.working_tree(inside, home) == home / "project"
+    assert demo.working_tree(home, home) is None
+    assert demo.working_tree(tmp_path, home) is None
+    assert demo.working_tree(Path("/"), home) is None
+
+
+def test_an_unreadable_workflow_is_refused(tmp_path: Path) -> None:
+    """By its path and the reason."""
+    with pytest.raises(InvalidRequest, match="cannot be read: "):
+        demo.read_workflow(tmp_path)
+    (tmp_path / "latin.yml").write_bytes(b"\xff")
+    with pytest.raises(InvalidRequest, match="it is not UTF-8"):
+        demo.read_workflow(tmp_path / "latin.yml")
+
+
+def test_logs_are_kept_when_asked_for(tmp_path: Path) -> None:
+    """And the scratch folder is gone in any case."""
+    kept = tmp_path / "kept"
+    with demo.scratch_folder(kept) as scratch:
+        (scratch / "logs").mkdir()
+        (scratch / "logs" / "pod.log").write_text("x")
+    assert (kept / "pod.log").read_text() == "x"
+    assert not scratch.exists()
+    with demo.scratch_folder(kept) as scratch:
+        assert not (scratch / "logs").exists()
+
+
+async def test_a_bad_workflow_is_one_error_before_anything_is_started(tmp_path: Path) -> None:
+    """An InvalidRequest, which the command line prints in one line."""
+    bad = tmp_path / "bad.yml"
+    bad.write_text("jobs: {}")
+    with pytest.raises(InvalidRequest, match="the workflow has no jobs"):
+        await demo.run_demo(demo.DemoOptions(workflow=bad), environ={}, say=lambda _who, _line: None)
