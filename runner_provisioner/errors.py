@@ -2,7 +2,7 @@
 
 ```
 RunnerProvisionerError
-  ConfigurationError      MissingCredential UnknownProvider InvalidRequest UnknownGpu
+  ConfigurationError      MissingCredential UnknownProvider InvalidRequest UnknownGpu UntrustedEvent
   RemoteError(service, operation, request_id, code)
       TransientError      ServiceUnavailable(ServerError Timeout Unreachable) RateLimited(retry_after)
       AuthenticationFailed PermissionDenied ProtocolViolation ApiRetired
@@ -12,6 +12,8 @@ RunnerProvisionerError
   ProvisioningFailed      AllOffersFailed(attempts) BootTimeout BudgetExceeded KeyInUse Cancelled
   LeftBehind              something that was to be ended is still there
   StoreError              StaleWrite LeadershipLost
+  WorkflowFaults          the workflow check found what breaks or leaks
+  OutputLost              the result could not be written to standard output
 ```
 
 A message is one line that names what was wrong and what to do next. Text that came from a remote service is
@@ -56,6 +58,14 @@ class InvalidRequest(ConfigurationError):
 
 class UnknownGpu(InvalidRequest):
     """No provider lists this GPU model; the message names the nearest."""
+
+    exit_code = 7
+
+
+class UntrustedEvent(ConfigurationError):
+    """The workflow run belongs to an event that strangers can shape, and nobody allowed that."""
+
+    exit_code = 8
 
 
 class RemoteError(RunnerProvisionerError):
@@ -294,3 +304,15 @@ class StaleWrite(StoreError):
 
 class LeadershipLost(StoreError):
     """Another replica leads now."""
+
+
+class WorkflowFaults(RunnerProvisionerError):
+    """The workflow check found what breaks or leaks; the findings have been shown."""
+
+    exit_code = 60
+
+
+class OutputLost(RunnerProvisionerError):
+    """The result could not be written to standard output: its reader has gone, or its disk is full."""
+
+    exit_code = 74

@@ -1,0 +1,106 @@
+"""Where a job calls this program."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from runner_provisioner.lint.document import Node
+from runner_provisioner.lint.expressions import EXPRESSION, compact
+from runner_provisioner.lint.model import Call, Mode, Step
+from runner_provisioner.lint.shell import MODES, Command, commands, with_variables
+
+DEFAULT_KEY: Final = "default"
+
+_OUR_ACTION = re.compile(r"[^/@]+/runner[-_]provisioner(?:/?@.*)?", re.IGNORECASE)
+_OUR_FOLDER = re.compile(r"\./(?:.*/)?runner[-_]provisioner/?", re.IGNORECASE)
+_OUR_WORKFLOW = re.compile(
+    r"(?:\.|[^/@]+/runner[-_]provisioner)/\.github/workflows/(gpu-job|cleanup)\.ya?ml(?:@.*)?", re.IGNORECASE
+)
+# A `./` without a mode may be anybody's action; ours is given something of this.
+_OUR_INPUT = re.compile(r"(?:runpod|gpu|github-app|app-)[\w-]*|key|mode|interruptible|max-price.*", re.IGNORECASE)
+
+
+def calls_of_step(step: Step, job: str, variables: Mapping[str, str]) -> Iterator[Call]:
+    """The calls of one step; `variables` is the environment that the file gives it."""
+    uses = step.node.get("uses").text
+    if uses:
+        yield from _action(step, uses, job)
+    elif step.node.get("run").text:
+        shell = step.node.get("shell").text
+        for command in commands(step.node.get("run").text, pipefail=shell == "bash"):
+            yield _command(step, command, job, variables)
+
+
+def calls_of_workflow(node: Node, job: str) -> Iterator[Call]:
+    """The call of a job that uses one of our reusable workflows."""
+    found = _OUR_WORKFLOW.fullmatch(node.get("uses").text)
+    if found is None:
+        return
+    inputs = node.get("with")
+    is_cleanup = found[1].lower() == "cleanup"
+    yield Call(
+        mode=Mode.CLEANUP if is_cleanup else Mode.GPU_JOB,
+        job=job,
+        line=node.get("uses").line,
+        key=_key(inputs),
+        labels=_labels(inputs),
+        allows_untrusted=inputs.get("allow-untrusted").text == "true",
+    )
+
+
+def _action(step: Step, uses: str, job: str) -> Iterator[Call]:
+    inputs = step.node.get("with")
+    if not _is_ours(uses, inputs):
+        return
+    mode = inputs.get("mode").text.strip() or "start"
+    if mode not in MODES:
+        return
+    yield Call(
+        mode=Mode(mode),
+        job=job,
+        line=step.line,
+        key=_key(inputs),
+        step=step,
+        labels=_labels(inputs),
+        by_action=True,
+        allows_untrusted=inputs.get("allow-untrusted").text == "true",
+    )
+
+
+def _is_ours(uses: str, inputs: Node) -> bool:
+    if _OUR_ACTION.fullmatch(uses) or _OUR_FOLDER.fullmatch(uses):
+        return True
+    if uses not in {".", "./"}:
+        return False
+    mode = inputs.get("mode").text
+    return mode in MODES if mode else any(_OUR_INPUT.fullmatch(name) for name in inputs.entries)
+
+
+def _key(inputs: Node) -> str:
+    return compact(inputs.get("key").text) or DEFAULT_KEY
+
+
+def _labels(inputs: Node) -> frozenset[str] | None:
+    text = ",".join(inputs.get(name).text for name in ("label", "labels", "extra-labels"))
+    if EXPRESSION.search(text):
+        return None
+    return frozenset(part.strip().lower() for part in re.split(r"[,\n]", text) if part.strip())
+
+
+def _command(step: Step, command: Command, job: str, variables: Mapping[str, str]) -> Call:
+    keys = command.values("--key") or [DEFAULT_KEY]
+    labels = [with_variables(one, variables) for one in command.values("--label")]
+    known = [one.lower() for one in labels if one is not None and not EXPRESSION.search(one)]
+    return Call(
+        mode=Mode(command.mode),
+        job=job,
+        line=step.node.get("run").line,
+        key=with_variables(keys[-1], variables),
+        step=step,
+        labels=frozenset(known) if len(known) == len(labels) else None,
+        swallowed=command.swallowed,
+        hears_cancel=command.is_exec and command.is_last,
+        allows_untrusted="--allow-untrusted" in command.words,
+    )

@@ -1,0 +1,1 @@
+"""The checks: each a function from one workflow, and all that are known, to findings."""

@@ -1,0 +1,63 @@
+"""`${{ }}` as text: compared, never evaluated."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+EXPRESSION: Final = re.compile(r"\$\{\{.*?\}\}", re.DOTALL)
+_NEEDED: Final = re.compile(r"\bneeds\s*(?:\.\s*([\w-]+)|\[\s*'([^']+)'\s*\])\s*\.\s*outputs\b")
+_OUTPUT: Final = re.compile(r"\.\s*outputs\s*(?:\.\s*([\w-]+)|\[\s*'([^']+)'\s*\])")
+_STEP: Final = re.compile(r"\bsteps\s*\.\s*([\w-]+)\s*\.\s*outputs\b")
+_SECRET: Final = re.compile(r"\bsecrets\s*(?:\.\s*(\w+)|\[\s*'([^']+)'\s*\])")
+
+
+def compact(text: str) -> str:
+    """The text with no blanks at the edges, and none inside its expressions but between quotes."""
+    return EXPRESSION.sub(lambda match: _without_blanks(match[0]), text.strip())
+
+
+def _without_blanks(expression: str) -> str:
+    parts = expression.split("'")
+    return "'".join(part if place % 2 else "".join(part.split()) for place, part in enumerate(parts))
+
+
+def code(text: str) -> str:
+    """Only the expressions of a text."""
+    return " ".join(EXPRESSION.findall(text))
+
+
+def needed(text: str) -> list[str]:
+    """The jobs whose outputs a text takes."""
+    return [first or second for first, second in _NEEDED.findall(code(text))]
+
+
+def outputs(text: str) -> list[str]:
+    """The names of the outputs that a text takes."""
+    return [first or second for first, second in _OUTPUT.findall(code(text))]
+
+
+def steps(text: str) -> list[str]:
+    """The steps whose outputs a text takes."""
+    return list(_STEP.findall(code(text)))
+
+
+def secrets(text: str) -> list[str]:
+    """The secrets that a text takes; the token that every job has anyway is none."""
+    names = [first or second for first, second in _SECRET.findall(code(text))]
+    return [name for name in names if name.upper() != "GITHUB_TOKEN"]
+
+
+def mentions(text: str, *contexts: str) -> bool:
+    """Whether the expressions of a text use one of these contexts."""
+    return any(re.search(rf"(?<![\w.'-]){re.escape(name)}(?![\w-])", code(text)) for name in contexts)
+
+
+def runs_always(condition: str) -> bool:
+    """Whether what has this `if` also runs after a failure and after a cancellation."""
+    text = "".join(condition.split())
+    if "!always()" in text:
+        return False
+    if "always()" in text:
+        return True
+    return "failure()" in text and "cancelled()" in text and "!cancelled()" not in text and "!failure()" not in text

@@ -1,0 +1,181 @@
+"""A workflow as the checks see it: jobs, steps, and where they call this program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from runner_provisioner.lint.document import Node
+from runner_provisioner.lint.findings import Check, Finding
+
+
+class Mode(StrEnum):
+    """What a call does; a `GPU_JOB` starts, runs and stops, all by itself."""
+
+    START = "start"
+    STOP = "stop"
+    CLEANUP = "cleanup"
+    GPU_JOB = "gpu-job"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step of a job; `index` counts from 0."""
+
+    index: int
+    node: Node
+
+    @property
+    def id(self) -> str:
+        """What expressions call it; empty for none."""
+        return self.node.get("id").text
+
+    @property
+    def condition(self) -> str:
+        """Its `if`."""
+        return self.node.get("if").text
+
+    @property
+    def line(self) -> int:
+        """Where it begins."""
+        return self.node.line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call of this program: by a command, by the action (`step`), or by a reusable workflow (no step).
+
+    `key` is its text, blanks taken out of expressions, None when it cannot be known; so are `labels`, the further ones.
+    """
+
+    mode: Mode
+    job: str
+    line: int
+    key: str | None
+    step: Step | None = None
+    labels: frozenset[str] | None = frozenset()
+    by_action: bool = False
+    swallowed: bool = False
+    hears_cancel: bool = True
+    allows_untrusted: bool = False
+
+    def fits(self, other: Call) -> bool:
+        """Whether both may have the same key."""
+        return self.key is None or other.key is None or self.key == other.key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One job."""
+
+    id: str
+    node: Node
+    steps: tuple[Step, ...] = ()
+    calls: tuple[Call, ...] = ()
+
+    @property
+    def line(self) -> int:
+        """Where it begins."""
+        return self.node.line
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The jobs it waits for."""
+        return tuple(one.text for one in self.node.get("needs").texts)
+
+    @property
+    def condition(self) -> str:
+        """Its `if`."""
+        return self.node.get("if").text
+
+    @property
+    def has_matrix(self) -> bool:
+        """Whether it has several legs."""
+        return self.node.get("strategy").get("matrix").given
+
+    @property
+    def labels(self) -> tuple[Node, ...]:
+        """What it asks for with `runs-on`."""
+        runs_on = self.node.get("runs-on")
+        return runs_on.get("labels").texts if runs_on.entries else runs_on.texts
+
+    @property
+    def environment(self) -> Node:
+        """The name of its environment; not `given` for none."""
+        environment = self.node.get("environment")
+        return environment.get("name") if environment.entries else environment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuJob:
+    """A job that runs on a rented machine: whose label it waits for; nobody's for one with a fixed label."""
+
+    job: Job
+    starts: tuple[Call, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workflow:
+    """One file."""
+
+    file: str
+    node: Node
+    triggers: Mapping[str, Node]
+    jobs: Mapping[str, Job]
+    gpu_jobs: tuple[GpuJob, ...] = ()
+
+    def calls(self, *modes: Mode) -> Iterator[Call]:
+        """The calls of these modes, in the order of the file."""
+        return (call for job in self.jobs.values() for call in job.calls if call.mode in modes)
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether it runs by the clock."""
+        return "schedule" in self.triggers
+
+    def users(self, start: Call) -> list[Job]:
+        """The GPU jobs that wait for a start's label."""
+        return [gpu.job for gpu in self.gpu_jobs if start in gpu.starts]
+
+    def waits_for(self, job: Job, other: str) -> bool:
+        """Whether a job begins only after another has ended."""
+        seen: set[str] = set()
+        todo = list(job.needs)
+        while todo:
+            name = todo.pop()
+            if name == other:
+                return True
+            if name not in seen and name in self.jobs:
+                seen.add(name)
+                todo.extend(self.jobs[name].needs)
+        return False
+
+    def finding(self, check: Check, message: str, line: int) -> Finding:
+        """A finding in this file; what the file says in the message is made one line that a terminal can show."""
+        shown = "".join(letter if letter.isprintable() else "?" for letter in " ".join(message.split()))
+        return Finding(check=check, message=shown, file=self.file, line=max(line, 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repository:
+    """All workflows that are known; the `checked` ones are asked about, the others only looked at."""
+
+    workflows: tuple[Workflow, ...]
+    checked: frozenset[str]
+
+    @property
+    def checked_workflows(self) -> list[Workflow]:
+        """Those that are asked about."""
+        return [one for one in self.workflows if one.file in self.checked]
+
+    @property
+    def extra_labels(self) -> frozenset[str]:
+        """Every further label that a start gives its runner."""
+        calls = (call for one in self.workflows for call in one.calls(Mode.START, Mode.GPU_JOB))
+        return frozenset(label for call in calls for label in call.labels or ())
+
+    @property
+    def has_cleanup(self) -> bool:
+        """Whether a clean-up runs by the clock."""
+        return any(one.is_scheduled and any(one.calls(Mode.CLEANUP)) for one in self.workflows)

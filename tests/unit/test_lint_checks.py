@@ -1,0 +1,370 @@
+"""Each check of the workflow check: a workflow in which it finds its one thing, on the line marked `# HERE`."""
+
+from __future__ import annotations
+
+import pytest
+from support.lint import COMMANDS, GOOD, HERE, WHOLE, look, marked, spoil, spoil_last
+
+from runner_provisioner.lint.findings import CHECKS
+
+TRAIN = "  train:\n    needs: start\n"
+TRAIN_STEP = "      - run: nvidia-smi\n"
+LABEL = "    runs-on: ${{ needs.start.outputs.label }}\n"
+START_JOB = "  start:\n    runs-on: ubuntu-latest\n    environment: gpu\n"
+MATRIX = "    strategy:\n      matrix:\n        seed: [1, 2]\n"
+STOP_USES = f"    steps:\n      - uses: octo/runner_provisioner@v1 {HERE}\n        with:\n          mode: stop\n"
+STOP_STEP = "      - run: exec runner-provisioner stop\n"
+ENV_STOP = f"      - run: 'runner-provisioner stop' {HERE}\n"
+
+OTHER_GPU_JOB = f"""\
+  again:
+    needs: start
+    runs-on: ${{{{ needs.start.outputs.label }}}} {HERE}
+    timeout-minutes: 5
+    steps:
+      - run: nvidia-smi
+  stop:
+    needs: [start, train, again]
+"""
+SECOND_START = f"""\
+  other:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: octo/runner_provisioner@v1 {HERE}
+        with:
+          key: KEY
+  stop:
+"""
+
+
+def spoil_stop(new: str) -> str:
+    """The workflow of commands with another last step."""
+    return spoil_last(COMMANDS, STOP_STEP, new)
+
+
+def with_mark_on_last_uses() -> str:
+    """The good workflow with the mark on its stop."""
+    return spoil_last(GOOD, "- uses: octo/runner_provisioner@v1\n", f"- uses: octo/runner_provisioner@v1 {HERE}\n")
+
+
+BAD = {
+    "yaml": {
+        "unclosed": f"jobs:\n  a: [1, 2\nb: c {HERE}\n",
+        "key-twice": f"on: push\njobs:\n  a:\n    steps: []\n  a: {HERE}\n    steps: []\n",
+        "key-is-a-list": f"jobs:\n  ? [a] {HERE}\n  : b\n",
+    },
+    "no-workflow": {
+        "empty": f"{HERE}",
+        "text": f"hello {HERE}",
+        "composite-action": f"name: mine {HERE}\nruns:\n  using: composite\n",
+        "jobs-is-a-list": f"on: push {HERE}\njobs: []\n",
+    },
+    "container": {
+        "image": spoil(GOOD, (TRAIN, TRAIN + f"    container: python:3.12 {HERE}\n")),
+        "mapping": spoil(GOOD, (TRAIN, TRAIN + f"    container: {HERE}\n      image: python:3.12\n")),
+    },
+    "services": {"redis": spoil(GOOD, (TRAIN, TRAIN + f"    services: {HERE}\n      redis:\n        image: redis\n"))},
+    "docker-action": {
+        "image": spoil(GOOD, (TRAIN_STEP, f"      - uses: docker://alpine:3.20 {HERE}\n")),
+        "known": spoil(GOOD, (TRAIN_STEP, f"      - uses: docker/build-push-action@v6 {HERE}\n")),
+        "linter": spoil(GOOD, (TRAIN_STEP, f"      - uses: super-linter/super-linter/slim@v7 {HERE}\n")),
+    },
+    "docker-command": {
+        "build": spoil(GOOD, (TRAIN_STEP, f"      - run: | {HERE}\n          cd x\n          sudo docker build .\n")),
+    },
+    "no-timeout": {"missing": spoil(GOOD, ("    timeout-minutes: 60\n", ""), ("  train:\n", f"  train: {HERE}\n"))},
+    "gpu-environment": {
+        "name": spoil(GOOD, (TRAIN, TRAIN + f"    environment: production {HERE}\n")),
+        "mapping": spoil(GOOD, (TRAIN, TRAIN + f"    environment:\n      name: production {HERE}\n")),
+    },
+    "gpu-secrets": {
+        "job": spoil(GOOD, (TRAIN, TRAIN + f"    env:\n      HF: ${{{{ secrets.HF_TOKEN }}}} {HERE}\n")),
+        "step": spoil(
+            GOOD, (TRAIN_STEP, TRAIN_STEP + f"        env:\n          HF: ${{{{ secrets['HF_TOKEN'] }}}} {HERE}\n")
+        ),
+        "workflow": spoil(GOOD, ("jobs:\n", f"env:\n  HF: ${{{{ secrets.HF_TOKEN }}}} {HERE}\njobs:\n")),
+    },
+    "no-stop": {
+        "none": spoil(GOOD[: GOOD.index("  stop:\n")], ("- id: rent\n", f"- id: rent {HERE}\n")),
+        "only-settled": spoil(
+            COMMANDS[: COMMANDS.index("  stop:\n")],
+            ("run: exec runner-provisioner start", f"run: >- {HERE}\n          exec runner-provisioner start"),
+        ),
+        "on-the-machine": spoil(
+            GOOD[: GOOD.index("  stop:\n")],
+            ("- id: rent\n", f"- id: rent {HERE}\n"),
+            (TRAIN_STEP, TRAIN_STEP + "      - if: always()\n        run: exec runner-provisioner stop --key train\n"),
+        ),
+        "one-of-two": spoil(GOOD, ("  stop:\n", SECOND_START.replace("KEY", "other"))),
+        "settled-without-a-gpu-job": f"""\
+on: push
+jobs:
+  all:
+    runs-on: ubuntu-latest
+    steps:
+      - id: rent
+        run: exec runner-provisioner start {HERE}
+      - if: always() && steps.rent.outcome != 'success'
+        run: exec runner-provisioner stop
+""",
+        "before-the-start": f"""\
+on: push
+jobs:
+  all:
+    runs-on: ubuntu-latest
+    steps:
+      - if: always()
+        run: exec runner-provisioner stop
+      - run: exec runner-provisioner start {HERE}
+""",
+    },
+    "stop-not-always": {
+        "no-condition": spoil(with_mark_on_last_uses(), ("    if: always()\n", "")),
+        "not-cancelled": spoil(with_mark_on_last_uses(), ("always()", "${{ !cancelled() }}")),
+        "failure-alone": spoil(with_mark_on_last_uses(), ("always()", "failure()")),
+        "negated": spoil(with_mark_on_last_uses(), ("always()", "${{ !always() }}")),
+        "step-condition": spoil_stop(f"      - if: success()\n        run: exec runner-provisioner stop {HERE}\n"),
+        "same-job": f"""\
+on: push
+jobs:
+  all:
+    runs-on: ubuntu-latest
+    steps:
+      - run: exec runner-provisioner start
+      - run: exec runner-provisioner stop {HERE}
+""",
+    },
+    "stop-too-early": {
+        "not-the-gpu-job": spoil(with_mark_on_last_uses(), ("[start, train]", "[start]")),
+        "nothing": spoil(with_mark_on_last_uses(), ("    needs: [start, train]\n", "")),
+        "not-the-start": f"""\
+on: push
+jobs:
+  start:
+    runs-on: ubuntu-latest
+    steps:
+      - run: exec runner-provisioner start
+  stop:
+    if: always()
+    runs-on: ubuntu-latest
+    steps:
+      - run: exec runner-provisioner stop {HERE}
+""",
+    },
+    "stop-key": {
+        "literal": spoil_last(with_mark_on_last_uses(), "key: train", "key: trian"),
+        "missing": spoil_last(with_mark_on_last_uses(), "          key: train\n", ""),
+        "expression": spoil(with_mark_on_last_uses(), ("key: train", "key: ${{ inputs.key }}")),
+        "settling": spoil(
+            COMMANDS,
+            ("        run: exec runner-provisioner stop\n", f"        run: runner-provisioner stop --key=x {HERE}\n"),
+        ),
+        "matrix-of-another-job": f"""\
+on: push
+jobs:
+  train:
+    strategy:
+      matrix:
+        seed: [1, 2]
+    uses: ./.github/workflows/gpu-job.yml
+    with:
+      key: s-${{{{ matrix.seed }}}}
+  stop:
+    needs: train
+    if: always()
+    runs-on: ubuntu-latest
+    steps:
+      - run: runner-provisioner stop --key "$KEY" {HERE}
+        env:
+          KEY: s-${{{{ matrix.seed }}}}
+""",
+    },
+    "stop-swallowed": {
+        "step": spoil(
+            GOOD,
+            (
+                STOP_USES.replace(f" {HERE}", ""),
+                STOP_USES.replace(f" {HERE}", "").replace(
+                    "        with", f"        continue-on-error: true {HERE}\n        with"
+                ),
+            ),
+        ),
+        "job": spoil(GOOD, ("    if: always()\n", f"    if: always()\n    continue-on-error: true {HERE}\n")),
+        "or-true": spoil_stop(f"      - run: runner-provisioner stop || true {HERE}\n"),
+        "or-colon": spoil_stop(f"      - run: 'runner-provisioner stop || :' {HERE}\n"),
+        "or-echo": spoil_stop(f"      - run: 'runner-provisioner stop || echo failed' {HERE}\n"),
+        "or-exit-0": spoil_stop(f"      - run: runner-provisioner stop || exit 0 {HERE}\n"),
+        "pipe": spoil_stop(f"      - run: runner-provisioner stop --json | tee stopped.json {HERE}\n"),
+        "background": spoil_stop(f"      - run: 'runner-provisioner stop &' {HERE}\n"),
+        "set-plus-e": spoil_stop(f"      - run: | {HERE}\n          set +e\n          runner-provisioner stop\n"),
+        "if-not": spoil_stop(
+            f"      - run: | {HERE}\n          if ! runner-provisioner stop; then\n            true\n          fi\n"
+        ),
+    },
+    "stop-environment": {
+        "same": spoil(GOOD, ("    if: always()\n", f"    if: always()\n    environment: gpu {HERE}\n")),
+        "mapping": spoil(
+            GOOD, ("    if: always()\n", f"    if: always()\n    environment:\n      url: x\n      name: gpu {HERE}\n")
+        ),
+        "reusable": spoil(WHOLE, ("stop-environment: gpu-stop", f"stop-environment: gpu {HERE}")),
+    },
+    "same-key": {
+        "start": spoil(GOOD, ("  stop:\n", SECOND_START.replace("KEY", "train"))),
+        "called-twice": f"""\
+on: push
+jobs:
+  one:
+    uses: ./.github/workflows/gpu-job.yml
+  two:
+    uses: ./.github/workflows/gpu-job.yml {HERE}
+""",
+    },
+    "matrix-key": {
+        "reusable": spoil(WHOLE, ("seed-${{ matrix.seed }}", "seed"), ("@v1\n", f"@v1 {HERE}\n")),
+        "default": spoil(WHOLE, ("      key: seed-${{ matrix.seed }}\n", ""), ("@v1\n", f"@v1 {HERE}\n")),
+        "of-the-run": spoil(WHOLE, ("matrix.seed", "github.run_id"), ("@v1\n", f"@v1 {HERE}\n")),
+    },
+    "key-varies": {
+        "job": spoil(
+            WHOLE, ("seed-${{ matrix.seed }}", "${{ github.job }}-${{ matrix.seed }}"), ("@v1\n", f"@v1 {HERE}\n")
+        ),
+        "attempt": spoil(WHOLE, ("seed-", "${{ github.run_attempt }}-"), ("@v1\n", f"@v1 {HERE}\n")),
+    },
+    "bad-key": {
+        "upper-case": spoil(
+            WHOLE[: WHOLE.index("    secrets")],
+            (MATRIX, ""),
+            ("seed-${{ matrix.seed }}", "Train_1"),
+            ("@v1\n", f"@v1 {HERE}\n"),
+        ),
+    },
+    "fixed-label": {
+        "rp": spoil(GOOD, (LABEL, f"    runs-on: rp-abc {HERE}\n")),
+        "static": spoil(GOOD, (LABEL, f"    runs-on: [self-hosted, gpu] {HERE}\n")),
+        "group": spoil(GOOD, (LABEL, f"    runs-on:\n      group: gpus\n      labels: [gpu] {HERE}\n")),
+        "extra-alone": spoil(
+            GOOD,
+            ("          key: train\n", "          key: train\n          labels: a, Our-GPU\n"),
+            (LABEL, f"    runs-on: our-gpu {HERE}\n"),
+        ),
+    },
+    "other-label": {
+        "self-hosted": spoil(
+            GOOD, (LABEL, f"    runs-on:\n      - self-hosted {HERE}\n      - ${{{{ needs.start.outputs.label }}}}\n")
+        ),
+        "not-added": spoil(
+            GOOD, (LABEL, f"    runs-on:\n      - ${{{{ needs.start.outputs.label }}}}\n      - our-gpu {HERE}\n")
+        ),
+        "unknown-labels": spoil(
+            GOOD,
+            ("          key: train\n", "          key: train\n          labels: ${{ vars.LABELS }}\n"),
+            (LABEL, f"    runs-on:\n      - x\n      - Linux {HERE}\n      - ${{{{ needs.start.outputs.label }}}}\n"),
+        ),
+    },
+    "matrix-label": {
+        "legs-share": spoil(GOOD, (LABEL, MATRIX + LABEL.replace("\n", f" {HERE}\n"))),
+        "legs-overwrite": spoil(
+            GOOD,
+            (START_JOB, START_JOB + MATRIX),
+            ("key: train", "key: train-${{ matrix.seed }}"),
+            ("    if: always()\n", "    if: always()\n" + MATRIX),
+            ("key: train\n", "key: train-${{ matrix.seed }}\n"),
+            (LABEL, LABEL.replace("\n", f" {HERE}\n")),
+        ),
+        "two-jobs": spoil(GOOD, ("  stop:\n    needs: [start, train]\n", OTHER_GPU_JOB)),
+    },
+    "step-timeout": {
+        "start": spoil(GOOD, ("- id: rent\n", f"- id: rent\n        timeout-minutes: 20 {HERE}\n")),
+        "stop": spoil_last(GOOD, "        with:\n", f"        timeout-minutes: 5 {HERE}\n        with:\n"),
+    },
+    "no-exec": {
+        "plain": spoil(
+            COMMANDS, ("run: exec runner-provisioner start --max-price 0.60", f"run: runner-provisioner start {HERE}")
+        ),
+        "not-last": spoil(
+            COMMANDS,
+            (
+                "run: exec runner-provisioner start --max-price 0.60",
+                f"run: | {HERE}\n          exec runner-provisioner start\n          echo x",
+            ),
+        ),
+    },
+    "pull-request-target": {
+        "list": spoil(GOOD, ("on: workflow_dispatch", f"on: [push, pull_request_target] {HERE}")),
+        "mapping": spoil(GOOD, ("on: workflow_dispatch", f"on:\n  pull_request_target: {HERE}\n    types: [labeled]")),
+        "reusable": spoil(WHOLE, ("on: push", f"on: pull_request_target {HERE}")),
+        "allowed-without-environment": spoil(
+            GOOD,
+            ("on: workflow_dispatch", f"on: pull_request_target {HERE}"),
+            ("    environment: gpu\n", ""),
+            ("          key: train\n", "          key: train\n          allow-untrusted: true\n"),
+        ),
+    },
+    "no-cleanup": {
+        "unscheduled": "on: push\njobs:\n  cleanup:\n    uses: ./.github/workflows/cleanup.yml\n"
+        + spoil(WHOLE, ("on: push\njobs:\n", ""), ("@v1\n", f"@v1 {HERE}\n")),
+    },
+    "rerun-failed": {
+        "first-attempt": spoil(GOOD, (START_JOB, START_JOB + f"    if: github.run_attempt == 1 {HERE}\n")),
+        "first-attempt-step": spoil(
+            GOOD, ("- id: rent\n", f"- id: rent\n        if: ${{{{ github.run_attempt == 1 }}}} {HERE}\n")
+        ),
+    },
+}
+CASES = [(check, name) for check, cases in BAD.items() for name in cases]
+
+
+@pytest.mark.parametrize(("check", "name"), CASES, ids=[f"{check}-{name}" for check, name in CASES])
+def test_a_fault_is_found_where_it_is(check: str, name: str) -> None:
+    """The one thing that is wrong is found once, on its line, and nothing else."""
+    text = BAD[check][name]
+    found = [
+        one
+        for one in look(text, cleanup=check != "no-cleanup")
+        if (check, one.check.id) != ("no-cleanup", "rerun-failed")
+    ]
+    assert [(one.check.id, one.line) for one in found] == [(check, line) for line in marked(text)]
+
+
+EXTRA_LABEL_ALONE = """\
+on: push
+jobs:
+  start:
+    runs-on: ubuntu-latest
+    steps:
+      - run: exec runner-provisioner start --label our-gpu
+      - if: always()
+        run: exec runner-provisioner stop
+  train:
+    runs-on: our-gpu
+    timeout-minutes: 5
+    container: x
+"""
+
+
+def test_a_job_with_a_fixed_label_is_a_gpu_job_too() -> None:
+    """What asks for the further label of a start runs on its machine."""
+    found = [(one.check.id, one.line) for one in look(EXTRA_LABEL_ALONE)]
+    assert found == [("fixed-label", 10), ("container", 12)]
+
+
+def test_every_check_is_tried() -> None:
+    """The table above leaves out no check."""
+    assert set(BAD) == {check.id for check in CHECKS}
+
+
+@pytest.mark.parametrize(("check", "name"), CASES, ids=[f"{check}-{name}" for check, name in CASES])
+def test_a_finding_says_what_to_do(check: str, name: str) -> None:
+    """One line that can be printed anywhere, with a remedy after the last colon, semicolon or comma."""
+    for finding in look(BAD[check][name], cleanup=False):
+        assert len(finding.message.splitlines()) == 1
+        assert any(sign in finding.message for sign in ":;,")
+        assert not finding.message.endswith(".")
+
+
+def test_a_failed_job_cannot_be_run_again_alone() -> None:
+    """Without a clean-up that would cancel it, 'Re-run failed jobs' waits for a runner that is gone."""
+    for text, line in ((GOOD, GOOD.splitlines().index("  train:") + 1), (WHOLE, 3)):
+        found = look(text, cleanup=False)
+        assert ("rerun-failed", line) in [(one.check.id, one.line) for one in found]
+        assert {one.check.id for one in found} == {"rerun-failed", "no-cleanup"}

@@ -1,0 +1,304 @@
+"""Workflows that are right, in the many ways there are: the workflow check finds nothing."""
+
+from __future__ import annotations
+
+import pytest
+from support.lint import CLEANUP, COMMANDS, GOOD, WHOLE, look, spoil, spoil_last
+
+from runner_provisioner.lint.checking import check_workflows
+
+STOP_STEP = "      - run: exec runner-provisioner stop\n"
+LABEL = "    runs-on: ${{ needs.start.outputs.label }}\n"
+MATRIX = "    strategy:\n      matrix:\n        seed: [1, 2]\n"
+
+
+def stop_by(run: str) -> str:
+    """The workflow of commands with another stop."""
+    lines = "".join(f"          {line}\n" for line in run.splitlines())
+    return spoil_last(COMMANDS, STOP_STEP, f"      - run: |\n{lines}")
+
+
+FINE = {
+    "action": GOOD,
+    "commands": COMMANDS,
+    "reusable": WHOLE,
+    "nothing-of-ours": "on: push\njobs:\n  test:\n    runs-on: [self-hosted, gpu]\n    container: x\n    steps: []\n",
+    "foreign-action": "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n      - uses: ./\n",
+    "foreign-provisioner": GOOD.replace("octo/runner_provisioner@v1", "octo/other@v1"),
+    "unknown-mode": "on: push\njobs:\n  a:\n    steps: [{uses: o/runner-provisioner@v1, with: {mode: x}}]\n",
+    "computed-mode": "on: push\njobs:\n  a:\n    steps: [{uses: o/runner-provisioner@v1, with: {mode: '${{ x }}'}}]\n",
+    "key-in-other-blanks": spoil(
+        GOOD, ("key: train", "key: ${{ inputs.key }}-a"), ("key: train", "key: ' ${{inputs.key  }}-a'")
+    ),
+    "always-among-others": spoil(GOOD, ("always()", "${{ always() && needs.start.result != 'skipped' }}")),
+    "always-spelled-out": spoil(GOOD, ("always()", "success() || failure() || cancelled()")),
+    "transitive-needs": spoil(
+        GOOD,
+        (
+            "  stop:\n    needs: [start, train]\n",
+            "  report:\n    needs: train\n    runs-on: ubuntu-latest\n  stop:\n    needs: report\n",
+        ),
+    ),
+    "known-extra-label": spoil(
+        GOOD,
+        ("          key: train\n", "          key: train\n          labels: our-gpu\n"),
+        (LABEL, "    runs-on: ['${{ needs.start.outputs.label }}', Our-GPU]\n"),
+    ),
+    "unknown-extra-label": spoil(
+        GOOD,
+        ("          key: train\n", "          key: train\n          labels: ${{ vars.L }}\n"),
+        (LABEL, "    runs-on: ['${{ needs.start.outputs.label }}', our-gpu]\n"),
+    ),
+    "runner-group": spoil(
+        GOOD, (LABEL, "    runs-on:\n      group: gpus\n      labels: ['${{ needs.start.outputs.label }}']\n")
+    ),
+    "larger-runner-after-start": spoil(
+        GOOD, ("  stop:\n", "  note:\n    needs: start\n    runs-on: big-runner\n    steps: []\n  stop:\n")
+    ),
+    "own-token": spoil(
+        GOOD, ("      - run: nvidia-smi\n", "      - run: gh\n        env:\n          T: ${{ secrets.GITHUB_TOKEN }}\n")
+    ),
+    "approved-target": spoil(
+        GOOD,
+        ("on: workflow_dispatch", "on: pull_request_target"),
+        ("          key: train\n", "          key: train\n          allow-untrusted: true\n"),
+    ),
+    "other-stop-environment": spoil(GOOD, ("    if: always()\n", "    if: always()\n    environment: gpu-stop\n")),
+    "docker-on-a-hosted-runner": spoil(
+        GOOD,
+        (
+            "  stop:\n",
+            "  image:\n    container: x\n    services: {}\n    steps: [{uses: docker/login-action@v3}]\n  stop:\n",
+        ),
+    ),
+    "jobs-that-exclude-each-other": spoil(
+        GOOD,
+        (
+            "  train:\n",
+            "  again:\n    if: inputs.again\n    needs: start\n    timeout-minutes: 5\n"
+            + LABEL
+            + "  train:\n    if: '!inputs.again'\n",
+        ),
+        ("[start, train]", "[start, train, again]"),
+    ),
+    "label-of-the-leg": spoil(
+        GOOD,
+        (LABEL, MATRIX + "    runs-on: ${{ needs.start.outputs[matrix.seed] }}\n"),
+    ),
+    "stop-by-path": stop_by('"$RUNNER_TEMP/venv/bin/runner-provisioner" stop'),
+    "stop-by-module": stop_by("python3 -m runner_provisioner stop --run-id 5"),
+    "stop-by-nix": stop_by("nix run github:octo/runner_provisioner#stop -- --key default"),
+    "stop-over-lines": stop_by("runner-provisioner \\\n  stop \\\n  --key default"),
+    "stop-then-more": stop_by("runner-provisioner stop && echo stopped"),
+    "stop-or-fail": stop_by("runner-provisioner stop || { echo '::error::left'; exit 1; }"),
+    "stop-or-told": stop_by("runner-provisioner stop || echo left && exit 1"),
+    "stop-if-not": stop_by("if ! runner-provisioner stop; then\n  exit 1\nfi"),
+    "stop-pipefail": stop_by("set -o pipefail\nrunner-provisioner stop | tee log"),
+    "stop-in-comment-and-talk": stop_by(
+        "# runner-provisioner stop --key x\necho runner-provisioner stop --key y\nrunner-provisioner stop"
+    ),
+    "stop-with-open-quote": stop_by("echo 'two\nlines'; runner-provisioner stop"),
+    "shell-bash-pipe": spoil_last(
+        COMMANDS, STOP_STEP, "      - shell: bash\n        run: runner-provisioner stop | tee log\n"
+    ),
+    "key-by-variable": spoil_last(
+        spoil(
+            COMMANDS,
+            ("start --max-price 0.60", 'start --key "$KEY"'),
+            ("        run: exec runner-provisioner stop\n", "        run: exec runner-provisioner stop --key ${KEY}\n"),
+            ("jobs:\n", "env:\n  KEY: a-${{ inputs.name }}\njobs:\n"),
+        ),
+        STOP_STEP,
+        "      - run: exec runner-provisioner stop --key 'a-${{ inputs.name }}'\n",
+    ),
+    "key-that-cannot-be-known": spoil(COMMANDS, ("start --max-price 0.60", 'start --key "$(date +%s)"')),
+    "key-of-an-unknown-variable": spoil(COMMANDS, ("start --max-price 0.60", 'start --key "$SOMETHING"')),
+    "label-by-option": spoil(
+        COMMANDS,
+        ("start --max-price 0.60", "start --label our-gpu"),
+        ('["${{ needs.start.outputs.label }}"]', '["${{ needs.start.outputs.label }}", our-gpu]'),
+    ),
+    "label-by-unknown-variable": spoil(
+        COMMANDS,
+        ("start --max-price 0.60", "start --label $L"),
+        ('["${{ needs.start.outputs.label }}"]', '["${{ needs.start.outputs.label }}", our-gpu]'),
+    ),
+    "two-starts-in-one-job": """\
+on: push
+jobs:
+  start:
+    runs-on: ubuntu-latest
+    outputs:
+      a: ${{ steps.a.outputs.label }}
+      b: ${{ steps.b.outputs.label }}
+    steps:
+      - id: a
+        run: exec runner-provisioner start --key a
+      - id: b
+        run: exec runner-provisioner start --key b
+  a:
+    needs: start
+    runs-on: ${{ needs.start.outputs.a }}
+    timeout-minutes: 5
+  b:
+    needs: start
+    runs-on: ${{ needs.start.outputs['b'] }}
+    timeout-minutes: 5
+  stop-a:
+    needs: [start, a]
+    if: always()
+    steps:
+      - run: exec runner-provisioner stop --key a
+  stop-b:
+    needs: [start, b]
+    if: always()
+    steps:
+      - run: exec runner-provisioner stop --key b
+""",
+    "matrix-legs-tell-their-label": spoil(
+        GOOD,
+        ("    environment: gpu\n", "    environment: gpu\n" + MATRIX),
+        (
+            "      label: ${{ steps.rent.outputs.label }}",
+            "      label: ${{ matrix.seed == 1 && steps.rent.outputs.label }}",
+        ),
+        ("key: train", "key: t-${{ matrix.seed }}"),
+        ("    if: always()\n", "    if: always()\n" + MATRIX),
+        ("key: train", "key: t-${{ matrix.seed }}"),
+    ),
+    "key-computed-for-each-leg": spoil(WHOLE, ("matrix.seed", "strategy.job-index")),
+    "same-job": """\
+on: push
+jobs:
+  all:
+    steps:
+      - run: exec runner-provisioner start
+      - if: always()
+        run: exec runner-provisioner stop
+""",
+    "stop-without-start": "on: push\njobs:\n  stop:\n    steps: [{run: runner-provisioner stop --key x}]\n",
+    "two-ways-to-need": spoil(
+        GOOD,
+        (
+            "  stop:\n    needs: [start, train]\n",
+            "  a: {needs: start}\n  b: {needs: start}\n  stop:\n    needs: [train, a, b]\n",
+        ),
+    ),
+    "looping-needs": spoil(GOOD, ("  train:\n    needs: start\n", "  train:\n    needs: [start, stop]\n")),
+    "local-action": """\
+on: push
+jobs:
+  all:
+    steps:
+      - uses: ./
+        with: {runpod-api-key: x}
+      - uses: ./vendor/runner-provisioner
+        if: always()
+        with: {mode: stop}
+""",
+}
+
+
+@pytest.mark.parametrize("text", FINE.values(), ids=FINE)
+def test_nothing_is_found_in_a_workflow_that_is_right(text: str) -> None:
+    """No finding, not even a warning."""
+    assert [str(one) for one in look(text)] == []
+
+
+STARTS = """\
+on:
+  workflow_call:
+    outputs:
+      label:
+        value: ${{ jobs.start.outputs.label }}
+jobs:
+  start:
+    runs-on: ubuntu-latest
+    outputs:
+      label: ${{ steps.rent.outputs.label }}
+    steps:
+      - id: rent
+        uses: octo/runner_provisioner@v1
+        with:
+          key: ${{ inputs.key }}
+      - if: always() && steps.rent.outcome != 'success'
+        uses: octo/runner_provisioner@v1
+        with:
+          mode: stop
+          key: ${{ inputs.key }}
+"""
+STOPS = """\
+on: workflow_call
+jobs:
+  stop:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: octo/runner_provisioner@v1
+        with:
+          mode: stop
+          key: ${{ inputs.key }}
+"""
+CALLER = """\
+on: push
+jobs:
+  rent:
+    uses: ./.github/workflows/starts.yml
+  train:
+    needs: rent
+    runs-on: ${{ needs.rent.outputs.label }}
+    timeout-minutes: 5
+  give-back:
+    needs: [rent, train]
+    if: always()
+    uses: ./.github/workflows/stops.yml
+"""
+
+
+def test_starts_and_stops_of_called_workflows_count() -> None:
+    """A workflow that calls one for the start and one for the stop is judged with what they do."""
+    assert look(CALLER, starts=STARTS, stops=STOPS) == []
+    without = CALLER[: CALLER.index("  give-back")]
+    assert [(one.check.id, one.line) for one in look(without, starts=STARTS, stops=STOPS)] == [("no-stop", 4)]
+
+
+def test_called_workflows_are_right_by_themselves() -> None:
+    """What hands its label to its caller, and what only stops, need not do the other."""
+    assert look(STARTS) == []
+    assert look(STOPS) == []
+
+
+def test_a_called_workflow_that_is_whole_stops_by_itself() -> None:
+    """Its callers need no stop, but keys."""
+    twice = (
+        "on: push\njobs:\n  a:\n    uses: ./.github/workflows/all.yml\n  b:\n    uses: ./.github/workflows/all.yml\n"
+    )
+    assert [(one.check.id, one.line) for one in look(twice, all=GOOD)] == [("same-key", 6)]
+    assert look(twice, all=GOOD.replace("key: train", "key: ${{ inputs.key }}")) == []
+
+
+def test_a_called_workflow_that_is_not_there_is_nobodys_start() -> None:
+    """What cannot be read is not judged."""
+    assert look(CALLER) == []
+
+
+def test_a_clean_up_may_be_called_or_written_out() -> None:
+    """A scheduled workflow that cleans up in any way silences the warnings about its lack."""
+    written = spoil(
+        CLEANUP,
+        (
+            "    uses: octo/runner_provisioner/.github/workflows/cleanup.yml@v1\n",
+            "    steps:\n      - run: exec runner-provisioner cleanup\n",
+        ),
+    )
+    assert look(GOOD, cleanup=False, any=written) == []
+    by_action = written.replace(
+        "run: exec runner-provisioner cleanup", "uses: o/runner_provisioner@v1\n        with: {mode: cleanup}"
+    )
+    assert look(GOOD, cleanup=False, any=by_action) == []
+    assert look(GOOD, cleanup=False, any="[") != []
+
+
+def test_the_lack_of_a_clean_up_is_said_once() -> None:
+    """It is one thing of the whole repository, not one of each file."""
+    found = check_workflows({"a.yml": GOOD, "b.yml": COMMANDS})
+    assert [(one.file, one.check.id) for one in found if one.check.id == "no-cleanup"] == [("a.yml", "no-cleanup")]
