@@ -64,9 +64,13 @@ $(READY): requirements-dev.lock pyproject.toml
 	@touch $@
 
 system:  ## Install the Debian packages that some tests use, when root on Debian
-	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! [ -x /usr/sbin/sshd ]; then \
+	@missing=; \
+	[ -x /usr/sbin/sshd ] || missing="$$missing openssh-server"; \
+	command -v capsh >/dev/null || missing="$$missing libcap2-bin"; \
+	command -v nix >/dev/null || missing="$$missing nix-bin"; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq && \
-		RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends openssh-server >/dev/null; \
+		RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null; \
 	fi
 
 lock:  ## Renew both lock files: pins and hashes, no addresses

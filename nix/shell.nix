@@ -1,0 +1,35 @@
+# `nix develop`: an interpreter with everything that the program and its tests import, and the tools that check them.
+{ pkgs, with-simulators }:
+let
+  python = pkgs.python3.withPackages (
+    ps:
+    with-simulators.dependencies
+    ++ (with ps; [
+      hatchling
+      hypothesis
+      mypy
+      pytest
+      pytest-cov
+      pytest-timeout
+      pytest-xdist
+      respx
+      types-pyyaml
+    ])
+  );
+in
+pkgs.mkShell {
+  packages = [
+    python
+    pkgs.git
+    pkgs.gnumake
+    pkgs.openssh
+    pkgs.ruff
+    pkgs.shellcheck
+    pkgs.uv
+    pkgs.zizmor
+  ];
+  # The working tree is what runs: `python -m runner_provisioner`, `python -m pytest`.
+  shellHook = ''
+    export PYTHONPATH="$PWD''${PYTHONPATH:+:$PYTHONPATH}"
+  '';
+}
