@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import click
 
-from runner_provisioner.errors import ConfigurationError, RunnerProvisionerError
+from runner_provisioner.errors import ConfigurationError, OutputLost, RunnerProvisionerError
 
 INTERNAL_ERROR = 70  # EX_SOFTWARE
 INTERRUPTED = 130
@@ -23,6 +23,7 @@ COMMANDS = {
     "ssh": "Log in to a pod, its host key checked.",
     "gpu-types": "List the GPU models that the provider knows.",
     "pods": "Create, list, stop, resume and end pods by hand.",
+    "lint": "Find what breaks or leaks in your workflows.",
     "demo": "Run a workflow's GPU jobs for real on simulated services.",
     "simulate": "Start the simulated services and print how to reach them.",
 }
@@ -73,7 +74,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run the program; returns the exit code. Errors are one line on stderr, a traceback only with --debug."""
     debug = "--debug" in arguments
     try:
-        cli.main(args=list(arguments), prog_name="runner-provisioner", standalone_mode=False)
+        result = cli.main(args=list(arguments), prog_name="runner-provisioner", standalone_mode=False)
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.Abort:
@@ -83,17 +84,21 @@ def run(arguments: Sequence[str]) -> int:
         say_error(f"{error.format_message().rstrip('.')} ({where} --help shows what there is)")
         return ConfigurationError.exit_code
     except BrokenPipeError:
-        _close_stdout()
-        return 1
+        return _fail(OutputLost("standard output was closed before everything was written"), debug=debug)
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the outermost place: whatever it is, it ends as one line and a code
         return _fail(error, debug=debug)
-    return 0
+    # Without its standalone mode click gives back the code of ctx.exit() instead of raising it.
+    return result if isinstance(result, int) else 0
 
 
 def _fail(error: BaseException, *, debug: bool) -> int:
-    cause = _first(error)
+    from runner_provisioner.cli.session import first  # noqa: PLC0415 - only when something failed
+
+    cause = first(error)
+    if isinstance(cause, OutputLost):
+        _drop_stdout()
     if debug:
         _print_traceback(error)
     if isinstance(cause, RunnerProvisionerError):
@@ -101,14 +106,6 @@ def _fail(error: BaseException, *, debug: bool) -> int:
         return cause.exit_code
     say_error(f"internal error, please report it ({type(cause).__name__}): run again with --debug for the details")
     return INTERNAL_ERROR
-
-
-def _first(error: BaseException) -> BaseException:
-    """The error inside a group of errors that a reader can do something about."""
-    while isinstance(error, BaseExceptionGroup):
-        ours = [one for one in error.exceptions if isinstance(_first(one), RunnerProvisionerError)]
-        error = (ours or list(error.exceptions))[0]
-    return error
 
 
 def _print_traceback(error: BaseException) -> None:
@@ -128,6 +125,6 @@ def say_error(message: str) -> None:
         click.echo(f"::error title=runner-provisioner::{escaped}", err=True)
 
 
-def _close_stdout() -> None:
+def _drop_stdout() -> None:
     # What reads us has gone: keep the interpreter from failing once more when it flushes at exit.
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - lives until the exit

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runner_provisioner.cli.session import Session, command_options, place_of, place_options, run, table
+from runner_provisioner.cli.session import Session, command_options, place_of, place_options, run, table, usd, when
 from runner_provisioner.errors import LeftBehind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from runner_provisioner.services.sweep import Entry, Swept
-    from runner_provisioner.wiring import Place, Program
+    from runner_provisioner.wiring import Place
 
 
 @click.command("cleanup")
 @place_options
-@click.option("--dry-run", is_flag=True, help="Only say what would be ended.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be ended; 30 when there is something.")
 @command_options
 def command(
     *, session: Session, repository: str | None, organization: str | None, owner: str | None, dry_run: bool
@@ -32,38 +32,37 @@ def command(
 
 
 async def _cleanup(session: Session, place: Place, *, dry_run: bool) -> None:
-    from runner_provisioner.cli.progress import Progress  # noqa: PLC0415 - keeps --help quick
-    from runner_provisioner.cli.session import redactor  # noqa: PLC0415 - keeps --help quick
-    from runner_provisioner.clock import SystemClock  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
     from runner_provisioner.services.sweep import Swept  # noqa: PLC0415 - keeps --help quick
-    from runner_provisioner.wiring import assemble  # noqa: PLC0415 - imports everything
 
-    clock = SystemClock()
-    progress = Progress(session, clock)
-    async with assemble(session.settings, events=progress, redactor=redactor(), place=place, clock=clock) as program:
+    async with opened(session, place=place) as program:
         sweep = program.sweep()
         if dry_run:
             seen = await sweep.survey()
-            swept = Swept(ended=(), kept=seen.entries, errors=seen.errors, left=())
+            orphans = tuple(f"{entry.kind} {entry.name}" for entry in seen.orphans)
+            swept = Swept(ended=(), kept=seen.entries, errors=seen.errors, left=orphans)
         else:
             swept = await sweep.run()
-        _report(session, program, swept, dry_run=dry_run)
+        _report(session, swept, dry_run=dry_run)
 
 
-def _report(session: Session, program: Program, swept: Swept, *, dry_run: bool) -> None:
+def _report(session: Session, swept: Swept, *, dry_run: bool) -> None:
+    from runner_provisioner.cli.summary import of_cleanup, publish  # noqa: PLC0415 - keeps --help quick
+
     data = {
         "dry-run": dry_run,
         "ended": [describe(entry) for entry in swept.ended],
         "kept": [describe(entry) for entry in swept.kept],
         "left": list(swept.left),
         "errors": [str(error) for error in swept.errors],
+        "timeline": session.timeline,
     }
     lines = [*(f"ended {entry.kind} {entry.name} ({entry.finding.reason})" for entry in swept.ended), *rows(swept.kept)]
-    session.show(data, lines=lines or ["nothing of ours is there"], metrics=program.metrics)
+    session.show(data, lines=lines or ["nothing of ours is there"])
+    publish(session, "GPU clean-up", of_cleanup(data))
     if swept.left:
-        raise LeftBehind(
-            f"still there: {', '.join(swept.left)}: run cleanup again, or look at the provider", what=swept.left
-        )
+        remedy = "run cleanup without --dry-run" if dry_run else "run cleanup again, or look at the provider"
+        raise LeftBehind(f"still there: {', '.join(swept.left)}: {remedy}", what=swept.left)
     for error in swept.errors[1:]:
         session.warn(str(error))
     if swept.errors:
@@ -81,7 +80,7 @@ def describe(entry: Entry) -> dict[str, Any]:
         "reason": entry.finding.reason,
         "state": entry.pod.state.value if entry.pod else None,
         "price-per-hour": str(entry.price) if entry.price is not None else None,
-        "created-at": entry.pod.created_at.isoformat() if entry.pod and entry.pod.created_at else None,
+        "created-at": when(entry.pod.created_at) if entry.pod else None,
     }
 
 
@@ -97,7 +96,7 @@ def rows(entries: Sequence[Entry]) -> list[str]:
                 entry.name,
                 entry.id,
                 entry.pod.state.value if entry.pod else None,
-                entry.price,
+                usd(entry.price),
                 entry.finding.verdict.value,
                 entry.finding.reason,
             )

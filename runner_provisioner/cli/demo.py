@@ -33,6 +33,7 @@ class DemoOptions:
     spot: bool = False
     interrupt_after: float | None = None
     keep_logs: Path | None = None
+    debug: bool = False
     workspace: Path | None = None
 
 
@@ -58,8 +59,8 @@ class DemoOptions:
     "--keep-logs", type=click.Path(path_type=Path, file_okay=False), help="Copy the pods' logs to this folder."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON; the jobs' output goes to stderr.")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-def command(*, workflow: Path | None, as_json: bool, debug: bool, **values: object) -> None:  # noqa: ARG001 - the group reads --debug
+@click.option("--debug", is_flag=True, help="Show tracebacks, and what start and stop do.")
+def command(*, workflow: Path | None, as_json: bool, **values: object) -> None:
     """Run the GPU jobs of WORKFLOW (default: an example) for real, on simulated services, without any account.
 
     `start` and `stop` run as they would in a workflow; the job runs in a simulated pod, a process on this machine. Ends
@@ -127,6 +128,7 @@ async def run_demo(options: DemoOptions, *, environ: Mapping[str, str], say: Say
                     say=say,
                     folder=world.private,
                     start_options=start_options(host),
+                    common_options=("--debug",) if options.debug else (),
                 )
                 return await performance.run()
     except WorkflowError as error:

@@ -15,16 +15,10 @@ def command(*, session: Session) -> None:
 
 
 async def _gpu_types(session: Session) -> None:
-    from runner_provisioner.cli.progress import Progress  # noqa: PLC0415 - keeps --help quick
-    from runner_provisioner.cli.session import redactor  # noqa: PLC0415 - keeps --help quick
-    from runner_provisioner.clock import SystemClock  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
     from runner_provisioner.ports import HasGpuTypes  # noqa: PLC0415 - keeps --help quick
-    from runner_provisioner.wiring import assemble  # noqa: PLC0415 - imports everything
 
-    clock = SystemClock()
-    async with assemble(
-        session.settings, events=Progress(session, clock), redactor=redactor(), needs_github=False, clock=clock
-    ) as program:
+    async with opened(session, needs_github=False) as program:
         types = [
             (provider.name, gpu)
             for provider in program.providers.values()
@@ -48,7 +42,7 @@ async def _gpu_types(session: Session) -> None:
             ("id", "name", "GB", "clouds"),
             [(gpu.id, gpu.name, gpu.memory_gb, _clouds(gpu.secure, gpu.community)) for _, gpu in types],
         )
-        session.show(data, lines=lines, metrics=program.metrics)
+        session.show(data, lines=lines)
 
 
 def _clouds(secure: bool, community: bool) -> str:  # noqa: FBT001 - two flags of one answer

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from runner_provisioner.cli.options import request_of, request_options
-from runner_provisioner.cli.session import Session, command_options, run, table
+from runner_provisioner.cli.session import Session, command_options, run, table, usd
 from runner_provisioner.domain.request import StartRequest
 
 
@@ -24,17 +24,11 @@ def command(*, session: Session, **values: Any) -> None:  # noqa: ANN401 - the o
 
 
 async def _offers(session: Session, request: StartRequest) -> None:
-    from runner_provisioner.cli.progress import Progress  # noqa: PLC0415 - keeps --help quick
-    from runner_provisioner.cli.session import redactor  # noqa: PLC0415 - keeps --help quick
-    from runner_provisioner.clock import SystemClock  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
     from runner_provisioner.domain.ladder import nothing_rented  # noqa: PLC0415 - keeps --help quick
     from runner_provisioner.services.offers import survey  # noqa: PLC0415 - keeps --help quick
-    from runner_provisioner.wiring import assemble  # noqa: PLC0415 - imports everything
 
-    clock = SystemClock()
-    async with assemble(
-        session.settings, events=Progress(session, clock), redactor=redactor(), needs_github=False, clock=clock
-    ) as program:
+    async with opened(session, needs_github=False) as program:
         found = await survey(program.providers, request.gpus)
         tried = [(offer, "") for offer in found.rungs]
         refused = [(one.offer, str(one.error)) for one in found.refusals]
@@ -60,13 +54,13 @@ async def _offers(session: Session, request: StartRequest) -> None:
                     offer.gpu_model,
                     offer.gpu_count,
                     "interruptible" if offer.interruptible else "on-demand",
-                    offer.price,
+                    usd(offer.price),
                     offer.stock,
                     reason,
                 )
                 for offer, reason in (*tried, *refused)
             ],
         )
-        session.show(data, lines=lines if len(lines) > 1 else (), metrics=program.metrics)
+        session.show(data, lines=lines if len(lines) > 1 else ())
         if not found.rungs:
             raise nothing_rented(request.gpus, found.refusals)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from runner_provisioner.cli.options import Duration, NameValue, Price
-from runner_provisioner.cli.session import Session, command_options, run, table
+from runner_provisioner.cli.session import Session, command_options, run, table, usd, when
+from runner_provisioner.domain.durations import show_duration
 from runner_provisioner.domain.pods import CloudType
+from runner_provisioner.errors import OutputLost
 
 if TYPE_CHECKING:
     from runner_provisioner.domain.pods import Pod
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 POD_LIFETIME = timedelta(hours=24)
+END_IT = "runner-provisioner pods terminate {}"
 
 
 @click.group("pods")
@@ -105,16 +108,19 @@ def command() -> None:
 @command_options
 def create(*, session: Session, **values: Any) -> None:  # noqa: ANN401 - click's options by name
     """Rent a pod. Shows it, and when it will end."""
-    run(lambda: _with_pods(session, lambda pods, program: _create(session, pods, program, values)))
+    run(
+        lambda: _create(session, values),
+        after_cancel="a pod may have been rented: 'pods list' shows it",
+    )
 
 
-async def _create(session: Session, pods: ManualPods, program: Program, values: dict[str, Any]) -> None:
+async def _create(session: Session, values: dict[str, Any]) -> None:
+    from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
     from runner_provisioner.cli.ssh_keys import public_keys  # noqa: PLC0415 - keeps --help quick
     from runner_provisioner.domain.offers import GpuRequest, Interruptible  # noqa: PLC0415 - keeps --help quick
     from runner_provisioner.wiring import manual_spec  # noqa: PLC0415 - imports everything
 
     keys = await public_keys(values["ssh_key"])
-    spec = manual_spec(program, values, ssh_keys=keys)
     request = GpuRequest(
         models=tuple(values["gpu_type"]),
         count=values["gpu_count"],
@@ -123,9 +129,18 @@ async def _create(session: Session, pods: ManualPods, program: Program, values: 
         bid=values["bid"],
         cloud=values["cloud"],
     )
-    pod = await pods.create(spec, request)
-    data = describe(pod) | {"expires-at": spec.terminate_after.isoformat() if spec.terminate_after else None}
-    session.show(data, lines=[*_lines(pod), f"ends at: {data['expires-at']}"], metrics=program.metrics)
+    async with opened(session, needs_github=False) as program:
+        pods = _pods(session, program)
+        spec = manual_spec(program, values, ssh_keys=keys)
+        pod = await pods.create(spec, request)
+        data = describe(pod) | {"expires-at": when(spec.terminate_after)}
+        try:
+            session.show(data, lines=_lines(data))
+        except OutputLost:
+            # Nobody would learn of it.
+            await pods.terminate(pod.id)
+            raise
+    session.talk(f"it ends by itself after {show_duration(values['lifetime'])}; earlier: {END_IT.format(pod.id)}")
 
 
 @command.command("list")
@@ -133,11 +148,11 @@ async def _create(session: Session, pods: ManualPods, program: Program, values: 
 def list_(*, session: Session) -> None:
     """List every pod of the account."""
 
-    async def work(pods: ManualPods, program: Program) -> None:
+    async def work(pods: ManualPods) -> None:
         found = await pods.list()
-        rows = [(pod.id, pod.name, _shown(pod), pod.gpu_model, pod.price, _end(pod)) for pod in found]
+        rows = [(pod.id, pod.name, _shown(pod), pod.gpu_model, usd(pod.price), _end(pod)) for pod in found]
         lines = table(("id", "name", "status", "GPU", "USD/h", "ends"), rows) if rows else ["no pods"]
-        session.show({"pods": [describe(pod) for pod in found]}, lines=lines, metrics=program.metrics)
+        session.show({"pods": [describe(pod) for pod in found]}, lines=lines)
 
     run(lambda: _with_pods(session, work))
 
@@ -180,35 +195,33 @@ command.add_command(_resume("resume", "Start a stopped pod again."))
 def terminate(*, session: Session, pod_id: str) -> None:
     """End a pod for good and look that it is gone."""
 
-    async def work(pods: ManualPods, program: Program) -> None:
+    async def work(pods: ManualPods) -> None:
         pod = await pods.terminate(_id(pod_id))
         line = f"{pod_id}: ended" if pod else f"{pod_id}: there was no such pod"
-        session.show({"id": pod_id, "existed": pod is not None}, lines=[line], metrics=program.metrics)
+        session.show({"id": pod_id, "existed": pod is not None}, lines=[line])
 
     run(lambda: _with_pods(session, work))
 
 
 def _one(session: Session, call: Callable[[ManualPods], Awaitable[Pod]]) -> None:
-    async def work(pods: ManualPods, program: Program) -> None:
+    async def work(pods: ManualPods) -> None:
         pod = await call(pods)
-        session.show(describe(pod), lines=_lines(pod), metrics=program.metrics)
+        session.show(describe(pod), lines=_lines(describe(pod)))
 
     run(lambda: _with_pods(session, work))
 
 
-async def _with_pods(session: Session, work: Callable[[ManualPods, Program], Awaitable[None]]) -> None:
-    from runner_provisioner.cli.progress import Progress  # noqa: PLC0415 - keeps --help quick
-    from runner_provisioner.cli.session import redactor  # noqa: PLC0415 - keeps --help quick
-    from runner_provisioner.clock import SystemClock  # noqa: PLC0415 - keeps --help quick
-    from runner_provisioner.services.manual import ManualPods  # noqa: PLC0415 - keeps --help quick
-    from runner_provisioner.wiring import assemble  # noqa: PLC0415 - imports everything
+async def _with_pods(session: Session, work: Callable[[ManualPods], Awaitable[None]]) -> None:
+    from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
 
-    clock = SystemClock()
-    async with assemble(
-        session.settings, events=Progress(session, clock), redactor=redactor(), needs_github=False, clock=clock
-    ) as program:
-        pods = ManualPods(program.providers, clock=clock, settle=session.settings.settle)
-        await work(pods, program)
+    async with opened(session, needs_github=False) as program:
+        await work(_pods(session, program))
+
+
+def _pods(session: Session, program: Program) -> ManualPods:
+    from runner_provisioner.services.manual import ManualPods  # noqa: PLC0415 - keeps --help quick
+
+    return ManualPods(program.providers, clock=program.clock, settle=session.settings.settle)
 
 
 def describe(pod: Pod) -> dict[str, Any]:
@@ -218,6 +231,7 @@ def describe(pod: Pod) -> dict[str, Any]:
         "id": pod.id,
         "name": pod.name,
         "provider": pod.provider,
+        "class": pod.tags.cls.value if pod.tags else None,
         "state": pod.state.value,
         "status": _shown(pod),
         "image": pod.image,
@@ -225,8 +239,8 @@ def describe(pod: Pod) -> dict[str, Any]:
         "gpu-count": pod.gpu_count,
         "interruptible": pod.interruptible,
         "price-per-hour": str(pod.price) if pod.price is not None else None,
-        "created-at": pod.created_at.isoformat() if pod.created_at else None,
-        "expires-at": ends.isoformat() if ends else None,
+        "created-at": when(pod.created_at),
+        "expires-at": when(ends),
         "ssh-command": f"ssh -p {pod.ssh.port} {pod.ssh.user}@{pod.ssh.host}" if pod.ssh else None,
         "uptime-seconds": pod.uptime_seconds,
         "telemetry": _telemetry(pod),
@@ -247,14 +261,23 @@ def _telemetry(pod: Pod) -> dict[str, Any] | None:
     }
 
 
-def _lines(pod: Pod) -> list[str]:
-    shown = {name: value for name, value in describe(pod).items() if value is not None and name != "telemetry"}
+def _lines(described: dict[str, Any]) -> list[str]:
+    """What describe gave, one thing a line."""
+    shown = {name: value for name, value in described.items() if value is not None and name != "telemetry"}
+    shown |= {name: "yes" if value else "no" for name, value in shown.items() if isinstance(value, bool)}
     lines = [f"{name}: {value}" for name, value in shown.items()]
-    load = pod.telemetry
+    load = described["telemetry"]
     if load is not None:
-        lines.append(f"load: cpu {load.cpu_percent} %, memory {load.memory_percent} %")
-        lines += [f"load of GPU {gpu.id}: {gpu.gpu_percent} %, memory {gpu.memory_percent} %" for gpu in load.gpus]
+        lines.append(f"load: CPU {_percent(load['cpu-percent'])}, memory {_percent(load['memory-percent'])}")
+        lines += [
+            f"load of GPU {gpu['id']}: {_percent(gpu['gpu-percent'])}, memory {_percent(gpu['memory-percent'])}"
+            for gpu in load["gpus"]
+        ]
     return lines
+
+
+def _percent(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:g} %"
 
 
 def _shown(pod: Pod) -> str:
@@ -263,7 +286,9 @@ def _shown(pod: Pod) -> str:
 
 
 def _end(pod: Pod) -> str | None:
-    return pod.tags.expires_at.strftime("%Y-%m-%d %H:%M UTC") if pod.tags and pod.tags.expires_at else None
+    return (
+        pod.tags.expires_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC") if pod.tags and pod.tags.expires_at else None
+    )
 
 
 def _id(text: str) -> Any:  # noqa: ANN401 - a NewType over str, imported late

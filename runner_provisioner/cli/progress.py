@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
-
-import click
 
 from runner_provisioner.domain.durations import show_duration
 from runner_provisioner.domain.money import cost
@@ -33,15 +33,19 @@ _WORDS = {
     "runner_removed": "removed runner {runner}",
     "runner_removal_failed": "  runner {runner} could not be removed yet: {error}",
     "give_back_failed": "giving back failed: {error}",
+    "give_back_done": "not seen gone yet: {left}; 'stop' or 'cleanup' ends what is left",
 }
+_ERASE = "\r\x1b[2K"
 
 
 class Progress:
     """An EventSink that talks, and keeps the timeline for --json."""
 
-    def __init__(self, session: Session, clock: Clock) -> None:
+    def __init__(self, session: Session, clock: Clock, *, before_renting: str | None = None) -> None:
+        """`before_renting` is said once, before the first offer is tried."""
         self._session = session
         self._clock = clock
+        self._before_renting = before_renting
         self._begin = clock.now()
         self._rented: datetime | None = None
         self._price = Decimal(0)
@@ -53,11 +57,14 @@ class Progress:
         self._session.timeline.append({"event": event.name, "at": event.at.isoformat(), **event.fields})
         self._account(event)
         words = _WORDS.get(event.name)
-        if words is None:
+        if words is None or _says_nothing(event):
             return
         text = words.format_map(_Lenient(event.fields))
         self._doing = text.strip()
         self.clear()
+        if event.name == "offer_tried" and self._before_renting:
+            self._session.talk(self._before_renting)
+            self._before_renting = None
         elapsed = show_duration(event.at - self._begin)
         self._session.talk(f"[{elapsed:>6}] {text}")
 
@@ -77,18 +84,35 @@ class Progress:
         if not self._session.on_terminal:
             return
         while True:
-            self.clear()
-            elapsed = show_duration(timedelta(seconds=int((self._clock.now() - self._begin).total_seconds())))
-            click.echo(f"\r  {elapsed}  {self.cost()} USD  {self._doing[:70]} ...", err=True, nl=False)
+            self._write(_ERASE + self.line())
             self._shown = True
             await self._clock.sleep(1.0)
+
+    def line(self) -> str:
+        """The one line: elapsed time, cost so far, what is being done; no wider than the terminal."""
+        elapsed = show_duration(timedelta(seconds=int((self._clock.now() - self._begin).total_seconds())))
+        whole = f"  {elapsed}  {self.cost()} USD  {self._doing} ..."
+        return whole[: max(20, shutil.get_terminal_size().columns - 1)]
 
     def clear(self) -> None:
         """Take the rewritten line away."""
         if self._shown:
-            sys.stderr.write("\r\x1b[2K")
-            sys.stderr.flush()
+            self._write(_ERASE)
             self._shown = False
+
+    @staticmethod
+    def _write(text: str) -> None:
+        # The terminal may have been closed; what is rented matters more.
+        with suppress(OSError, ValueError):
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+
+def _says_nothing(event: Event) -> bool:
+    """Whether a person needs not hear it: nothing was rented, or nothing is left."""
+    if event.name == "lease_draining":
+        return event.fields.get("outcome") == "no-capacity"
+    return event.name == "give_back_done" and not event.fields.get("left")
 
 
 class _Lenient(dict[str, object]):

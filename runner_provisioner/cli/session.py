@@ -8,13 +8,16 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from runner_provisioner.errors import Cancelled, InvalidRequest
+from runner_provisioner.errors import Cancelled, InvalidRequest, OutputLost, RunnerProvisionerError
 
 if TYPE_CHECKING:
     from runner_provisioner._metrics import CallMetrics
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @functools.cache
@@ -37,13 +41,15 @@ def redactor() -> Redactor:
     return one
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Session:
-    """One command that runs: its settings, and where data and talk go."""
+    """One command that runs: its settings, where data and talk go, and what was counted on the way."""
 
     settings: Settings
     as_json: bool
     timeline: list[dict[str, Any]] = field(default_factory=list)
+    metrics: CallMetrics | None = None
+    _shown: bool = False
 
     @property
     def on_terminal(self) -> bool:
@@ -51,27 +57,44 @@ class Session:
         return sys.stderr.isatty() and not self.settings.ci and not self.settings.in_actions
 
     def talk(self, line: str) -> None:
-        """Tell a person; stderr."""
-        click.echo(redactor().redact(line), err=True)
+        """Tell a person; stderr. Never raises: nobody listening is no reason to stop giving back what was rented."""
+        with suppress(OSError, ValueError):
+            click.echo(redactor().redact(line), err=True)
 
     def warn(self, line: str) -> None:
         """Tell a person that something is not as it should be; an annotation in Actions."""
         self.talk(f"warning: {line}")
         if self.settings.in_actions:
-            escaped = redactor().redact(line).replace("%", "%25").replace("\n", "%0A")
-            click.echo(f"::warning title=runner-provisioner::{escaped}", err=True)
+            escaped = line.replace("%", "%25").replace("\n", "%0A")
+            self.talk(f"::warning title=runner-provisioner::{escaped}")
 
-    def show(self, data: Mapping[str, Any], *, lines: Sequence[str] = (), metrics: CallMetrics | None = None) -> None:
-        """Give the result: JSON with everything, or the lines for a person."""
-        if self.as_json:
-            whole = dict(data)
-            if metrics is not None:
-                whole["calls"] = metrics.summary()
-            click.echo(redactor().redact(json.dumps(whole, indent=2, default=str)))
-        else:
-            for line in lines:
-                click.echo(redactor().redact(line))
-        for alert in metrics.alerts() if metrics is not None else ():
+    def show(self, data: Mapping[str, Any], *, lines: Sequence[str] = ()) -> None:
+        """Give the result: JSON with everything, or the lines for a person. Raises OutputLost."""
+        whole = dict(data)
+        if self.metrics is not None:
+            whole["calls"] = self.metrics.summary()
+        text = json.dumps(whole, indent=2, default=str) if self.as_json else "\n".join(lines)
+        self._shown = True
+        if not text:
+            return
+        try:
+            click.echo(redactor().redact(text))
+        except OSError as error:
+            raise OutputLost(
+                f"the result could not be written to standard output ({error.strerror}): send it to a reader that stays"
+            ) from error
+
+    def show_failure(self, error: RunnerProvisionerError) -> None:
+        """With --json, say what went wrong there too, unless a result was given already."""
+        if not self.as_json or self._shown:
+            return
+        told = {"type": type(error).__name__, "message": str(error), "exit-code": error.exit_code}
+        with suppress(OutputLost):
+            self.show({"error": told, "timeline": self.timeline})
+
+    def sound_alerts(self) -> None:
+        """Warn about operations that fail too often."""
+        for alert in self.metrics.alerts() if self.metrics is not None else ():
             self.warn(alert)
 
 
@@ -86,7 +109,7 @@ def command_options(command: F) -> F:
         default="off",
         help="Log every remote call to stderr.",
     )
-    @click.option("--debug", is_flag=True, help="Log everything, and show tracebacks.")
+    @click.option("--debug", is_flag=True, help="Show tracebacks, and log to the console unless --log says otherwise.")
     @functools.wraps(command)
     def with_session(*args: Any, as_json: bool, log_mode: str, debug: bool, **values: Any) -> Any:  # noqa: ANN401 - whatever the command takes and gives
         from runner_provisioner.settings import Settings  # noqa: PLC0415 - pydantic-settings is slow to import
@@ -94,11 +117,19 @@ def command_options(command: F) -> F:
         settings = Settings.read(os.environ, home=Path.home(), cwd=Path.cwd())
         for secret in settings.secrets():
             redactor().add(secret)
-        _configure_log("console" if debug and log_mode == "off" else log_mode, debug=debug)
+        _configure_log("console" if debug and log_mode == "off" else log_mode)
         session = Session(settings=settings, as_json=as_json)
         for note in settings.notes:
             session.warn(note)
-        return command(*args, session=session, **values)
+        try:
+            return command(*args, session=session, **values)
+        except Exception as error:
+            cause = first(error)
+            if isinstance(cause, RunnerProvisionerError):
+                session.show_failure(cause)
+            raise
+        finally:
+            session.sound_alerts()
 
     return with_session  # type: ignore[return-value] # click replaces the signature
 
@@ -128,22 +159,31 @@ def place_of(session: Session, repository: str | None, organization: str | None,
     return place
 
 
-def run(work: Callable[[], Awaitable[T]]) -> T:
+def first(error: BaseException) -> BaseException:
+    """The error inside a group of errors that a reader can do something about."""
+    while isinstance(error, BaseExceptionGroup):
+        ours = [one for one in error.exceptions if isinstance(first(one), RunnerProvisionerError)]
+        error = (ours or list(error.exceptions))[0]
+    return error
+
+
+def run(work: Callable[[], Awaitable[T]], *, after_cancel: str = "") -> T:
     """Run to the end, or until a signal; then `work` is cancelled, cleans up, and Cancelled is raised.
 
-    The receiver stands outside what it cancels: a second signal must not end the clean-up.
+    `after_cancel` is what a cancelled reader should know or do. The receiver stands outside what it cancels: a second
+    signal must not end the clean-up.
     """
     import anyio  # noqa: PLC0415 - slow to import
 
-    return anyio.run(_cancellable, work)
+    return anyio.run(_cancellable, work, after_cancel)
 
 
-async def _cancellable(work: Callable[[], Awaitable[T]]) -> T:
+async def _cancellable(work: Callable[[], Awaitable[T]], after_cancel: str) -> T:
     import anyio  # noqa: PLC0415 - slow to import
 
     caught: list[signal.Signals] = []
     results: list[T] = []
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+    with anyio.open_signal_receiver(*_ENDING) as signals:
         async with anyio.create_task_group() as group:
             scope = anyio.CancelScope()
 
@@ -156,10 +196,28 @@ async def _cancellable(work: Callable[[], Awaitable[T]]) -> T:
             with scope:
                 results.append(await work())
             group.cancel_scope.cancel()
+    if caught:
+        # GitHub's SIGTERM comes 7.5 s after its SIGINT, when all is done but the exit.
+        for one in _ENDING:
+            signal.signal(one, signal.SIG_IGN)
     if not results:
         name = caught[0].name if caught else "a signal"
-        raise Cancelled(f"cancelled by {name}; what was known to be rented has been asked to end")
+        raise Cancelled(f"cancelled by {name}" + (f"; {after_cancel}" if after_cancel else ""))
     return results[0]
+
+
+def usd(price: Decimal | None) -> str | None:
+    """A price for a person: at least two decimals, no zeros beyond them."""
+    if price is None:
+        return None
+    text = f"{price.normalize():f}"
+    decimals = len(text.partition(".")[2])
+    return text if decimals >= 2 else f"{price:.2f}"  # noqa: PLR2004 - cents
+
+
+def when(moment: datetime | None) -> str | None:
+    """A moment for a person, or for JSON: UTC, whole seconds."""
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z") if moment else None
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
@@ -188,15 +246,9 @@ def run_part(run_id: str | None, settings: Settings) -> tuple[str, int] | None:
     return run_id, 0
 
 
-def _configure_log(mode: str, *, debug: bool) -> None:
+def _configure_log(mode: str) -> None:
     from runner_provisioner.logging import configure, install_hooks  # noqa: PLC0415 - structlog is slow to import
 
     install_hooks(redactor(), sys.stderr)
-    if mode == "off":
-        return
-    configure(
-        mode="json" if mode == "json" else "console",
-        level="debug" if debug else "info",
-        redactor=redactor(),
-        stream=sys.stderr,
-    )
+    if mode != "off":
+        configure(mode="json" if mode == "json" else "console", level="debug", redactor=redactor(), stream=sys.stderr)

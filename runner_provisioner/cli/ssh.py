@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -41,7 +44,8 @@ def command(  # noqa: PLR0913 - click hands every option over by name
 ) -> None:
     """Log in to a pod, or run a command there: ssh POD_ID -- nvidia-smi.
 
-    Without a pod id, the pod of this run and key. The pod's host key was made by start and is checked.
+    Without a pod id, the pod of this run and key. The pod's host key was made by start and is checked. With --json it
+    says how to connect instead of connecting. Ends with what ssh ends with.
     """
     program = shutil.which("ssh")
     if program is None:
@@ -64,18 +68,12 @@ def _name(
 
 
 async def _find(session: Session, pod_id: str | None, name: str | None) -> Pod:
-    from runner_provisioner.cli.progress import Progress  # noqa: PLC0415 - keeps --help quick
-    from runner_provisioner.cli.session import redactor  # noqa: PLC0415 - keeps --help quick
-    from runner_provisioner.clock import SystemClock  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
     from runner_provisioner.domain.pods import PodId  # noqa: PLC0415 - keeps --help quick
     from runner_provisioner.services.manual import ManualPods  # noqa: PLC0415 - keeps --help quick
-    from runner_provisioner.wiring import assemble  # noqa: PLC0415 - imports everything
 
-    clock = SystemClock()
-    async with assemble(
-        session.settings, events=Progress(session, clock), redactor=redactor(), needs_github=False, clock=clock
-    ) as program:
-        pods = ManualPods(program.providers, clock=clock, settle=session.settings.settle)
+    async with opened(session, needs_github=False) as program:
+        pods = ManualPods(program.providers, clock=program.clock, settle=session.settings.settle)
         if pod_id is not None:
             return await pods.get(PodId(pod_id))
         found = [pod for pod in await pods.list() if pod.name == name and pod.alive]
@@ -89,30 +87,69 @@ def _connect(
 ) -> int:
     from runner_provisioner._files import TemporaryFiles  # noqa: PLC0415 - keeps --help quick
 
-    if pod.ssh is None:
-        raise InvalidRequest(f"pod {pod.id} has no public SSH port (state {pod.state}): start it with --port 22/tcp")
-    host_key = pod.tags.host_key if pod.tags else None
+    endpoint, host_key = _endpoint(pod), _host_key(pod)
+    if session.as_json:
+        session.show(_described(pod, endpoint, host_key))
+        return 0
     if host_key is None and not trust_first:
         raise InvalidRequest(f"pod {pod.id} says no host key of its own: --trust-first accepts what it shows")
-    with TemporaryFiles() as files:
-        known_hosts = files.write("known_hosts", _known_host(pod.ssh, host_key).encode())
+    with _signals_as_exits(), TemporaryFiles() as files:
+        known_hosts = files.write("known_hosts", _known_host(endpoint, host_key).encode())
         arguments = [
             program,
-            "-p",
-            str(pod.ssh.port),
-            "-o",
-            f"UserKnownHostsFile={known_hosts}",
-            "-o",
-            "GlobalKnownHostsFile=/dev/null",
-            "-o",
-            f"StrictHostKeyChecking={'yes' if host_key else 'accept-new'}",
-            *(["-i", identity] if identity else []),
-            f"{pod.ssh.user}@{pod.ssh.host}",
+            *("-p", str(endpoint.port)),
+            *("-o", f"UserKnownHostsFile={known_hosts}"),
+            *("-o", "GlobalKnownHostsFile=/dev/null"),
+            *("-o", f"StrictHostKeyChecking={'yes' if host_key else 'accept-new'}"),
+            *("-o", "UpdateHostKeys=no"),
+            *(("-i", identity) if identity else ()),
+            # What follows is never an option, whatever the provider calls its host.
+            "--",
+            f"{endpoint.user}@{endpoint.host}",
             *remote,
         ]
-        session.talk(f"connecting to {pod.ssh.user}@{pod.ssh.host} port {pod.ssh.port}")
-        # Not an exec: the known_hosts file is to be removed afterwards. Ctrl-C belongs to ssh.
+        session.talk(f"connecting to {endpoint.user}@{endpoint.host} port {endpoint.port}")
+        # Not an exec: the known_hosts file is to be removed afterwards.
         return _run_in_foreground(arguments)
+
+
+def _endpoint(pod: Pod) -> SshEndpoint:
+    if pod.ssh is None:
+        raise InvalidRequest(
+            f"pod {pod.id} has no public SSH port (it is {pod.state.value}): wait until it runs, or start one with "
+            "--port 22/tcp"
+        )
+    return pod.ssh
+
+
+def _host_key(pod: Pod) -> str | None:
+    return pod.tags.host_key if pod.tags else None
+
+
+def _described(pod: Pod, endpoint: SshEndpoint, host_key: str | None) -> dict[str, object]:
+    return {
+        "pod-id": pod.id,
+        "host": endpoint.host,
+        "port": endpoint.port,
+        "user": endpoint.user,
+        "host-key": host_key,
+        "ssh-command": f"ssh -p {endpoint.port} {endpoint.user}@{endpoint.host}",
+    }
+
+
+@contextmanager
+def _signals_as_exits() -> Iterator[None]:
+    """Turn what would kill this process into an orderly exit, so that no file stays."""
+
+    def leave(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {one: signal.signal(one, leave) for one in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def _run_in_foreground(arguments: list[str]) -> int:
@@ -121,7 +158,10 @@ def _run_in_foreground(arguments: list[str]) -> int:
             try:
                 return process.wait()
             except KeyboardInterrupt:
-                continue
+                continue  # Ctrl-C reached ssh as well, and is its to answer
+            except SystemExit:
+                process.terminate()
+                raise
 
 
 def _known_host(endpoint: SshEndpoint, host_key: str | None) -> str:

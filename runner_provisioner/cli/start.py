@@ -6,11 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runner_provisioner.cli.guard import guarded
 from runner_provisioner.cli.options import request_of, request_options
-from runner_provisioner.cli.session import Session, command_options, place_of, place_options, run, run_part
+from runner_provisioner.cli.session import (
+    Session,
+    command_options,
+    first,
+    place_of,
+    place_options,
+    run,
+    run_part,
+    when,
+)
 from runner_provisioner.domain.request import StartRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from runner_provisioner.domain.names import RunKey
     from runner_provisioner.services.provision import Started
     from runner_provisioner.wiring import Place, Program
@@ -23,6 +35,7 @@ if TYPE_CHECKING:
 )
 @click.option("--run-id", metavar="RUN", help="The workflow run, or what an earlier local start printed.")
 @request_options(StartRequest)
+@guarded
 @command_options
 def command(
     *,
@@ -41,7 +54,7 @@ def command(
     from runner_provisioner.domain.names import RunKey  # noqa: PLC0415 - keeps --help quick
     from runner_provisioner.wiring import local_run  # noqa: PLC0415 - imports everything
 
-    request = request_of(StartRequest, values)
+    request: StartRequest = request_of(StartRequest, values)
     place = place_of(session, repository, organization, owner)
     run_name, attempt = run_part(run_id, session.settings) or (local_run(), 0)
     run_key = RunKey(owner8=place.owner8, run=run_name, attempt=attempt, key=key)
@@ -49,50 +62,66 @@ def command(
         session.talk(
             f"no workflow run: any job of {place.repository or place.scope.path} that asks for the label may take it"
         )
-        session.talk(f"to end it: runner-provisioner stop --run-id {run_name} --key {key}")
-    run(lambda: _start(session, place, run_key, request))
+    try:
+        run(
+            lambda: _start(session, place, run_key, request),
+            after_cancel="what was known to be rented was asked to end",
+        )
+    except Exception as error:
+        _publish(session, run_key, failure=str(first(error)))
+        raise
 
 
 async def _start(session: Session, place: Place, key: RunKey, request: StartRequest) -> None:
     import anyio  # noqa: PLC0415 - keeps --help quick
 
+    from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
     from runner_provisioner.cli.progress import Progress  # noqa: PLC0415 - keeps --help quick
-    from runner_provisioner.cli.session import redactor  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.cli.schedule import warn_unless_cleaned  # noqa: PLC0415 - keeps --help quick
     from runner_provisioner.cli.ssh_keys import public_keys  # noqa: PLC0415 - keeps --help quick
     from runner_provisioner.clock import SystemClock  # noqa: PLC0415 - keeps --help quick
-    from runner_provisioner.wiring import assemble  # noqa: PLC0415 - imports everything
 
-    clock = SystemClock()
-    progress = Progress(session, clock)
+    progress = Progress(session, SystemClock(), before_renting=how_to_end(key))
     state = session.settings.state_dir / f"{key.name}.json"
     ssh_keys = await public_keys(request.ssh_key)
-    async with (
-        assemble(
-            session.settings,
-            events=progress,
-            redactor=redactor(),
-            place=place,
-            runner_group=request.runner_group,
-            clock=clock,
-        ) as program,
-        anyio.create_task_group() as group,
-    ):
-        order, store = program.order(request, key, state=state, ssh_keys=ssh_keys)
-        group.start_soon(progress.tick)
-        try:
-            started = await program.start(request, store).run(order)
-        finally:
-            progress.clear()
-        group.cancel_scope.cancel()
-        _report(session, program, key, started)
+    with anyio.CancelScope() as rest:
+        async with (
+            opened(session, place=place, runner_group=request.runner_group, progress=progress) as program,
+            anyio.create_task_group() as group,
+        ):
+            order, store = program.order(request, key, state=state, ssh_keys=ssh_keys)
+            group.start_soon(progress.tick)
+            group.start_soon(warn_unless_cleaned, session, program, place)
+            try:
+                started = await program.start(request, store).run(order)
+            finally:
+                progress.clear()
+            # From here on the start has succeeded: a late signal must not turn a reported runner into a failure.
+            rest.shield = True
+            group.cancel_scope.cancel()
+            try:
+                _report(session, key, started)
+            except Exception:
+                await _take_back(session, program, key)
+                raise
 
 
-def _report(session: Session, program: Program, key: RunKey, started: Started) -> None:
+async def _take_back(session: Session, program: Program, key: RunKey) -> None:
+    """End what nobody will learn of."""
+    import anyio  # noqa: PLC0415 - keeps --help quick
+
+    session.talk("the result could not be handed over: ending the pod")
+    with anyio.CancelScope(shield=True):
+        await program.ending().stop(key)
+
+
+def how_to_end(key: RunKey) -> str | None:
+    """The command that ends a start outside Actions; in a workflow `stop` knows the run."""
+    return f"to end it: runner-provisioner stop --run-id {key.run} --key {key.key}" if key.attempt == 0 else None
+
+
+def _report(session: Session, key: RunKey, started: Started) -> None:
     outputs = outputs_of(started)
-    if session.settings.github_output is not None:
-        from runner_provisioner.cli.actions import write_outputs  # noqa: PLC0415 - only in a workflow
-
-        write_outputs(session.settings.github_output, outputs)
     data = {
         **outputs,
         "run-id": key.run if key.attempt == 0 else str(key.run_id),
@@ -100,8 +129,20 @@ def _report(session: Session, program: Program, key: RunKey, started: Started) -
         "refused": [{"offer": offer, "reason": reason} for offer, reason in started.refusals],
         "timeline": session.timeline,
     }
-    lines = [f"{name}: {value}" for name, value in outputs.items() if value]
-    session.show(data, lines=lines, metrics=program.metrics)
+    session.show(data, lines=[f"{name}: {value}" for name, value in outputs.items() if value])
+    if session.settings.github_output is not None:
+        from runner_provisioner.cli.actions import write_outputs  # noqa: PLC0415 - only in a workflow
+
+        write_outputs(session.settings.github_output, outputs)
+    _publish(session, key, outputs)
+
+
+def _publish(
+    session: Session, key: RunKey, outputs: Mapping[str, str] | None = None, *, failure: str | None = None
+) -> None:
+    from runner_provisioner.cli.summary import of_start, publish  # noqa: PLC0415 - keeps --help quick
+
+    publish(session, f"GPU runner {key.name}", of_start(outputs, session.timeline, failure))
 
 
 def outputs_of(started: Started) -> dict[str, str]:
@@ -120,5 +161,5 @@ def outputs_of(started: Started) -> dict[str, str]:
         "price-per-hour": str(price) if price is not None else "",
         "interruptible": "" if interruptible is None else str(interruptible).lower(),
         "ssh-command": f"ssh -p {pod.ssh.port} {pod.ssh.user}@{pod.ssh.host}" if pod.ssh else "",
-        "started-at": started.started_at.isoformat(timespec="seconds"),
+        "started-at": when(pod.created_at or started.started_at) or "",
     }

@@ -23,18 +23,12 @@ def command(*, session: Session, repository: str | None, organization: str | Non
 
 async def _status(session: Session, place: Place) -> None:
     from runner_provisioner.cli.cleanup import describe, rows  # noqa: PLC0415 - keeps --help quick
-    from runner_provisioner.cli.progress import Progress  # noqa: PLC0415 - keeps --help quick
-    from runner_provisioner.cli.session import redactor  # noqa: PLC0415 - keeps --help quick
-    from runner_provisioner.clock import SystemClock  # noqa: PLC0415 - keeps --help quick
-    from runner_provisioner.wiring import assemble  # noqa: PLC0415 - imports everything
+    from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
 
-    clock = SystemClock()
-    async with assemble(
-        session.settings, events=Progress(session, clock), redactor=redactor(), place=place, clock=clock
-    ) as program:
+    async with opened(session, place=place) as program:
         seen = await program.sweep().survey()
         data = {"entries": [describe(entry) for entry in seen.entries], "errors": [str(error) for error in seen.errors]}
-        session.show(data, lines=rows(seen.entries) or ["nothing of ours is there"], metrics=program.metrics)
+        session.show(data, lines=rows(seen.entries) or ["nothing of ours is there"])
         for error in seen.errors[1:]:
             session.warn(str(error))
         if seen.errors:

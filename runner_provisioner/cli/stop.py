@@ -6,11 +6,18 @@ from typing import TYPE_CHECKING
 
 import click
 
+from runner_provisioner.cli.options import Price
 from runner_provisioner.cli.session import Session, command_options, place_of, place_options, run, run_part
+from runner_provisioner.cli.spending import Moment, Rate, spent
 from runner_provisioner.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from decimal import Decimal
+
     from runner_provisioner.domain.names import RunKey
+    from runner_provisioner.services.ending import Ended
     from runner_provisioner.wiring import Place
 
 
@@ -19,8 +26,13 @@ if TYPE_CHECKING:
 @click.option("--key", default="default", show_default=True, metavar="KEY", help="The key of the start.")
 @click.option("--run-id", metavar="RUN", help="The workflow run, or what a local start printed.")
 @click.option("--all", "every_attempt", is_flag=True, help="End this key in every attempt of the run.")
+@click.option(
+    "--own", is_flag=True, help="End only what an unfinished start left whose state file is here; nothing without one."
+)
+@click.option("--price-per-hour", type=Price(), metavar="USD", help="What start said, to tell the cost.")
+@click.option("--started-at", type=Moment(), metavar="TIME", help="What start said, to tell the cost.")
 @command_options
-def command(
+def command(  # noqa: PLR0913 - one for each option
     *,
     session: Session,
     repository: str | None,
@@ -29,6 +41,9 @@ def command(
     key: str,
     run_id: str | None,
     every_attempt: bool,
+    own: bool,
+    price_per_hour: Decimal | None,
+    started_at: datetime | None,
 ) -> None:
     """End a run's pod and runner, in all attempts up to the current one, and look that they are gone."""
     from runner_provisioner.domain.names import RunKey  # noqa: PLC0415 - keeps --help quick
@@ -39,24 +54,52 @@ def command(
     place = place_of(session, repository, organization, owner)
     run_key = RunKey(owner8=place.owner8, run=part[0], attempt=part[1], key=key)
     elsewhere = run_id is not None and part[1] > 0 and session.settings.run_id != run_key.run_id
-    run(lambda: _stop(session, place, run_key, every_attempt=every_attempt or elsewhere))
+    if own:
+        run(lambda: _settle(session, place, run_key))
+        return
+    rate = Rate(price=price_per_hour, since=started_at)
+    run(lambda: _stop(session, place, run_key, rate, every_attempt=every_attempt or elsewhere))
 
 
-async def _stop(session: Session, place: Place, key: RunKey, *, every_attempt: bool) -> None:
-    from runner_provisioner.cli.progress import Progress  # noqa: PLC0415 - keeps --help quick
-    from runner_provisioner.cli.session import redactor  # noqa: PLC0415 - keeps --help quick
-    from runner_provisioner.clock import SystemClock  # noqa: PLC0415 - keeps --help quick
+async def _settle(session: Session, place: Place, key: RunKey) -> None:
+    """End what an unfinished start of this key made; a pod of the same name that another start made is left alone."""
+    from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
+    from runner_provisioner.domain.leases import Lease, Outcome, Phase, drain  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.storage.state_file import StateFile, resume  # noqa: PLC0415 - keeps --help quick
+
+    store = StateFile(session.settings.state_dir / f"{key.name}.json", creator="")
+    record = store.read()
+    if record is None:
+        session.show({"ended": [], "timeline": []}, lines=["no start has left anything here"])
+        return
+    async with opened(session, place=place) as program:
+        requested = Lease(name=key.name, phase=Phase.REQUESTED)
+        lease = resume(record, creator="", deadline=program.clock.now(), lease=requested)
+        ended = await program.ending().drain([drain(lease, Outcome.CANCELLED)], key.owner8)
+        store.forget()
+        _show(session, ended, None)
+
+
+async def _stop(session: Session, place: Place, key: RunKey, rate: Rate, *, every_attempt: bool) -> None:
+    from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
     from runner_provisioner.storage.state_file import StateFile  # noqa: PLC0415 - keeps --help quick
-    from runner_provisioner.wiring import assemble  # noqa: PLC0415 - imports everything
 
-    clock = SystemClock()
-    progress = Progress(session, clock)
-    async with assemble(session.settings, events=progress, redactor=redactor(), place=place, clock=clock) as program:
+    async with opened(session, place=place) as program:
         ended = await program.ending().stop(key, every_attempt=every_attempt)
         for one in ended:
             StateFile(session.settings.state_dir / f"{one.name}.json", creator="").forget()
-        data = {"ended": [{"name": one.name, "pods": list(one.pods)} for one in ended], "timeline": session.timeline}
-        lines = [
-            f"{one.name}: nothing left" + (f" (ended pod {', '.join(one.pods)})" if one.pods else "") for one in ended
-        ]
-        session.show(data, lines=lines, metrics=program.metrics)
+        _show(session, ended, await spent(program, place, key, rate, ended))
+
+
+def _show(session: Session, ended: Sequence[Ended], cost: Decimal | None) -> None:
+    from runner_provisioner.cli.summary import of_stop, publish  # noqa: PLC0415 - keeps --help quick
+
+    told = None if cost is None else str(cost)
+    data = {
+        "ended": [{"name": one.name, "pods": list(one.pods)} for one in ended],
+        "cost-usd": told,
+        "timeline": session.timeline,
+    }
+    lines = [f"{one.name}: nothing left" + (f" (ended pod {', '.join(one.pods)})" if one.pods else "") for one in ended]
+    session.show(data, lines=lines + ([f"cost: {told} USD"] if told else []))
+    publish(session, "GPU runner ended", of_stop([(one.name, one.pods) for one in ended], told))

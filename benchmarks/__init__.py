@@ -1,0 +1,1 @@
+"""What the program costs its users in time and calls, measured against goals."""

@@ -1,0 +1,25 @@
+"""`python -m benchmarks [startup] [lifecycle]`: measure and print a table; 1 when a count misses its goal."""
+
+from __future__ import annotations
+
+import sys
+
+from benchmarks import lifecycle, startup
+from benchmarks.measure import table
+
+GROUPS = {"startup": startup.figures, "lifecycle": lifecycle.figures}
+
+
+def main(names: list[str]) -> int:
+    """Measure the groups that are named, or all."""
+    unknown = [name for name in names if name not in GROUPS]
+    if unknown:
+        sys.stderr.write(f"no group {unknown[0]}: there are {', '.join(GROUPS)}\n")
+        return 2
+    figures = [figure for name in names or GROUPS for figure in GROUPS[name]()]
+    print("\n".join(table(figures)))
+    return int(any(figure.binding and not figure.met for figure in figures))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

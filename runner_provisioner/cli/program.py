@@ -1,0 +1,39 @@
+"""Opening the program for one command, so that what it counts is known however the command ends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from runner_provisioner.cli.progress import Progress
+from runner_provisioner.cli.session import Session, redactor
+from runner_provisioner.clock import SystemClock
+from runner_provisioner.wiring import assemble
+
+if TYPE_CHECKING:
+    from runner_provisioner.wiring import Place, Program
+
+
+@asynccontextmanager
+async def opened(
+    session: Session,
+    *,
+    place: Place | None = None,
+    needs_github: bool = True,
+    runner_group: str | None = None,
+    progress: Progress | None = None,
+) -> AsyncIterator[Program]:
+    """The program of a command, its events told through `progress`. Raises a ConfigurationError."""
+    clock = SystemClock()
+    async with assemble(
+        session.settings,
+        events=progress or Progress(session, clock),
+        redactor=redactor(),
+        place=place,
+        runner_group=runner_group,
+        needs_github=needs_github,
+        clock=clock,
+    ) as program:
+        session.metrics = program.metrics
+        yield program

@@ -1,0 +1,190 @@
+"""Logging in to a pod with OpenSSH, against a real sshd on loopback."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from integration.cli.conftest import Result, Services
+
+SSHD = Path("/usr/sbin/sshd")
+needs_sshd = pytest.mark.skipif(
+    os.geteuid() != 0 or not SSHD.exists() or not shutil.which("ssh"),
+    reason="needs root, sshd and ssh",
+)
+LISTENING = 10.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running sshd, its host key, and the private key that it lets in."""
+
+    port: int
+    host_key: str
+    identity: Path
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One that lets root in with one key."""
+    folder = tmp_path_factory.mktemp("sshd")
+    for name in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(folder / name)], check=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    Path("/run/sshd").mkdir(exist_ok=True)
+    options = {
+        "ListenAddress": "127.0.0.1",
+        "HostKey": folder / "host",
+        "AuthorizedKeysFile": folder / "user.pub",
+        "StrictModes": "no",
+        "PermitRootLogin": "prohibit-password",
+        "UsePAM": "no",
+        "PidFile": "none",
+    }
+    command = [str(SSHD), "-D", "-e", "-f", "/dev/null", "-p", str(port)]
+    with subprocess.Popen(
+        [*command, *(part for name, value in options.items() for part in ("-o", f"{name}={value}"))],
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        _wait_for(port)
+        yield Server(port=port, host_key=(folder / "host.pub").read_text().strip(), identity=folder / "user")
+        process.terminate()
+
+
+def _wait_for(port: int) -> None:
+    limit = time.monotonic() + LISTENING
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            assert time.monotonic() < limit, "sshd does not listen"
+            time.sleep(0.05)
+        else:
+            return
+
+
+def _login(services: Services, sshd: Server, host_key: str | None, *more: str) -> Result:
+    services.monkeypatch.setattr(
+        "runner_provisioner.simulators.runpod.simulator.inert_address", lambda *_: ("127.0.0.1", sshd.port)
+    )
+    env = {"RP_OWNER": "0" * 8, "RP_CLASS": "runner"} | ({"RP_HOST_KEY": host_key} if host_key else {})
+    pod = services.runpod.add_pod("rp-00000000-1-1-default", env=env)
+    # Not the login shell of whoever runs the tests, nor its agent.
+    return services.run("ssh", "-i", str(sshd.identity), *more, pod.id, "--", "echo", "logged", "in")
+
+
+@needs_sshd
+def test_the_right_host_key_connects(services: Services, sshd: Server) -> None:
+    """Without a question and without a warning; the temporary known_hosts is gone afterwards."""
+    before = set(Path("/tmp").glob("runner-provisioner-*"))  # noqa: S108 - where temporary files go
+    result = _login(services, sshd, sshd.host_key)
+    assert (result.code, result.out) == (0, "logged in\n"), result.err
+    assert set(Path("/tmp").glob("runner-provisioner-*")) <= before  # noqa: S108 - see above
+    assert not (services.folder / ".ssh" / "known_hosts").exists()
+
+
+@needs_sshd
+def test_another_host_key_is_refused(services: Services, sshd: Server) -> None:
+    """Somebody else answers at the pod's address."""
+    other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIK0wmN/Cr3JXqmLW7u+g9pTh+wyqDHpSQEIQczXkVx9q"
+    result = _login(services, sshd, other)
+    assert (result.code, result.out) == (255, "")
+    assert "Host key verification failed" in result.err
+
+
+@needs_sshd
+def test_a_pod_without_a_key_of_its_own_needs_trust_first(services: Services, sshd: Server) -> None:
+    """Accepting what one is shown is a choice, made by name."""
+    refused = _login(services, sshd, None)
+    assert (refused.code, refused.out) == (2, "")
+    assert "--trust-first accepts what it shows" in refused.errors[0]
+    assert _login(services, sshd, None, "--trust-first").out == "logged in\n"
+
+
+@needs_sshd
+def test_trust_first_does_not_weaken_a_known_key(services: Services, sshd: Server) -> None:
+    """Where the pod says its key, the key is checked."""
+    other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIK0wmN/Cr3JXqmLW7u+g9pTh+wyqDHpSQEIQczXkVx9q"
+    assert _login(services, sshd, other, "--trust-first").code == 255
+
+
+@needs_sshd
+def test_the_exit_code_is_that_of_the_command(services: Services, sshd: Server) -> None:
+    """As with ssh itself."""
+    services.monkeypatch.setattr(
+        "runner_provisioner.simulators.runpod.simulator.inert_address", lambda *_: ("127.0.0.1", sshd.port)
+    )
+    env = {"RP_OWNER": "0" * 8, "RP_CLASS": "runner", "RP_HOST_KEY": sshd.host_key}
+    pod = services.runpod.add_pod("rp-00000000-1-1-default", env=env)
+    assert services.run("ssh", "-i", str(sshd.identity), pod.id, "exit 7").code == 7
+
+
+@needs_sshd
+def test_a_signal_leaves_no_file_and_no_process(services: Services, sshd: Server) -> None:
+    """SIGTERM to the command ends ssh too."""
+    services.monkeypatch.setattr(
+        "runner_provisioner.simulators.runpod.simulator.inert_address", lambda *_: ("127.0.0.1", sshd.port)
+    )
+    env = {"RP_OWNER": "0" * 8, "RP_CLASS": "runner", "RP_HOST_KEY": sshd.host_key}
+    pod = services.runpod.add_pod("rp-00000000-1-1-default", env=env)
+    temporary = services.folder / "tmp"
+    temporary.mkdir()
+    with services.spawn(
+        "ssh", "-i", str(sshd.identity), pod.id, "echo here; sleep 60", environment={"TMPDIR": str(temporary)}
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "here\n"
+        (folder,) = temporary.iterdir()
+        (known_hosts,) = folder.iterdir()
+        assert (folder.stat().st_mode & 0o777, known_hosts.stat().st_mode & 0o777) == (0o700, 0o600)
+        process.terminate()
+        process.communicate(timeout=10)
+    assert process.returncode == 143
+    assert list(temporary.iterdir()) == []
+
+
+def test_json_says_how_to_connect(services: Services) -> None:
+    """And does not connect."""
+    env = {"RP_OWNER": "0" * 8, "RP_CLASS": "runner", "RP_HOST_KEY": "ssh-ed25519 AAAA"}
+    pod = services.runpod.add_pod("rp-00000000-1-1-default", env=env)
+    data = services.run("ssh", pod.id, "--json").data
+    assert data["host-key"] == "ssh-ed25519 AAAA"
+    assert data["ssh-command"] == f"ssh -p {data['port']} root@{data['host']}"
+
+
+def test_the_pod_of_a_run_is_found_by_its_name(services: Services) -> None:
+    """No id needed; a name without a pod is said."""
+    services.usher()
+    run_id = str(services.github.queue_job("octo/hello", ["nobody"]))
+    assert services.run("start", "--run-id", run_id).code == 0
+    (pod,) = services.runpod.live()
+    assert services.run("ssh", "--run-id", run_id, "--json").data["pod-id"] == pod.id
+    missing = services.run("ssh", "--run-id", "qwertyui")
+    assert missing.code == 6
+    assert "no running pod named" in missing.errors[0]
+
+
+def test_a_pod_without_ssh_says_so(services: Services) -> None:
+    """It boots still, or exposes no port."""
+    services.runpod.settings.inert_ssh = False
+    pod = services.runpod.add_pod("rp-00000000-1-1-default")
+    result = services.run("ssh", pod.id)
+    assert result.code == 2
+    assert "has no public SSH port (it is" in result.errors[0]
+
+
+def test_without_openssh_it_says_what_to_install(services: Services) -> None:
+    """Not a traceback."""
+    assert "install the OpenSSH client" in services.run("ssh", "x", PATH="/nonexistent").errors[0]

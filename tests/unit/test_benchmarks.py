@@ -1,0 +1,46 @@
+"""The benchmarks' own arithmetic."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from benchmarks import __main__ as program
+from benchmarks.lifecycle import Life
+from benchmarks.measure import Figure, alternating, table
+
+
+def _figure(value: float, *, binding: bool) -> Figure:
+    return Figure(name="x", value=value, goal=2, unit="s", binding=binding)
+
+
+def test_the_table_says_what_is_over() -> None:
+    """Measured, goal, verdict."""
+    lines = table([_figure(1, binding=False), _figure(3, binding=True)])
+    assert [line.split()[-1] for line in lines[1:]] == ["OK", "over"]
+    assert "1.00 s" in lines[1]
+
+
+def test_works_take_turns() -> None:
+    """A busy moment meets all of them alike."""
+    order: list[str] = []
+    assert len(alternating([lambda: order.append("a"), lambda: order.append("b")], 2)) == 2
+    assert order == ["a", "b", "a", "b"]
+
+
+def test_repeated_looks_are_waiting_polls() -> None:
+    """The first of each process counts."""
+    start = Counter({"runners.list": 9, "registration-token": 1})
+    stop = Counter({"access_tokens": 1})
+    assert Life(seconds=1, start=start, stop=stop).calls == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "binding", "code"), [(3, True, 1), (3, False, 0), (1, True, 0)], ids=["count", "time", "met"]
+)
+def test_only_a_missed_count_fails(monkeypatch: pytest.MonkeyPatch, value: float, binding: bool, code: int) -> None:  # noqa: FBT001 - a parameter of the test
+    """Times vary with the machine."""
+    monkeypatch.setattr(program, "GROUPS", {"one": lambda: [_figure(value, binding=binding)]})
+    assert program.main([]) == code
+    assert program.main(["two"]) == 2
