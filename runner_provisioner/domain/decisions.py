@@ -212,8 +212,8 @@ def _overdue(lease: Lease, seen: Observation, sight: _Sight, now: datetime, limi
     if age >= limits.lifetime:
         return Outcome.EXPIRED
     online = isinstance(seen.runner, Runner) and seen.runner.online
-    # After a failed look the pod may be another by now: a sibling's that serves.
-    slow = age >= limits.boot and sight.known and not isinstance(seen.runner, Unknown)
+    # After a look that failed or took long the pod may be another by now: a sibling's that serves.
+    slow = age >= limits.boot and sight.known and seen.fresh and not isinstance(seen.runner, Unknown)
     if lease.phase is Phase.BOOTING and not online and (slow or _late(lease, now)):
         return Outcome.BOOT_TIMEOUT
     return None
@@ -265,9 +265,12 @@ def _draining(lease: Lease, seen: Observation, sight: _Sight, now: datetime, lim
         # Money first: what is known by id is ended even when nothing can be seen.
         blind = sorted(lease.known - seen.gone)
         ended = replace(lease, ended=lease.ended | set(blind), quiet_since=None)
-        return Decision(lease=ended, actions=(*map(_end_pod, blind), *_remove(seen)))
-    doomed = (*sight.live, *sight.dead)
-    runner_is_theirs = bool(sight.foreign)
+        return Decision(lease=ended, actions=(*map(_end_pod, blind), *(() if _again(lease, now) else _remove(seen))))
+    again = _again(lease, now)
+    siblings = _siblings(lease, sight) if again else ()
+    doomed = (*(pod for pod in sight.live if pod not in siblings), *sight.dead)
+    # In a look that took long the runner may be that of a sibling's pod which was not there yet.
+    runner_is_theirs = bool(sight.foreign or siblings) or (again and not seen.fresh)
     removal = () if runner_is_theirs else _remove(seen)
     if doomed or removal or (isinstance(seen.runner, Unknown) and not runner_is_theirs):
         return _end(replace(lease, quiet_since=None), doomed, *removal)
@@ -275,6 +278,16 @@ def _draining(lease: Lease, seen: Observation, sight: _Sight, now: datetime, lim
     if not _proven(lease, seen) and not _quiet_long_enough(lease, now, limits):
         return Decision(lease=lease)
     return Decision(lease=_after_drain(lease, now))
+
+
+def _again(lease: Lease, now: datetime) -> bool:
+    """Whether the next offer follows."""
+    return lease.outcome in RETRIED and lease.rung + 1 < lease.rungs and not _late(lease, now)
+
+
+def _siblings(lease: Lease, sight: _Sight) -> tuple[Pod, ...]:
+    """What another process with the same state file has rented meanwhile: it is adopted instead of a next offer."""
+    return tuple(pod for pod in sight.live if ref(pod) not in lease.known)
 
 
 def _remove(seen: Observation) -> tuple[Action, ...]:
@@ -291,8 +304,7 @@ def _proven(lease: Lease, seen: Observation) -> bool:
 
 
 def _after_drain(lease: Lease, now: datetime) -> Lease:
-    again = lease.outcome in RETRIED and lease.rung + 1 < lease.rungs and not _late(lease, now)
-    if not again:
+    if not _again(lease, now):
         return replace(lease, phase=Phase.RELEASED, pod=None, unsure=False)
     return replace(refused(lease, next_rung=lease.rung + 1), outcome=None, pod=None)
 

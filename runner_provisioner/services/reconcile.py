@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from runner_provisioner.domain.decisions import decide
@@ -135,7 +135,10 @@ class Reconciler:
         if self.seen is not None and not self._pods_due(now):
             return await self._lookout.look_at_runner(self.lease, self.seen)
         self._looked_at = now
-        return await self._lookout.look(self.lease)
+        seen = await self._lookout.look(self.lease)
+        # One part of a look that was waited for long may be older than what the other part shows.
+        slow = self._clock.now() - now > max(self._limits.settle, timedelta(seconds=self._polls.booting))
+        return replace(seen, fresh=False) if slow else seen
 
     def _pods_due(self, now: datetime) -> bool:
         """Whether the pods are to be looked at as well; a pod that runs need not be each second."""

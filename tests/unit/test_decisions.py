@@ -308,6 +308,13 @@ def test_success_waits_until_the_kept_pod_has_been_alone_for_settle() -> None:
     assert decide(settled, orphaned, now=NOW, limits=LIMITS).lease.phase is Phase.READY
 
 
+def test_a_pod_whose_container_began_anew_is_given_back() -> None:
+    """Its start script registers nothing a second time."""
+    here = lease(Phase.BOOTING, pod=POD1, uptime=900)
+    after = decide(here, Observation(pods=PODS["running"], runner=None), now=NOW, limits=LIMITS)
+    assert (after.lease.phase, after.lease.outcome) == (Phase.DRAINING, Outcome.LOST)
+
+
 def test_a_siblings_new_pod_gets_time_of_its_own() -> None:
     """Neither the age nor the uptime of the pod before counts against it."""
     here = lease(Phase.BOOTING, pod=POD1, uptime=900, placed_at=NOW - LIMITS.boot - timedelta(seconds=1))
@@ -319,6 +326,23 @@ def test_a_siblings_new_pod_gets_time_of_its_own() -> None:
     assert decide(here, blind, now=NOW, limits=LIMITS).lease.phase is Phase.BOOTING
     late = replace(here, deadline=NOW)
     assert decide(late, blind, now=NOW, limits=LIMITS).lease.phase is Phase.DRAINING
+
+
+def test_a_siblings_new_pod_is_spared_while_the_next_offer_follows() -> None:
+    """It is adopted afterwards; a drain that is the last one ends it too."""
+    here = lease(Phase.DRAINING, pod=POD1, outcome=Outcome.BOOT_TIMEOUT, ended=frozenset({POD1}))
+    seen = Observation(pods=(pod(2, creator="sibling"),), runner=RUNNERS["idle"], gone=frozenset({POD1}))
+    after = decide(here, seen, now=NOW, limits=LIMITS)
+    assert (after.lease.phase, after.actions) == (Phase.REQUESTED, ())
+    adopted = decide(after.lease, seen, now=NOW, limits=LIMITS)
+    assert (adopted.lease.phase, adopted.lease.pod, adopted.actions) == (Phase.BOOTING, ref(pod(2)), ())
+    last = decide(replace(here, rung=1), seen, now=NOW, limits=LIMITS)
+    assert len(last.actions) == 2
+    blind = replace(seen, pods=Unknown(reason="no answer"), gone=frozenset())
+    assert [type(one) for one in decide(here, blind, now=NOW, limits=LIMITS).actions] == [EndPod]
+    stale = replace(seen, pods=(), fresh=False)
+    assert decide(here, stale, now=NOW, limits=LIMITS).actions == ()
+    assert len(decide(here, replace(stale, fresh=True), now=NOW, limits=LIMITS).actions) == 1
 
 
 def test_a_failed_look_is_never_an_absence() -> None:

@@ -1,0 +1,123 @@
+"""Every fault at every request of every command, in one process: nothing bills afterwards, nothing is registered."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+from support.counting import CASES
+from support.product import Case, End, Market, play, play_all, steps_of
+from support.wire import Kind
+
+from runner_provisioner.domain import decisions
+from runner_provisioner.domain.leases import Lease, Limits
+from runner_provisioner.storage.state_file import StateFile
+
+EVERY = tuple(kind for kind in Kind if kind is not Kind.PASS)
+DEADLY = (Kind.CRASH_AFTER, Kind.DROP_AFTER, Kind.CANCEL_AFTER)
+LASTING = (Kind.OUTAGE, Kind.SILENCE)
+LOST = (*DEADLY, Kind.CRASH_BEFORE, Kind.HANG_AFTER)
+# One of each family: the others differ in the text of an error.
+CHOSEN = (
+    Kind.CRASH_BEFORE,
+    Kind.CRASH_AFTER,
+    Kind.DROP_AFTER,
+    Kind.HANG_AFTER,
+    Kind.ERROR,
+    Kind.LIMITED,
+    Kind.OUTAGE,
+    Kind.SILENCE,
+    Kind.CANCEL_AFTER,
+)
+
+Count = Callable[[str, object], None]
+
+
+def _named(case: Case) -> str:
+    words = [case.command, case.market, case.end, "repeated" if case.again else "", "two at once" if case.twin else ""]
+    return ", ".join(word for word in words if word)
+
+
+QUICK = (
+    (Case(), EVERY),
+    (Case(end=End.CLEANUP, twin=True), DEADLY),
+    (Case(market=Market.LAG, end=End.CLEANUP, again=True), CHOSEN),
+    (Case(market=Market.LAG, twin=True), CHOSEN),
+    (Case(market=Market.NO_SPOT, end=End.CLEANUP), CHOSEN),
+    (Case(market=Market.NO_STOCK), CHOSEN),
+    (Case(market=Market.SLOW), LASTING),
+    (Case(market=Market.MUTE), DEADLY),
+    (Case(command="stop"), EVERY),
+    (Case(command="cleanup", end=End.CLEANUP), CHOSEN),
+)
+
+
+def _everything() -> Iterator[object]:
+    for market, end, again, twin in itertools.product(Market, End, (False, True), (False, True)):
+        case = Case(market=market, end=end, again=again, twin=twin)
+        yield pytest.param(case, id=_named(case))
+
+    for market, end in itertools.product((Market.PLAIN, Market.LAG), End):
+        case = Case(market=market, end=end, command="stop" if end is End.STOP else "cleanup")
+        yield pytest.param(case, id=_named(case))
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("case", "kinds"), [pytest.param(*one, id=_named(one[0])) for one in QUICK])
+def test_whatever_befalls_a_command_nothing_is_left_in_the_end(
+    case: Case, kinds: tuple[Kind, ...], record_property: Count
+) -> None:
+    """A fault at each of its requests, then a repeated start or none, then the natural end.
+
+    Where `stop` or `cleanup` could not finish, it says so, and the next one does.
+    """
+    record_property(CASES, play_all(case, kinds))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("case", list(_everything()))
+@pytest.mark.timeout(600)
+def test_the_same_in_every_scenario_and_with_every_fault(case: Case, record_property: Count) -> None:
+    """The whole product."""
+    record_property(CASES, play_all(case, EVERY))
+
+
+def test_the_product_reaches_every_request() -> None:
+    """Credential, offers, download, create, looks; the terminations of stop and of cleanup."""
+    assert steps_of(Case()) >= 16
+    assert steps_of(Case(command="stop")) >= 8
+    assert steps_of(Case(command="cleanup", end=End.CLEANUP)) >= 12
+
+
+# -- the product is able to notice
+
+
+def _every_create(case: Case) -> Iterator[Case]:
+    return (replace(case, step=step, kind=kind) for step in range(steps_of(case)) for kind in LOST)
+
+
+def _noticed(case: Case) -> bool:
+    for one in _every_create(case):
+        try:
+            play(one)
+        except AssertionError:
+            return True
+    return False
+
+
+def test_it_notices_a_start_that_retries_an_unanswered_create(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the wait for a lagging list a second pod bills beside the first."""
+
+    def impatient(lease: Lease, now: object, limits: Limits) -> bool:
+        return lease.quiet_since is not None
+
+    monkeypatch.setattr(decisions, "_quiet_long_enough", impatient)
+    assert _noticed(Case(market=Market.LAG))
+
+
+def test_it_notices_a_state_that_is_saved_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the intent on disk a repeated start rents beside a pod that it cannot see yet."""
+    monkeypatch.setattr(StateFile, "save", lambda _self, lease: lease)
+    assert _noticed(Case(market=Market.LAG, again=True))

@@ -1,0 +1,229 @@
+"""The ports in memory: small worlds for tests of the services alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from decimal import Decimal
+
+from runner_provisioner.domain.events import Event
+from runner_provisioner.domain.leases import Lease
+from runner_provisioner.domain.offers import GpuRequest, Interruptible, Offer
+from runner_provisioner.domain.pods import Pod, PodClass, PodId, PodSpec, PodState, PodTags
+from runner_provisioner.domain.runners import Registration, Runner, RunnerDownload, RunnerId, RunnerState, RunStatus
+from runner_provisioner.errors import NotFound, RunnerProvisionerError
+from runner_provisioner.testing.clock import EPOCH, FakeClock
+
+OWNER8 = "0123abcd"
+NAME = f"rp-{OWNER8}-zz-1-default"
+REQUEST = GpuRequest(models=("A",), count=1, interruptible=Interruptible.PREFER, max_price=Decimal(1))
+
+
+@dataclass
+class Troubles:
+    """Errors in store for each verb, raised one after the other; None lets a call through."""
+
+    errors: dict[str, list[RunnerProvisionerError | None]] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)
+
+    def add(self, verb: str, *errors: RunnerProvisionerError | None) -> None:
+        """Queue errors."""
+        self.errors.setdefault(verb, []).extend(errors)
+
+    def meet(self, verb: str) -> None:
+        """Note the call, and raise what is due."""
+        self.calls.append(verb)
+        queue = self.errors.get(verb)
+        error = queue.pop(0) if queue else None
+        if error is not None:
+            raise error
+
+
+def offer(model: str = "A", *, price: str = "0.5", spot: bool = False, provider: str = "fake") -> Offer:
+    """An offer that fits `REQUEST`."""
+    kind = "spot" if spot else "on-demand"
+    return Offer(
+        provider=provider,
+        id=f"{model}:{kind}",
+        gpu_model=model,
+        gpu_count=1,
+        price=Decimal(price),
+        interruptible=spot,
+        minimum_bid=Decimal(price) if spot else None,
+    )
+
+
+def pod(name: str = NAME, *, pod_id: str = "p1", provider: str = "fake", **more: object) -> Pod:
+    """A pod that runs."""
+    values: dict[str, object] = {"state": PodState.RUNNING, "price": Decimal("0.5"), "created_at": EPOCH, **more}
+    return Pod(provider=provider, id=PodId(pod_id), name=name, **values)  # type: ignore[arg-type]
+
+
+def tags(**more: object) -> PodTags:
+    """What a runner's pod carries."""
+    return PodTags(**{"owner": OWNER8, "cls": PodClass.RUNNER, "repository": "o/r", **more})  # type: ignore[arg-type]
+
+
+class FakeProvider(Troubles):
+    """Keeps the promises of GpuProvider; `stubborn` pods outlive so many terminations."""
+
+    def __init__(self, clock: FakeClock, *offers: Offer, name: str = "fake") -> None:
+        """With these offers for rent."""
+        super().__init__()
+        self.name = name
+        self.pods: dict[PodId, Pod] = {}
+        self.stubborn = 0
+        self._clock = clock
+        self._offers = offers
+
+    async def offers(self, request: GpuRequest) -> Sequence[Offer]:
+        """What is for rent."""
+        self.meet("offers")
+        return self._offers
+
+    async def create(self, spec: PodSpec, offer: Offer) -> Pod:
+        """Rent it."""
+        self.meet("create")
+        made = pod(
+            spec.name,
+            pod_id=f"p{len(self.pods) + 1}",
+            provider=self.name,
+            price=offer.price,
+            created_at=self._clock.now(),
+            tags=spec.tags,
+        )
+        self.pods[made.id] = made
+        self.meet("created")
+        return made
+
+    async def get(self, pod_id: PodId) -> Pod | None:
+        """Read one."""
+        self.meet("get")
+        return self.pods.get(pod_id)
+
+    async def list(self, owner8: str | None) -> Sequence[Pod]:
+        """All of an owner."""
+        self.meet("list")
+        return [one for one in self.pods.values() if owner8 is None or f"-{owner8}-" in one.name]
+
+    async def terminate(self, pod_id: PodId) -> None:
+        """End it."""
+        self.meet("terminate")
+        if self.stubborn > 0:
+            self.stubborn -= 1
+            return
+        self.pods.pop(pod_id, None)
+
+
+class PausableProvider(FakeProvider):
+    """A FakeProvider whose pods can be stopped."""
+
+    async def stop(self, pod_id: PodId) -> Pod:
+        """Stop it."""
+        return self._put(pod_id, PodState.STOPPED)
+
+    async def resume(self, pod_id: PodId, *, gpu_count: int | None = None, bid_per_gpu: Decimal | None = None) -> Pod:
+        """Start it again."""
+        return self._put(pod_id, PodState.RUNNING)
+
+    def _put(self, pod_id: PodId, state: PodState) -> Pod:
+        if pod_id not in self.pods:
+            raise NotFound("no such pod")
+        self.pods[pod_id] = replace(self.pods[pod_id], state=state)
+        return self.pods[pod_id]
+
+
+class FakeRegistry(Troubles):
+    """Keeps the promises of RunnerRegistry; `online_after` looks at a name, a runner of it is there."""
+
+    def __init__(self, clock: FakeClock, *, online_after: int | None = 1) -> None:
+        """None: no runner ever comes."""
+        super().__init__()
+        self.runners: dict[RunnerId, Runner] = {}
+        self.online_after = online_after
+        self._clock = clock
+        self._looks = 0
+
+    async def check(self) -> None:
+        """Everything is permitted."""
+        self.meet("check")
+
+    async def register(self) -> Registration:
+        """A token."""
+        self.meet("register")
+        expires = self._clock.now() + timedelta(hours=1)
+        return Registration(url="https://github.com/o/r", token="AAAA-planted-token", expires_at=expires)
+
+    async def download(self, architecture: str = "x64") -> RunnerDownload:
+        """A release."""
+        self.meet("download")
+        return RunnerDownload(version="2.0.0", url="https://github.com/x.tar.gz", sha256="0" * 64)
+
+    async def find(self, name: str) -> Runner | None:
+        """The runner of a name."""
+        self.meet("find")
+        self._looks += 1
+        if self.online_after is not None and self._looks > self.online_after:
+            self.online_after = None
+            self.put(name)
+        return next((one for one in self.runners.values() if one.name == name), None)
+
+    def put(self, name: str, state: RunnerState = RunnerState.IDLE) -> Runner:
+        """A runner appears."""
+        runner = Runner(id=RunnerId(len(self.runners) + 1), name=name, state=state)
+        self.runners[runner.id] = runner
+        return runner
+
+    async def get(self, runner_id: RunnerId) -> Runner | None:
+        """Read one."""
+        self.meet("get")
+        return self.runners.get(runner_id)
+
+    async def list(self, prefix: str = "") -> Sequence[Runner]:
+        """All of a prefix."""
+        self.meet("list")
+        return [one for one in self.runners.values() if one.name.startswith(prefix)]
+
+    async def remove(self, runner_id: RunnerId) -> None:
+        """Delete one."""
+        self.meet("remove")
+        self.runners.pop(runner_id, None)
+
+
+class FakeRuns(Troubles):
+    """WorkflowRuns: every attempt is in the same state."""
+
+    def __init__(self, status: RunStatus | None = RunStatus.ACTIVE) -> None:
+        """None: GitHub knows no run."""
+        super().__init__()
+        self.status = status
+
+    async def attempt(self, repository: str, run_id: int, attempt: int) -> RunStatus | None:
+        """How far it is."""
+        self.meet("attempt")
+        return self.status
+
+
+class Memory(Troubles):
+    """A LeaseStore, and a listener to events."""
+
+    def __init__(self) -> None:
+        """Empty."""
+        super().__init__()
+        self.leases: list[Lease] = []
+        self.events: list[Event] = []
+
+    def save(self, lease: Lease) -> Lease:
+        """Keep it."""
+        self.meet("save")
+        self.leases.append(lease)
+        return lease
+
+    def emit(self, event: Event) -> None:
+        """Take note."""
+        self.events.append(event)
+
+    def told(self, name: str) -> list[Event]:
+        """Events of one name."""
+        return [event for event in self.events if event.name == name]

@@ -1,0 +1,454 @@
+"""The whole program in one process: real adapters and services against both simulators, in virtual time.
+
+What survives a process is the simulators and the state file; nothing else is shared between two `Process`es.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+import random
+import re
+import traceback
+import zlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import httpx
+from support.virtual_time import VirtualClock, VirtualLoop
+from support.wire import GITHUB, LATENCY, RUNPOD, Rule, Wire, answered
+
+from runner_provisioner import logging as program_log
+from runner_provisioner import wiring
+from runner_provisioner._http import CallMetrics, Plumbing, Tempo
+from runner_provisioner._redaction import Redactor
+from runner_provisioner.domain.events import Event
+from runner_provisioner.domain.names import RunKey, base36
+from runner_provisioner.domain.request import StartRequest
+from runner_provisioner.domain.runners import RunStatus
+from runner_provisioner.errors import PermissionDenied, RunnerProvisionerError
+from runner_provisioner.services.ending import Ended
+from runner_provisioner.services.provision import Started
+from runner_provisioner.services.sweep import Swept
+from runner_provisioner.settings import Settings
+from runner_provisioner.simulators.github.entities import ApiError, RunnerRecord
+from runner_provisioner.simulators.github.server import GitHubSimulator
+from runner_provisioner.simulators.runpod import graph
+from runner_provisioner.simulators.runpod.pods import RUNNING, SimPod
+from runner_provisioner.simulators.runpod.settings import Progress
+from runner_provisioner.simulators.runpod.settings import Settings as RunPodSettings
+from runner_provisioner.simulators.runpod.simulator import RunPodSimulator
+from runner_provisioner.simulators.serving import ASGIApp, ConnectionCut, NeverAnswered
+
+REPOSITORY = "octo/gpu"
+ACCOUNT_KEY = "rpa_PLANTEDACCOUNTKEY0123456789ABCDEFGHIJKLM"
+TOKEN = "ghp_PlantedPersonalToken0123456789abcdefgh"
+BOOT = 1.5
+REGISTER = 1.0
+SETTLE = 4.0
+POLL = 2.0
+GPU = "NVIDIA RTX A4000"
+OTHER_GPU = "NVIDIA RTX A5000"
+
+
+# Documents are parsed once for all worlds, not once for each.
+graph._checked = functools.cache(graph._checked)
+
+
+class DirectRuns:
+    """WorkflowRuns that ask over the same wire, without PyGithub."""
+
+    def __init__(self, program: wiring.Program) -> None:
+        """Borrow the session and the credential."""
+        assert program.github is not None
+        self._runs = program.github.runs
+
+    async def attempt(self, repository: str, run_id: int, attempt: int) -> RunStatus | None:
+        """How far it is."""
+        errand = await self._runs._errand("getRun", repository)
+        path = f"/repos/{repository}/actions/runs/{run_id}"
+        try:
+            answer = await errand.api.call("getRun", "GET", path, bearer=errand.bearer, retry=errand.retry)
+        except PermissionDenied:
+            return None
+        run = answer.json()
+        over = run["run_attempt"] > attempt or run["status"] == "completed"
+        return RunStatus.COMPLETED if over else RunStatus.ACTIVE
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """How a command ended: with a result, with an error, by a crash, or cancelled."""
+
+    command: str
+    result: Any = None
+    error: Exception | None = None
+    crashed: bool = False
+    cancelled_after: float | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it came to its proper end."""
+        return self.error is None and not self.crashed and self.cancelled_after is None
+
+
+class World:
+    """Both services, the pods' start scripts, and the disk."""
+
+    def __init__(
+        self,
+        folder: Path,
+        loop: VirtualLoop,
+        *,
+        list_lag: float = 0.0,
+        spot: bool = True,
+        repositories: tuple[str, ...] = (REPOSITORY,),
+        logs: bool = True,
+        library: bool = True,
+        schema: bool = True,
+    ) -> None:
+        """`spot` False: interruptible pods are listed and refused.
+
+        Two things take longer than everything else together and can be left out: PyGithub, which works in a thread
+        (`library`), and holding each exchange with GitHub against its published schema (`schema`).
+        """
+        self.loop = loop
+        self.folder = folder
+        self.library = library
+        self.clock = VirtualClock(loop)
+        self.runpod = RunPodSimulator(
+            self.clock,
+            settings=RunPodSettings(progress=Progress.timed(BOOT), list_lag=list_lag),
+            key=ACCOUNT_KEY,
+        )
+        self.runpod.market.spot = spot
+        self.github = GitHubSimulator(self.clock)
+        for name in repositories:
+            self.github.add_repository(name)
+        self.github.add_token(TOKEN)
+        if not schema:
+            self.github._rest._check_request = _accept  # type: ignore[method-assign, assignment]
+            self.github._rest._violation = _accept  # type: ignore[method-assign, assignment]
+        self.run_id = self.github.queue_job(repositories[0], ["no-such-label"])
+        self.redactor = Redactor()
+        self.log = io.StringIO()
+        self.texts: list[str] = []
+        self.events: list[Event] = []
+        self.mute = 0
+        """How many of the next pods never register a runner."""
+        self.register_delay = REGISTER
+        self.scopes: dict[str, str] = {}
+        self._apps: dict[str, ASGIApp] = {RUNPOD: self.runpod.app, GITHUB: self.github.app}
+        self._lives: dict[str, RunnerRecord | None] = {}
+        self._errands = 0
+        level = "debug" if logs else "critical"
+        program_log.configure(mode="json", level=level, redactor=self.redactor, stream=self.log)
+
+    # -- the network
+
+    async def deliver(self, request: httpx.Request) -> httpx.Response:
+        """Let a request arrive and be answered."""
+        try:
+            return await answered(self._apps[request.url.host], request)
+        except NeverAnswered:
+            await anyio.sleep_forever()
+            raise
+        except ConnectionCut as error:
+            raise httpx.ReadError(str(error), request=request) from error
+        finally:
+            if request.url.host == RUNPOD:
+                self.notice()
+
+    def watch_threads(self, program: wiring.Program) -> None:
+        """Let time stand still while PyGithub computes in a thread."""
+        limiter = anyio.to_thread.current_default_thread_limiter()
+        self.loop.elsewhere = lambda: limiter.borrowed_tokens > self._errands
+        assert program.github is not None
+        api = program.github._api
+        plain = api.call
+
+        async def counted(operation: str, *args: Any, **named: Any) -> Any:  # noqa: ANN401 - passed on as it is
+            if operation != "getRun":
+                return await plain(operation, *args, **named)
+            self._errands += 1
+            try:
+                return await plain(operation, *args, **named)
+            finally:
+                self._errands -= 1
+
+        api.call = counted  # type: ignore[method-assign]
+
+    # -- the pods
+
+    def notice(self) -> None:
+        """Begin the life of every new pod, and end the listener of every pod that is gone."""
+        for pod in self.runpod.pods():
+            if pod.id not in self._lives:
+                self._lives[pod.id] = None
+                if self.mute > 0:
+                    self.mute -= 1
+                elif not pod.foreign:
+                    boot = self.runpod.settings.progress.seconds
+                    self.loop.call_later(boot + self.register_delay, self._register, pod)
+            runner = self._lives[pod.id]
+            if runner is not None and runner.online and pod.status != RUNNING:
+                self.github.play_loss(runner)
+
+    def _register(self, pod: SimPod) -> None:
+        """What the start script does: one registration under the pod's name; when it fails, the pod ends itself."""
+        if not self._alive(pod):
+            return
+        scope = self.scopes[pod.name.split("-")[1]]
+        script = _script(pod.docker_args)
+        tokens = self.github.world.credentials._runner_tokens
+        assert any(token.scope == scope.lower() and value in script for value, token in tokens.items())
+        try:
+            runner = self.github.play_runner(scope, pod.name, [pod.env["RP_LABEL"]])
+        except ApiError:
+            self.end_from_inside(pod)
+            return
+        self._lives[pod.id] = runner
+        self.loop.call_later(StartRequest().idle.total_seconds(), self._idle, pod, runner)
+
+    def _idle(self, pod: SimPod, runner: RunnerRecord) -> None:
+        """The dead-man's switch: no job came."""
+        if self._alive(pod) and not runner.busy:
+            self.github.world.forget(runner)
+            self.end_from_inside(pod)
+
+    def _alive(self, pod: SimPod) -> bool:
+        return self.runpod.pod(pod.id).status == RUNNING
+
+    def end_from_inside(self, pod: SimPod) -> None:
+        """The pod removes itself."""
+        with self.runpod.lock:
+            self.runpod.fleet.terminate(pod, self.clock.now(), by="itself")
+        self.notice()
+
+    def runner_of(self, pod_id: str) -> RunnerRecord | None:
+        """Who runs in that pod."""
+        return self._lives.get(pod_id)
+
+    def work(self, pod_id: str, labels: list[str]) -> int:
+        """Queue a job for the pod's runner and let it begin; the run's id."""
+        runner = self._lives[pod_id]
+        assert runner is not None
+        run_id = self.github.queue_job(self.run_repository(runner), labels)
+        assert self.github.play_take(runner) is not None
+        return run_id
+
+    def run_repository(self, runner: RunnerRecord) -> str:
+        """A repository whose jobs the runner sees."""
+        return runner.scope if "/" in runner.scope else f"{runner.scope}/one"
+
+    # -- what is left
+
+    def live(self, name: str | None = None) -> list[SimPod]:
+        """Pods that cost money."""
+        return [pod for pod in self.runpod.live() if name in (None, pod.name)]
+
+    def longest_overlap(self) -> float:
+        """Longest time, in seconds, that two pods of one name billed at once."""
+        now = self.clock.now()
+        by_name: dict[str, list[tuple[datetime, datetime]]] = {}
+        for pod in self.runpod.pods():
+            by_name.setdefault(pod.name, []).append((pod.created_at, pod.ended_at or now))
+        longest = 0.0
+        for spans in by_name.values():
+            spans.sort()
+            for index, (_begin, end) in enumerate(spans):
+                for later, until in spans[index + 1 :]:
+                    longest = max(longest, (min(end, until) - later).total_seconds())
+        return longest
+
+    def used(self) -> Decimal:
+        """What the pods must have cost: price times begun seconds, from when they were created until they ended."""
+        total = Decimal(0)
+        now = self.clock.now()
+        for pod in self.runpod.pods():
+            seconds = -((pod.created_at - (pod.ended_at or now)) // timedelta(seconds=1))
+            total += pod.price * seconds / 3600
+        return total
+
+    def secrets(self) -> list[str]:
+        """Everything that must not be seen."""
+        tokens = list(self.github.world.credentials._runner_tokens)
+        return [ACCOUNT_KEY, TOKEN, *tokens, *(pod.key for pod in self.runpod.pods() if pod.key)]
+
+    def check_secrets(self) -> None:
+        """No secret in a log, an event, an error, or on the disk."""
+        files = [path.read_text("utf-8") for path in self.folder.rglob("*") if path.is_file()]
+        everything = "\n".join([self.log.getvalue(), *self.texts, *map(repr, self.events), *files])
+        for secret in self.secrets():
+            assert secret not in everything
+        assert "PRIVATE KEY" not in everything
+
+
+def _accept(*_exchange: object) -> None:
+    """Find nothing wrong."""
+
+
+def _script(docker_args: str) -> str:
+    found = re.search(r"printf %s ([A-Za-z0-9+/=]+)\|base64", docker_args)
+    assert found is not None
+    return zlib.decompress(base64.b64decode(found[1]), wbits=31).decode()
+
+
+@dataclass(kw_only=True)
+class Process:
+    """One command after another, each with everything built anew, as on the command line."""
+
+    world: World
+    rule: Rule | None = None
+    token: str = TOKEN
+    repository: str = REPOSITORY
+    organization: str | None = None
+    run: str | None = None
+    attempt: int = 1
+    state: str = "state"
+    latency: float = LATENCY
+    account_key: str = ACCOUNT_KEY
+    environ: Mapping[str, str] = field(default_factory=dict)
+    wire: Wire = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.wire = Wire(self.world, self.rule, latency=self.latency)
+
+    @property
+    def settings(self) -> Settings:
+        """What the environment says."""
+        environ = {
+            "RUNPOD_API_KEY": self.account_key,
+            "RUNPOD_API_URL": f"https://{RUNPOD}/graphql",
+            "RUNNER_PROVISIONER_GITHUB_TOKEN": self.token,
+            "GITHUB_TOKEN": self.token,
+            "GITHUB_API_URL": f"https://{GITHUB}",
+            "GITHUB_SERVER_URL": f"https://{GITHUB}",
+            "GITHUB_REPOSITORY": self.repository,
+            "XDG_CACHE_HOME": str(self.world.folder / "cache"),
+            "RUNNER_PROVISIONER_SETTLE": str(SETTLE),
+            "RUNNER_PROVISIONER_POLL_BOOTING": str(POLL),
+            "RUNNER_PROVISIONER_POLL_RUNNING": str(POLL),
+            **self.environ,
+        }
+        return Settings.read(environ, home=self.world.folder, cwd=self.world.folder)
+
+    def program(self) -> wiring.Program:
+        """The parts, on this process's wire."""
+        settings = self.settings
+        place = wiring.Place.of(settings, repository=None, organization=self.organization, owner=None)
+        self.world.scopes[place.owner8] = place.scope.path
+        tempo = Tempo(request_timeout=settings.request_timeout, retry_base=settings.retry_base)
+        plumbing = Plumbing(
+            clock=self.world.clock,
+            redactor=self.world.redactor,
+            tempo=tempo,
+            metrics=CallMetrics(),
+            transport=self.wire,
+            user_agent="runner-provisioner/test",
+        )
+        runpod = wiring._runpod(settings, plumbing)
+        program = wiring.Program(
+            settings=settings,
+            clock=self.world.clock,
+            tempo=tempo,
+            metrics=plumbing.metrics,
+            redactor=self.world.redactor,
+            events=self,
+            plumbing=plumbing,
+            providers={runpod.name: runpod},
+            place=place,
+            github=wiring._connect(settings, plumbing, place, None),
+        )
+        assert program.github is not None
+        if self.world.library:
+            self.world.watch_threads(program)
+        else:
+            program.github = replace(program.github, runs=DirectRuns(program))  # type: ignore[arg-type]
+        return program
+
+    def emit(self, event: Event) -> None:
+        """Take note of what happened."""
+        self.world.events.append(event)
+
+    def run_key(self, program: wiring.Program, key: str = "default") -> RunKey:
+        """The key of this process's run."""
+        assert program.place is not None
+        run = self.run or base36(self.world.run_id)
+        return RunKey(owner8=program.place.owner8, run=run, attempt=self.attempt, key=key)
+
+    async def start(self, request: StartRequest | None = None, *, key: str = "default") -> Outcome:
+        """`start`."""
+
+        async def work() -> Started:
+            program = self.program()
+            run_key = self.run_key(program, key)
+            path = self.world.folder / self.state / f"{run_key.name}.json"
+            order, store = program.order(request or small_request(), run_key, state=path, ssh_keys=())
+            return await program.start(request or small_request(), store).run(order)
+
+        return await self._run("start", work)
+
+    async def stop(self, *, key: str = "default", every_attempt: bool = False) -> Outcome:
+        """`stop`."""
+
+        async def work() -> list[Ended]:
+            program = self.program()
+            return await program.ending().stop(self.run_key(program, key), every_attempt=every_attempt)
+
+        return await self._run("stop", work)
+
+    async def cleanup(self) -> Outcome:
+        """`cleanup`."""
+
+        async def work() -> Swept:
+            return await self.program().sweep().run()
+
+        return await self._run("cleanup", work)
+
+    async def _run(self, command: str, work: Callable[[], Awaitable[Any]]) -> Outcome:
+        outcome = Outcome(command=command)
+        cancelled_at: list[float] = []
+        with anyio.CancelScope() as scope:
+
+            def cancel() -> None:
+                cancelled_at.append(self.world.clock.monotonic())
+                scope.cancel()
+
+            self.wire.cancel = cancel
+            try:
+                outcome.result = await work()
+            except RunnerProvisionerError as error:
+                outcome.error = error
+                self.world.texts += [str(error), repr(error), "".join(traceback.format_exception(error))]
+            except BaseException as error:
+                if not self.wire.dead or isinstance(error, Exception):
+                    raise  # a crash that was taken for an error is one itself
+                outcome.crashed = True
+        if cancelled_at and outcome.result is None:
+            outcome.cancelled_after = self.world.clock.monotonic() - cancelled_at[0]
+        return outcome
+
+
+def small_request(**more: Any) -> StartRequest:  # noqa: ANN401 - any field of a request
+    """Two models, so that there is a next offer, and times that fit the harness."""
+    return StartRequest(
+        **{
+            "gpu": (GPU, OTHER_GPU),
+            "start_timeout": timedelta(minutes=10),
+            "boot_timeout": timedelta(minutes=2),
+            **more,
+        }
+    )
+
+
+def seed(*parts: object) -> None:
+    """Make the jitter of a case its own and the same each time."""
+    random.seed(repr(parts))

@@ -1,0 +1,216 @@
+"""Stop and clean-up: what is ended, what is left alone, and what is said when it could not be told."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from support.fakes import NAME, OWNER8, FakeProvider, FakeRegistry, FakeRuns, Memory, pod, tags
+
+from runner_provisioner.domain.leases import Lease, Limits, Outcome, Phase
+from runner_provisioner.domain.names import RunKey, Scope
+from runner_provisioner.domain.orphans import Verdict
+from runner_provisioner.domain.pods import PodClass
+from runner_provisioner.domain.runners import RunnerState, RunStatus
+from runner_provisioner.errors import AuthenticationFailed, LeftBehind, RunnerBusy, ServerError
+from runner_provisioner.services.ending import Ending, ForgetfulStore
+from runner_provisioner.services.reconcile import Polls
+from runner_provisioner.services.sweep import Sweep
+from runner_provisioner.testing.clock import EPOCH, FakeClock
+
+LIMITS = Limits(settle=timedelta(seconds=3), boot=timedelta(seconds=30), lifetime=timedelta(hours=1))
+KEY = RunKey(owner8=OWNER8, run="zz", attempt=1, key="default")
+
+
+class Scene:
+    """Two providers, one registry, and both ways to end things."""
+
+    def __init__(self, status: RunStatus | None = RunStatus.ACTIVE) -> None:
+        self.clock = FakeClock()
+        self.one, self.two = FakeProvider(self.clock, name="one"), FakeProvider(self.clock, name="two")
+        self.registry = FakeRegistry(self.clock, online_after=None)
+        self.runs = FakeRuns(status)
+        self.memory = Memory()
+        self.ending = Ending(
+            providers={"one": self.one, "two": self.two},
+            registry=self.registry,
+            clock=self.clock,
+            events=self.memory,
+            limits=LIMITS,
+            polls=Polls(booting=1.0, running=1.0, patience=20.0),
+        )
+
+    def sweep(self, *, repository: str | None = None, path: str = "o/r") -> Sweep:
+        """The use case."""
+        return Sweep(
+            scope=Scope.parse(path),
+            owner8=OWNER8,
+            repository=repository,
+            providers={"one": self.one, "two": self.two},
+            registry=self.registry,
+            runs=self.runs,
+            clock=self.clock,
+            ending=self.ending,
+            settle=LIMITS.settle,
+            lifetime=LIMITS.lifetime,
+        )
+
+    def put(self, name: str = NAME, *, provider: str = "one", pod_id: str = "p1", **more: object) -> None:
+        """A pod that runs."""
+        made = pod(name, pod_id=pod_id, provider=provider, tags=more.pop("tags", tags()), **more)
+        {"one": self.one, "two": self.two}[provider].pods[made.id] = made
+
+
+def _name(attempt: int, key: str = "default", run: str = "zz") -> str:
+    return f"rp-{OWNER8}-{run}-{attempt}-{key}"
+
+
+async def test_stop_ends_what_bears_the_name_at_every_provider() -> None:
+    """Whoever made it, and the runner too."""
+    scene = Scene()
+    scene.put()
+    scene.put(provider="two", pod_id="p2")
+    scene.put(_name(1, "other"), pod_id="p3")
+    scene.registry.put(NAME)
+    (ended,) = await scene.ending.stop(KEY)
+    assert (ended.name, ended.pods, ended.left) == (NAME, ("p1", "p2"), ())
+    assert list(scene.one.pods) == ["p3"]
+    assert not scene.two.pods
+    assert not scene.registry.runners
+
+
+async def test_stop_of_a_later_attempt_ends_earlier_ones_but_no_later_one() -> None:
+    """`every_attempt` ends those as well."""
+    scene = Scene()
+    for attempt in (1, 2, 3):
+        scene.put(_name(attempt), pod_id=f"p{attempt}")
+    scene.put("somebody-elses", pod_id="p4")
+    scene.put(_name(1, run="yy"), pod_id="p5")
+    scene.registry.put(_name(1))
+    key = RunKey(owner8=OWNER8, run="zz", attempt=2, key="default")
+    ended = await scene.ending.stop(key)
+    assert [one.name for one in ended] == [_name(1), _name(2)]
+    assert set(scene.one.pods) == {"p3", "p4", "p5"}
+    await scene.ending.stop(KEY, every_attempt=True)
+    assert set(scene.one.pods) == {"p4", "p5"}
+
+
+async def test_stop_ends_what_it_can_see_before_it_says_what_it_cannot() -> None:
+    """A registry or a market that cannot be asked does not keep the other's pods alive."""
+    scene = Scene()
+    for attempt in (1, 2):
+        scene.put(_name(attempt), pod_id=f"p{attempt}")
+    scene.registry.add("list", AuthenticationFailed("refused"))
+    scene.two.add("list", ServerError("down"))
+    key = RunKey(owner8=OWNER8, run="zz", attempt=2, key="default")
+    with pytest.raises(AuthenticationFailed):
+        await scene.ending.stop(key)
+    assert not scene.one.pods
+
+
+async def test_a_refused_credential_is_itself_the_error() -> None:
+    """Not a group of errors, and within seconds."""
+    scene = Scene()
+    scene.one.add("list", *[AuthenticationFailed("refused")] * 100)
+    with pytest.raises(AuthenticationFailed, match="refused"):
+        await scene.ending.stop(KEY)
+    assert scene.clock.monotonic() < 20
+
+
+async def test_every_name_is_tried_before_the_first_error_leaves() -> None:
+    """One pod that cannot be ended does not save another."""
+    scene = Scene()
+    for attempt in (1, 2):
+        scene.put(_name(attempt), pod_id=f"p{attempt}")
+    scene.registry.put(_name(1), RunnerState.BUSY)
+    scene.registry.add("remove", *[RunnerBusy("busy")] * 100)
+    key = RunKey(owner8=OWNER8, run="zz", attempt=2, key="default")
+    with pytest.raises(LeftBehind) as caught:
+        await scene.ending.stop(key)
+    assert caught.value.what == (f"runner {_name(1)}",)
+    assert not scene.one.pods
+
+
+async def test_a_refusal_beside_a_known_pod_is_left_behind() -> None:
+    """The pod's id is worth more than the reason alone."""
+    scene = Scene()
+    scene.put()
+    scene.one.stubborn = 1000
+    scene.registry.add("find", *[AuthenticationFailed("refused")] * 1000)
+    with pytest.raises(LeftBehind) as caught:
+        await scene.ending.stop(KEY)
+    assert caught.value.what == ("pod p1 at one",)
+    assert scene.clock.monotonic() < 20
+
+
+def test_a_store_that_forgets_gives_back_what_it_got() -> None:
+    """Everything is found again by name."""
+    lease = Lease(name=NAME, phase=Phase.DRAINING, outcome=Outcome.CANCELLED)
+    assert ForgetfulStore().save(lease) is lease
+
+
+async def test_clean_up_ends_what_a_completed_run_left() -> None:
+    """Its pod and its runner; and it looks again."""
+    scene = Scene(RunStatus.COMPLETED)
+    scene.put()
+    scene.registry.put(NAME)
+    scene.registry.put(_name(1, "lost"), RunnerState.OFFLINE)
+    swept = await scene.sweep().run()
+    assert sorted((entry.kind, entry.name) for entry in swept.ended) == [("pod", NAME), ("runner", _name(1, "lost"))]
+    assert (swept.kept, swept.left, swept.errors) == ((), (), ())
+    assert not scene.registry.runners
+    assert scene.runs.calls.count("attempt") == 1
+
+
+async def test_clean_up_leaves_alone_whose_run_is_going_on() -> None:
+    """And pods by hand, and runners that work."""
+    scene = Scene()
+    scene.put()
+    scene.put("my-own-name", pod_id="p2", tags=tags(cls=PodClass.MANUAL))
+    scene.registry.put(_name(1, "busy"), RunnerState.BUSY)
+    scene.put(f"x-{OWNER8}-y", pod_id="p3", tags=tags(cls=PodClass.MANUAL, expires_at=EPOCH - timedelta(seconds=1)))
+    swept = await scene.sweep(path="o", repository="o/r").run()
+    assert [entry.id for entry in swept.ended] == ["p3"]
+    assert {entry.finding.verdict for entry in swept.kept} == {Verdict.OWNED}
+    assert "p1" in scene.one.pods
+
+
+async def test_what_could_not_be_looked_up_is_left_alone_and_said() -> None:
+    """A failed look is unknown, never gone."""
+    scene = Scene(RunStatus.COMPLETED)
+    scene.put()
+    scene.put(_name(2), provider="two", pod_id="p2", created_at=EPOCH - timedelta(minutes=56))
+    scene.registry.add("list", ServerError("down"))
+    scene.runs.add("attempt", ServerError("down"), ServerError("down"))
+    survey = await scene.sweep().survey()
+    assert {entry.finding.verdict for entry in survey.entries} == {Verdict.UNKNOWN}
+    assert [str(error) for error in survey.errors] == ["down"] * 3
+    scene.two.add("list", ServerError("market down"))
+    survey = await scene.sweep().survey()
+    assert [entry.provider for entry in survey.entries] == ["one"]
+
+
+async def test_what_cannot_be_ended_is_reported_once() -> None:
+    """After three rounds."""
+    scene = Scene(RunStatus.COMPLETED)
+    scene.put(price=Decimal(1))
+    scene.one.stubborn = 10_000
+    swept = await scene.sweep().run()
+    assert swept.ended == ()
+    assert swept.left == ("pod p1 at one", f"pod {NAME}")
+    assert [entry.finding.verdict for entry in swept.kept] == [Verdict.ORPHAN]
+
+
+async def test_a_credential_that_is_refused_half_way_is_reported_not_raised() -> None:
+    """What was to be ended is named as left."""
+    scene = Scene(RunStatus.COMPLETED)
+    scene.put()
+    scene.one.add("list", None, *[AuthenticationFailed("refused")] * 1000)
+    scene.one.add("get", None)
+    scene.one.pods.clear()
+    scene.put()
+    scene.registry.add("find", *[AuthenticationFailed("refused")] * 1000)
+    swept = await scene.sweep().run()
+    assert swept.left
+    assert [str(error) for error in swept.errors] == ["refused"]

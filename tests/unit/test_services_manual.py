@@ -1,0 +1,115 @@
+"""Pods made by hand, over every provider."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from support.fakes import REQUEST, FakeProvider, PausableProvider, offer
+
+from runner_provisioner.domain.pods import PodId, PodSpec, PodState
+from runner_provisioner.errors import (
+    AllOffersFailed,
+    CapacityUnavailable,
+    CreateOutcomeUnknown,
+    InvalidRequest,
+    LeftBehind,
+    NotFound,
+)
+from runner_provisioner.services.manual import ManualPods
+from runner_provisioner.testing.clock import FakeClock
+
+SPEC = PodSpec(name="mine", image="image")
+NOBODY = PodId("nobody")
+
+
+class Scene:
+    """One provider that can pause, one that cannot."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.one = PausableProvider(self.clock, offer("A", provider="one"), offer("B", provider="one"), name="one")
+        self.two = FakeProvider(self.clock, name="two")
+        self.pods = ManualPods({"one": self.one, "two": self.two}, clock=self.clock, settle=30)
+
+
+async def test_the_first_offer_that_can_be_had_is_rented() -> None:
+    """And found again by its id, wherever it is."""
+    scene = Scene()
+    scene.one.add("create", CapacityUnavailable("none left"))
+    made = await scene.pods.create(SPEC, REQUEST)
+    assert await scene.pods.get(made.id) == made
+    assert await scene.pods.list() == [made]
+
+
+async def test_when_nothing_can_be_had_the_error_says_why() -> None:
+    """Each attempt and its reason."""
+    scene = Scene()
+    scene.one.add("create", CapacityUnavailable("none left"), CapacityUnavailable("none left"))
+    with pytest.raises(AllOffersFailed) as caught:
+        await scene.pods.create(SPEC, REQUEST)
+    assert len(caught.value.attempts) == 2
+
+
+async def test_a_create_without_an_answer_is_looked_up_by_name() -> None:
+    """It is not sent again."""
+    scene = Scene()
+    scene.one.add("created", CreateOutcomeUnknown("no answer"))
+    made = await scene.pods.create(SPEC, REQUEST)
+    assert made.id == "p1"
+    scene.one.pods.clear()
+    scene.one.add("create", CreateOutcomeUnknown("no answer"))
+    with pytest.raises(CreateOutcomeUnknown, match="pods list"):
+        await scene.pods.create(SPEC, REQUEST)
+    assert scene.one.calls.count("create") == 2
+    assert scene.clock.monotonic() == 60
+
+
+async def test_stop_and_resume_where_the_provider_can() -> None:
+    """Elsewhere the error says what to do instead."""
+    scene = Scene()
+    made = await scene.pods.create(SPEC, REQUEST)
+    assert (await scene.pods.stop(made.id)).state is PodState.STOPPED
+    assert (await scene.pods.resume(made.id, bid_per_gpu=Decimal("0.1"))).state is PodState.RUNNING
+    fixed = await scene.two.create(SPEC, offer())
+    scene.one.pods.clear()
+    with pytest.raises(InvalidRequest, match="pods terminate"):
+        await scene.pods.stop(fixed.id)
+    with pytest.raises(NotFound):
+        await scene.pods.stop(NOBODY)
+
+
+async def test_terminate_looks_until_it_is_gone() -> None:
+    """What is gone already is no error."""
+    scene = Scene()
+    made = await scene.pods.create(SPEC, REQUEST)
+    scene.one.stubborn = 2
+    assert await scene.pods.terminate(made.id) == made
+    assert scene.one.calls.count("terminate") == 3
+    assert await scene.pods.terminate(made.id) is None
+
+
+async def test_a_pod_that_ends_between_two_looks_is_ended() -> None:
+    """By whomever."""
+    scene = Scene()
+    made = await scene.pods.create(SPEC, REQUEST)
+    plain = scene.one.get
+    looks = []
+
+    async def once(pod_id: PodId) -> object:
+        looks.append(pod_id)
+        return await plain(pod_id) if len(looks) == 1 else None
+
+    scene.one.get = once  # type: ignore[method-assign,assignment]
+    assert await scene.pods.terminate(made.id) == made
+    assert "terminate" not in scene.one.calls
+
+
+async def test_a_pod_that_will_not_end_is_reported() -> None:
+    """After a minute, by id."""
+    scene = Scene()
+    made = await scene.pods.create(SPEC, REQUEST)
+    scene.one.stubborn = 1000
+    with pytest.raises(LeftBehind, match="pod p1 at one"):
+        await scene.pods.terminate(made.id)
+    assert scene.clock.monotonic() > 60
