@@ -39,7 +39,8 @@ lint: setup  ## Check style, types, layers, shell scripts and workflows
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/shellcheck --external-sources $(SCRIPTS)
-	@if [ -d .github/workflows ]; then $(BIN)/zizmor --offline --no-progress .; fi
+	$(BIN)/zizmor --offline --no-progress .
+	$(BIN)/python tools/pin_action.py --check
 
 format: setup  ## Write the code as the formatter wants it
 	$(BIN)/ruff check --fix .
@@ -73,9 +74,10 @@ system:  ## Install the Debian packages that some tests use, when root on Debian
 		RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null; \
 	fi
 
-lock:  ## Renew both lock files: pins and hashes, no addresses
+lock:  ## Renew the lock files: pins and hashes, no addresses
 	uv pip compile --upgrade --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml -o requirements.lock
 	uv pip compile --upgrade --universal --generate-hashes --no-header --python-version 3.11 --all-extras --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	sed -n '/^uv==/,/^ *#/p' requirements-dev.lock | grep -v '#' > action/requirements-uv.lock
 
 clean:  ## Remove what was made here
 	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis

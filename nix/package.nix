@@ -26,7 +26,6 @@ let
   simulators = with python3Packages; [
     graphql-core
     openapi-core
-    pyyaml
     starlette
     uvicorn
   ];
@@ -60,6 +59,7 @@ python3Packages.buildPythonApplication {
       pydantic
       pydantic-settings
       pyjwt
+      pyyaml
       structlog
       tenacity
     ])

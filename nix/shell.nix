@@ -20,6 +20,7 @@ in
 pkgs.mkShell {
   packages = [
     python
+    pkgs.check-jsonschema
     pkgs.git
     pkgs.gnumake
     pkgs.openssh

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from runner_provisioner.domain.offers import GpuRequest, GpuType, Offer
     from runner_provisioner.domain.pods import Pod, PodId, PodSpec
     from runner_provisioner.domain.runners import Registration, Runner, RunnerDownload, RunnerId, RunStatus
+    from runner_provisioner.domain.stuck import QueuedJob
 
 
 class Clock(Protocol):
@@ -158,6 +159,18 @@ class WorkflowRuns(Protocol):
 
     async def attempt(self, repository: str, run_id: int, attempt: int) -> RunStatus | None:
         """How far `owner/repository`'s run attempt is; None = GitHub says that there is none (404)."""
+        ...
+
+
+class JobQueue(Protocol):
+    """The jobs of workflow runs that wait for a runner."""
+
+    async def queued_jobs(self, repository: str) -> Sequence[QueuedJob]:
+        """Every job of `owner/repository` that is queued now, in the latest attempts of its active runs."""
+        ...
+
+    async def cancel_if_active(self, repository: str, run_id: int) -> bool:
+        """Ask for the run's cancellation; False when it has ended meanwhile."""
         ...
 
 

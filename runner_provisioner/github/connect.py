@@ -9,6 +9,7 @@ from runner_provisioner.errors import InvalidRequest
 from runner_provisioner.github.addresses import api_url_of, repository_path, scope_path
 from runner_provisioner.github.app import AppClient, AppKey
 from runner_provisioner.github.credentials import InstallationToken, PersonalToken, runner_access
+from runner_provisioner.github.queue import GitHubQueue
 from runner_provisioner.github.runners import GitHubRunners
 from runner_provisioner.github.runs import GitHubRuns
 from runner_provisioner.github.wire import GitHubApi
@@ -42,6 +43,7 @@ class GitHub:
 
     runners: GitHubRunners
     runs: GitHubRuns
+    queue: GitHubQueue
     _api: GitHubApi
 
     async def aclose(self) -> None:
@@ -69,7 +71,9 @@ def connect(
     known = _served(scope, repository)
     speaks = _credential(credential, api=api, scope=scope, repository=known)
     runners = GitHubRunners(scope, api=api, credential=speaks, runner_group=runner_group, repository=known)
-    return GitHub(runners=runners, runs=GitHubRuns(api=api, credential=speaks), _api=api)
+    runs = GitHubRuns(api=api, credential=speaks)
+    queue = GitHubQueue(api=api, credential=speaks, runs=runs)
+    return GitHub(runners=runners, runs=runs, queue=queue, _api=api)
 
 
 def _served(scope: Scope, repository: str | None) -> str | None:

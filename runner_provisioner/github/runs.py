@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from runner_provisioner._http import Retry
@@ -14,7 +14,7 @@ from runner_provisioner.github.addresses import repository_path
 from runner_provisioner.github.credentials import run_access
 from runner_provisioner.github.errors import ABSENT
 from runner_provisioner.github.library import Errand
-from runner_provisioner.github.wire import PER_PAGE, read
+from runner_provisioner.github.wire import read
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 
 _CLEANUP = re.compile(r"clean[-_ ]?up")
+_NEWEST = 30  # a run is some 15 KB of JSON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,25 +91,21 @@ class GitHubRuns:
         return await errand.run(work)
 
     async def cleaned_up(self, repository: str, since: datetime) -> bool | None:
-        """Whether a scheduled workflow with "cleanup" in its name or file has succeeded since then, in one request.
+        """Whether a scheduled workflow with "cleanup" in its name or file that began since then has succeeded.
 
-        None when there were more scheduled runs than one answer holds, and none among those.
+        One request for the newest thirty; None when all of them are that new and none is one.
         """
         bearer = await self._credential.bearer(run_access(repository))
-        params: dict[str, str | int] = {
-            "event": "schedule",
-            "status": "success",
-            "created": f">={since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
-            "per_page": PER_PAGE,
-        }
+        # `created=>=...` works too, but GitHub's own schema calls it invalid.
+        params: dict[str, str | int] = {"event": "schedule", "status": "success", "per_page": _NEWEST}
         path = f"{repository_path(repository)}/actions/runs"
         operation = "listScheduledRuns"
         answer = await self._api.call(operation, "GET", path, bearer=bearer, params=params, retry=Retry.NEVER)
-        body = read(operation, answer)
-        runs = body.objects("workflow_runs")
-        if any(_cleans_up(run) and run.time("created_at") >= since for run in runs):
+        runs = read(operation, answer).objects("workflow_runs")
+        recent = [run for run in runs if run.time("created_at") >= since]
+        if any(_cleans_up(run) for run in recent):
             return True
-        return False if body.number("total_count") <= len(runs) else None
+        return None if len(recent) >= _NEWEST else False
 
     async def rerun_failed_jobs(self, repository: str, run_id: int) -> None:
         """Begin a new attempt of the jobs that failed; JobStillRunning until the whole attempt has ended (403)."""

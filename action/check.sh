@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Refuses inputs that cannot be right before anything is installed: one error, which names the input.
+set -euo pipefail
+export LC_ALL=C
+
+fail() {
+  local message=$1
+  message=${message//'%'/%25}
+  message=${message//$'\r'/%0D}
+  message=${message//$'\n'/%0A}
+  printf '::error title=runner-provisioner::%s\n' "$message"
+  exit 2
+}
+
+flag() { # INPUT VALUE
+  case $2 in
+    true | false | '') ;;
+    *) fail "input '$1' is '$2': write true or false" ;;
+  esac
+}
+
+only_in() { # INPUT VALUE MODE
+  if [ "$2" = true ] && [ "$INPUT_MODE" != "$3" ]; then
+    fail "input '$1' belongs to mode '$3' and has no meaning with mode '$INPUT_MODE': remove it or change the mode"
+  fi
+}
+
+if [ "${RUNNER_OS:-}" = Windows ]; then
+  fail "this action runs on Linux and macOS: give the job runs-on: ubuntu-latest"
+fi
+
+case $INPUT_MODE in
+  start | stop | cleanup) ;;
+  *) fail "input 'mode' is '$INPUT_MODE': write start, stop or cleanup" ;;
+esac
+
+flag all "$INPUT_ALL"
+flag cancel-stuck "$INPUT_CANCEL_STUCK"
+flag dry-run "$INPUT_DRY_RUN"
+flag allow-untrusted "$INPUT_ALLOW_UNTRUSTED"
+only_in all "$INPUT_ALL" stop
+only_in cancel-stuck "$INPUT_CANCEL_STUCK" cleanup
+only_in dry-run "$INPUT_DRY_RUN" cleanup
+only_in allow-untrusted "$INPUT_ALLOW_UNTRUSTED" start
+
+key='^[a-z0-9]([a-z0-9-]*[a-z0-9])?$'
+if [[ -n $INPUT_KEY && ! $INPUT_KEY =~ $key ]]; then
+  fail "input 'key' is '$INPUT_KEY': it may hold a-z, 0-9 and inner dashes only"
+fi
+
+if [ -n "$INPUT_BID" ] && [ "$INPUT_INTERRUPTIBLE" = never ] && [ "$INPUT_MODE" = start ]; then
+  fail "input 'bid' contradicts input 'interruptible', which is never: a bid is for interruptible pods, remove one of them"
+fi
+
+if [ "$HAS_RUNPOD_API_KEY" != true ]; then
+  fail "input 'runpod-api-key' is empty: give it a secret; secrets are empty in pull requests from forks"
+fi
+case $HAS_GITHUB_APP_ID/$HAS_GITHUB_APP_PRIVATE_KEY/$HAS_GITHUB_TOKEN in
+  true/true/false | false/false/true) ;;
+  false/false/false) fail "inputs 'github-app-id' and 'github-token' are empty: give an App with its key, or a token" ;;
+  true/false/false) fail "input 'github-app-private-key' is empty: give the key of the App that github-app-id names" ;;
+  false/true/false) fail "input 'github-app-id' is empty: give the id of the App whose key github-app-private-key is" ;;
+  *) fail "input 'github-token' contradicts inputs 'github-app-id' and 'github-app-private-key': give a token or an App" ;;
+esac

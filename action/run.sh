@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Turns the inputs into arguments and becomes the program: whoever signals this process signals the program.
+set -euo pipefail
+
+arguments=("$INPUT_MODE")
+
+one() { # OPTION VALUE; an empty one is left to the program's default
+  if [ -n "$2" ]; then
+    arguments+=("--$1=$2")
+  fi
+}
+
+many() { # OPTION LINES
+  local line
+  while IFS= read -r line || [ -n "$line" ]; do
+    line=${line#"${line%%[![:space:]]*}"}
+    line=${line%"${line##*[![:space:]]}"}
+    one "$1" "$line"
+  done <<<"$2"
+}
+
+flag() { # OPTION VALUE
+  if [ "$2" = true ]; then
+    arguments+=("--$1")
+  fi
+}
+
+one repository "$INPUT_REPOSITORY"
+one organization "$INPUT_ORGANIZATION"
+one owner "$INPUT_OWNER"
+case $INPUT_MODE in
+  start)
+    one key "$INPUT_KEY"
+    one run-id "$INPUT_RUN_ID"
+    many gpu "$INPUT_GPU"
+    one gpu-count "$INPUT_GPU_COUNT"
+    one interruptible "$INPUT_INTERRUPTIBLE"
+    one max-price "$INPUT_MAX_PRICE"
+    one bid "$INPUT_BID"
+    one image "$INPUT_IMAGE"
+    one disk "$INPUT_DISK"
+    one volume "$INPUT_VOLUME"
+    one volume-mount "$INPUT_VOLUME_MOUNT"
+    many port "$INPUT_PORT"
+    one cloud "$INPUT_CLOUD"
+    one min-vcpus "$INPUT_MIN_VCPUS"
+    one min-memory "$INPUT_MIN_MEMORY"
+    many label "$INPUT_EXTRA_LABELS"
+    many env "$INPUT_ENV"
+    one run-as "$INPUT_RUN_AS"
+    one runner-group "$INPUT_RUNNER_GROUP"
+    one ssh-key "$INPUT_SSH_KEY"
+    one idle "$INPUT_IDLE"
+    one start-timeout "$INPUT_START_TIMEOUT"
+    one boot-timeout "$INPUT_BOOT_TIMEOUT"
+    one lifetime "$INPUT_LIFETIME"
+    flag allow-untrusted "$INPUT_ALLOW_UNTRUSTED"
+    ;;
+  stop)
+    one key "$INPUT_KEY"
+    one run-id "$INPUT_RUN_ID"
+    flag all "$INPUT_ALL"
+    one price-per-hour "$INPUT_PRICE_PER_HOUR"
+    one started-at "$INPUT_STARTED_AT"
+    ;;
+  cleanup)
+    flag cancel-stuck "$INPUT_CANCEL_STUCK"
+    flag dry-run "$INPUT_DRY_RUN"
+    ;;
+esac
+
+echo "::group::runner-provisioner $INPUT_MODE, as it is called"
+printf '%s\n' "${arguments[@]}"
+echo "::endgroup::"
+
+exec "$PROGRAM" "${arguments[@]}"

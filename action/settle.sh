@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Ends what an unfinished start of this step left: pods that its state file knows, or that it never got an answer about.
+set -euo pipefail
+
+arguments=(stop --own)
+for pair in "repository=$INPUT_REPOSITORY" "organization=$INPUT_ORGANIZATION" "owner=$INPUT_OWNER" "key=$INPUT_KEY" \
+  "run-id=$INPUT_RUN_ID"; do
+  if [ -n "${pair#*=}" ]; then
+    arguments+=("--$pair")
+  fi
+done
+
+# A start writes its state before it rents: without a file there is nothing to settle.
+for state in "$RUNNER_TEMP"/runner-provisioner/rp-*.json; do
+  if [ -e "$state" ]; then
+    exec "$PROGRAM" "${arguments[@]}"
+  fi
+done

@@ -1,0 +1,166 @@
+"""What the action can be given: the command line's own options, and one clear error for what cannot be."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import MISSING
+from datetime import timedelta
+from typing import Any
+
+import click
+import pytest
+from support.action_stage import CHECK, INSTALL, PROGRAM, ROOT, SETTLE, SetUpAction, action, queue
+
+from runner_provisioner.cli.app import cli
+from runner_provisioner.domain.durations import parse_duration
+from runner_provisioner.domain.request import StartRequest, options
+
+CREDENTIALS = {"runpod-api-key", "github-app-id", "github-app-private-key", "github-token"}
+OUTPUTS = (
+    "label",
+    "runner-name",
+    "pod-id",
+    "provider",
+    "gpu-type",
+    "price-per-hour",
+    "interruptible",
+    "ssh-command",
+    "started-at",
+)
+RENAMED = {"label": "extra-labels"}  # beside the output `label` an input of that name would mislead
+NOT_FOR_WORKFLOWS = {"json", "log", "debug", "help", "own"}
+TEXT = (ROOT / "action.yml").read_text("utf-8")
+
+
+def of_command(name: str) -> set[str]:
+    """The options of a command, as inputs are called."""
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    names = {option.removeprefix("--") for one in command.params for option in one.opts if option.startswith("--")}
+    return {RENAMED.get(one, one) for one in names} - NOT_FOR_WORKFLOWS
+
+
+def test_every_option_that_suits_a_workflow_is_an_input() -> None:
+    """And there is no input without an option behind it."""
+    wanted = of_command("start") | of_command("stop") | of_command("cleanup") | CREDENTIALS | {"mode"}
+    assert set(action().inputs) == wanted
+
+
+@pytest.mark.parametrize("field", options(StartRequest), ids=lambda field: field.name)
+def test_the_defaults_are_those_of_the_command_line(field: object) -> None:
+    """Written out in action.yml for whoever reads it, equal to the one declaration."""
+    name = field.name.replace("_", "-")  # type: ignore[attr-defined] # a dataclass field
+    given = str(action().inputs[RENAMED.get(name, name)]["default"])
+    default = field.default  # type: ignore[attr-defined] # a dataclass field
+    if default is MISSING or default is None:
+        assert given == ""
+    elif isinstance(default, tuple):
+        assert tuple(given.splitlines()) == default
+    elif isinstance(default, timedelta):
+        assert parse_duration(given) == default
+    else:
+        assert given == str(default)
+
+
+def test_all_is_described_and_nothing_is_demanded() -> None:
+    """Each input and output says what it is; what is needed is checked by the action itself."""
+    for one in (*action().inputs.values(), *action().outputs.values()):
+        assert len(str(one["description"])) > 10
+        assert "required" not in one
+    assert tuple(action().outputs) == OUTPUTS
+
+
+def test_no_expression_stands_in_a_script() -> None:
+    """Inputs reach scripts by the environment alone."""
+    for step in action().steps:
+        assert step.run is not None
+        assert "${{" not in step.run
+        assert re.fullmatch(r'(exec )?bash "\$GITHUB_ACTION_PATH/action/[a-z]+\.sh"', step.run)
+
+
+def test_every_input_reaches_a_script() -> None:
+    """None is declared and forgotten."""
+    used = set(re.findall(r"\$\{\{ inputs\.([a-z-]+)", TEXT))
+    assert used == set(action().inputs)
+
+
+@pytest.mark.parametrize("script", ["check", "run", "settle"])
+def test_every_variable_of_a_script_is_handed_over(script: str) -> None:
+    """And no script is handed what it does not read."""
+    read = set(re.findall(r"\b((?:INPUT|HAS)_[A-Z_]+)", (ROOT / "action" / f"{script}.sh").read_text()))
+    step = next(one for one in action().steps if f"/{script}.sh" in str(one.run))
+    given = {name for name in step.env if name.startswith(("INPUT_", "HAS_"))}
+    assert read == given
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "action").glob("*.sh")), ids=lambda path: path.name)
+def test_scripts_keep_to_the_bash_of_macos(path: object) -> None:
+    """No construct that came after bash 3.2."""
+    text = path.read_text()  # type: ignore[attr-defined] # a path
+    later = r"\$\{\w+(?:\^\^?|,,?)|\$\{\w+@|declare -A|local -n|mapfile|readarray|&>>|\|&|\bcoproc\b|\[\[ -v "
+    assert re.search(later, text) is None
+
+
+CASES = {
+    "unknown mode": ({"mode": "strat"}, "mode"),
+    "no key of RunPod": ({"runpod-api-key": ""}, "runpod-api-key"),
+    "no GitHub credential": ({"github-app-id": "", "github-app-private-key": ""}, "github-token"),
+    "half an App, the id": ({"github-app-private-key": ""}, "github-app-private-key"),
+    "half an App, the key": ({"github-app-id": ""}, "github-app-id"),
+    "an App and a token": ({"github-token": "ghp_x"}, "github-token"),
+    "half an App and a token": ({"github-token": "ghp_x", "github-app-id": ""}, "github-app-private-key"),
+    "a malformed key": ({"key": "Leg_1"}, "key"),
+    "a key of two lines": ({"key": "leg\n::notice::hello"}, "key"),
+    "no flag": ({"allow-untrusted": "yes"}, "allow-untrusted"),
+    "all in start": ({"all": "true"}, "all"),
+    "dry run in start": ({"dry-run": "true"}, "dry-run"),
+    "allowed in stop": ({"mode": "stop", "allow-untrusted": "true"}, "allow-untrusted"),
+    "a bid that cannot be": ({"bid": "0.2", "interruptible": "never"}, "bid"),
+    "a key that is too long": ({"key": "k" * 50}, "key"),
+    "no number": ({"gpu-count": "two"}, "gpu-count"),
+    "no price": ({"max-price": "cheap"}, "max-price"),
+    "no such choice": ({"interruptible": "maybe"}, "interruptible"),
+    "no duration": ({"idle": "soon"}, "idle"),
+    "no variable": ({"env": "1=2"}, "env"),
+    "too long a start": ({"start-timeout": "2h"}, "start timeout"),
+    "no place": ({"repository": "nobody"}, "repository"),
+    "no run": ({"mode": "stop", "run-id": "?"}, "run-id"),
+    "no moment": ({"mode": "stop", "started-at": "today"}, "started-at"),
+    "a label with a comma": ({"extra-labels": "a,b"}, "label"),
+    "no private key": ({"github-app-private-key": "hello there"}, "PRIVATE_KEY"),
+}
+# One of each kind in every run of the tests: refused by the action, by click, by a request, by a credential.
+ALWAYS = {
+    "unknown mode",
+    "a key of two lines",
+    "no GitHub credential",
+    "no number",
+    "a key that is too long",
+    "no price",
+}
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(name, marks=[] if name in ALWAYS else pytest.mark.full, id=name) for name in CASES]
+)
+def test_a_wrong_input_gives_one_error_that_names_it(set_up_action: SetUpAction, case: str) -> None:
+    """Once on the page of the run, with nothing rented and nothing installed for what can be seen at once."""
+    wrong, name = CASES[case]
+    inputs: dict[str, Any] = {"mode": "start", **wrong}
+    stage = set_up_action(inert=True)
+    use = stage.use(queue(stage.stage), **inputs).play()
+    ours = [one for one in use.job.log.annotations if one.title == "runner-provisioner" and one.level == "error"]
+    assert len(ours) == 1, use.told
+    assert name in ours[0].message
+    assert use.conclusion == "failure"
+    assert [one.message for one in use.job.log.annotations if one.level == "notice"] == []
+    if use.step(CHECK).outcome == "failure":
+        assert [use.step(one).outcome for one in (INSTALL, PROGRAM, SETTLE)] == ["skipped"] * 3
+    assert stage.stage.pods == []
+
+
+def test_an_input_that_does_not_exist_is_told(set_up_action: SetUpAction) -> None:
+    """As GitHub does it: a warning that lists what there is."""
+    stage = set_up_action(inert=True)
+    use = stage.use(queue(stage.stage), "stop", gpus="all").play().well()
+    assert any("Unexpected input(s) 'gpus'" in text for text in use.job.log.of("warning"))

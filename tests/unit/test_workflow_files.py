@@ -1,0 +1,223 @@
+"""The project's own workflows, its action and the examples, as auditors and schemas see them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from runner_provisioner.lint.checking import check_workflows
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+import pin_action  # type: ignore[import-not-found] # noqa: E402 - a script, not a package
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+EXAMPLES = sorted((ROOT / "examples").glob("*.yml"))
+# `runner-provisioner demo` plays it without the action.
+DEMO = "gpu-job.yml"
+SHOWN = [one for one in EXAMPLES if one.name != DEMO]
+EVERY = [*WORKFLOWS, *EXAMPLES]
+IDS = [str(one.relative_to(ROOT)) for one in EVERY]
+SLUG = (ROOT / ".github" / "action-slug").read_text().strip()
+BIN = Path(sys.executable).parent
+
+# Not of `start`, or decided by the reusable workflow itself.
+_ELSEWHERE = {
+    "mode",
+    "repository",
+    "run-id",
+    "runpod-api-key",
+    "github-app-private-key",
+    "github-token",
+    "github-app-id",
+    "all",
+    "price-per-hour",
+    "started-at",
+    "dry-run",
+    "cancel-stuck",
+}
+
+
+def read(path: Path) -> Any:  # noqa: ANN401 - YAML
+    """A file's content; BaseLoader, so that `on` stays a word."""
+    return yaml.load(path.read_text("utf-8"), Loader=yaml.BaseLoader)  # noqa: S506 - it makes only texts
+
+
+def jobs(path: Path) -> dict[str, dict[str, Any]]:
+    """The jobs of a workflow."""
+    found: dict[str, dict[str, Any]] = read(path)["jobs"]
+    return found
+
+
+def steps(path: Path) -> list[dict[str, Any]]:
+    """The steps of all jobs."""
+    return [step for job in jobs(path).values() for step in job.get("steps", [])]
+
+
+def tool(name: str) -> str:
+    """A development tool beside this Python."""
+    found = BIN / name
+    if not found.exists() and shutil.which(name) is None:
+        pytest.fail(f"{name} is a development dependency: make setup")
+    return str(found)
+
+
+def test_the_auditor_finds_nothing() -> None:
+    """Zizmor, over everything that GitHub would read."""
+    command = [tool("zizmor"), "--offline", "--no-progress", str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_auditor_finds_nothing_in_the_examples() -> None:
+    """As they would be in somebody's repository."""
+    settings = str(ROOT / ".github" / "zizmor.yml")
+    files = [str(one) for one in EXAMPLES]
+    command = [tool("zizmor"), "--offline", "--no-progress", "--config", settings, *files]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_schemas_are_kept() -> None:
+    """The vendored schemas of check-jsonschema, of workflows and of actions."""
+    for schema, files in (("github-workflows", EVERY), ("github-actions", [ROOT / "action.yml"])):
+        names = [str(one) for one in files]
+        command = [tool("check-jsonschema"), "--builtin-schema", f"vendor.{schema}", *names]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_workflow_check_finds_nothing() -> None:
+    """Not even a warning, in our own workflows and in the examples together with the clean-up among them."""
+    for files in (WORKFLOWS, EXAMPLES):
+        texts = {str(one.relative_to(ROOT)): one.read_text("utf-8") for one in files}
+        assert [str(one) for one in check_workflows(texts)] == []
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=[one.name for one in WORKFLOWS])
+def test_workflows_begin_without_permissions(path: Path) -> None:
+    """Each job says what it needs, and how long it may take."""
+    assert read(path)["permissions"] == {}
+    for job in jobs(path).values():
+        assert "permissions" in job
+        assert "uses" in job or "timeout-minutes" in job
+
+
+@pytest.mark.parametrize("path", EVERY, ids=IDS)
+def test_every_use_is_pinned(path: Path) -> None:
+    """To a commit with its version beside it; our own action to its one name."""
+    for line in path.read_text("utf-8").splitlines():
+        found = re.match(r"^\s*(?:- )?uses: (\S+)(?: # (v[\d.]+))?$", line)
+        if found is None:
+            assert not re.match(r"^\s*(?:- )?uses:", line), line
+            continue
+        name, _, ref = found[1].partition("@")
+        if "/runner_provisioner" in name:
+            own, tag = SLUG.split("@")
+            assert (name.split("/.github/")[0], ref) == (own, tag)
+        elif name != "./":
+            assert re.fullmatch(r"[0-9a-f]{40}", ref), line
+            assert found[2], line
+
+
+def test_one_commit_for_each_version() -> None:
+    """The same action is the same commit everywhere."""
+    text = "\n".join(one.read_text("utf-8") for one in EVERY)
+    pins = set(re.findall(r"uses: ([\w/-]+)@([0-9a-f]{40}) # (v[\d.]+)", text))
+    current = {one for one in pins if one[2] != "v4.2.2"}
+    assert len({name for name, _, _ in current}) == len(current)
+
+
+@pytest.mark.parametrize("path", EVERY, ids=IDS)
+def test_no_expression_is_part_of_a_script(path: Path) -> None:
+    """What an expression gives arrives by the environment."""
+    assert [step["run"] for step in steps(path) if "${{" in step.get("run", "")] == []
+
+
+def test_the_name_of_the_action_is_the_same_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
+    """The script that writes it would write nothing."""
+    assert pin_action.main(["--check"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_the_name_of_the_action_is_written_everywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the action, of its workflows, of the auditor's exception; and nothing else changes."""
+    for folder in (".github", "examples", "docs"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    assert pin_action.main(["acme/runner_provisioner@v2"], tmp_path) == 0
+    assert "written: .github/workflows/gpu-job.yml" in capsys.readouterr().out
+    gpu_job = (tmp_path / ".github/workflows/gpu-job.yml").read_text()
+    assert gpu_job.count("uses: acme/runner_provisioner@v2\n") == 2
+    assert SLUG.split("@")[0] not in gpu_job
+    assert "        acme/runner_provisioner/*: ref-pin" in (tmp_path / ".github/zizmor.yml").read_text()
+    assert (
+        "uses: acme/runner_provisioner/.github/workflows/cleanup.yml@v2"
+        in (tmp_path / "examples/scheduled-cleanup.yml").read_text()
+    )
+    assert pin_action.main(["--check"], tmp_path) == 0
+    (tmp_path / ".github/action-slug").write_text(f"{SLUG}\n")
+    assert pin_action.main(["--check"], tmp_path) == 1
+    assert pin_action.main([], tmp_path) == 0
+    assert (tmp_path / ".github/workflows/gpu-job.yml").read_text() == (
+        ROOT / ".github/workflows/gpu-job.yml"
+    ).read_text()
+
+
+@pytest.mark.parametrize("given", ["acme", "acme/x", "acme/x@main", "a/b@v1 a/c@v1"])
+def test_a_name_that_is_none_is_refused(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is written."""
+    assert pin_action.main(given.split()) == 2
+    assert "OWNER/NAME@vMAJOR" in capsys.readouterr().err
+
+
+def test_the_reusable_workflow_hands_every_input_on() -> None:
+    """It has what `start` has, with the same defaults and words."""
+    action = read(ROOT / "action.yml")["inputs"]
+    path = ROOT / ".github/workflows/gpu-job.yml"
+    inputs = read(path)["on"]["workflow_call"]["inputs"]
+    rent, give_back = (step for step in steps(path) if step.get("uses") == SLUG)
+    for name in action.keys() - _ELSEWHERE:
+        assert inputs[name]["default"] == action[name]["default"], name
+        assert inputs[name]["description"] == action[name]["description"], name
+        assert rent["with"][name] == f"${{{{ inputs.{name} }}}}"
+    for name in ("organization", "owner", "key"):
+        assert give_back["with"][name] == rent["with"][name]
+    assert rent["with"].keys() <= action.keys()
+    assert give_back["with"].keys() <= action.keys()
+
+
+def test_the_machine_gets_neither_secrets_nor_an_environment() -> None:
+    """Approval comes before renting, and the stop has an environment of its own."""
+    start, gpu, stop = (jobs(ROOT / ".github/workflows/gpu-job.yml")[name] for name in ("start", "gpu", "stop"))
+    assert start["environment"] == "${{ inputs.environment }}"
+    assert stop["environment"] == "${{ inputs.stop-environment }}"
+    assert stop["if"] == "always()"
+    assert "environment" not in gpu
+    assert "secrets" not in str(gpu)
+    assert gpu["permissions"] == {"contents": "read"}
+    assert start["permissions"] == stop["permissions"] == {}
+    assert gpu["timeout-minutes"] == "${{ inputs.timeout-minutes }}"
+
+
+def test_a_clean_up_runs_alone() -> None:
+    """A second one waits; neither is cancelled."""
+    job = jobs(ROOT / ".github/workflows/cleanup.yml")["cleanup"]
+    assert job["concurrency"] == {"group": "runner-provisioner-cleanup", "cancel-in-progress": "false"}
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / ".github/workflows/scheduled-cleanup.yml", ROOT / "examples/scheduled-cleanup.yml"]
+)
+def test_the_clean_up_is_scheduled(path: Path) -> None:
+    """And can be started by hand."""
+    assert read(path)["on"].keys() == {"schedule", "workflow_dispatch"}
+    (job,) = jobs(path).values()
+    assert job["uses"].endswith(f"/.github/workflows/cleanup.yml@{SLUG.partition('@')[2]}")
+    assert job["secrets"] != "inherit"
