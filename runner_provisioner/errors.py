@@ -12,6 +12,8 @@ RunnerProvisionerError
   ProvisioningFailed      AllOffersFailed(attempts) BootTimeout BudgetExceeded KeyInUse Cancelled
   LeftBehind              something that was to be ended is still there
   StoreError              StaleWrite LeadershipLost
+  JobFailed               a job that `demo` played failed
+  OutsideSchema           `demo` saw a call that GitHub's schema does not know
   WorkflowFaults          the workflow check found what breaks or leaks
   OutputLost              the result could not be written to standard output
 ```
@@ -304,6 +306,18 @@ class StaleWrite(StoreError):
 
 class LeadershipLost(StoreError):
     """Another replica leads now."""
+
+
+class JobFailed(RunnerProvisionerError):
+    """A job that `demo` played failed, or was not played to its end; nothing is left of it."""
+
+    exit_code = 50
+
+
+class OutsideSchema(RunnerProvisionerError):
+    """The simulated GitHub saw a request, or gave an answer, that GitHub's published schema does not know."""
+
+    exit_code = 51
 
 
 class WorkflowFaults(RunnerProvisionerError):

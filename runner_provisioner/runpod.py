@@ -78,7 +78,9 @@ async def create_pod(
     displayed name), gpu_count, cloud_type (ALL, SECURE, COMMUNITY), volume_in_gb, container_disk_in_gb,
     volume_mount_path, env (a map, or a list of key and value), docker_args, ports ("22/tcp,8888/http"),
     min_vcpu_count, min_memory_in_gb, start_ssh and all others. `lifetime` None means no end.
-    Raises RunPodError; its `cause` is CreateOutcomeUnknown when a pod may exist: look for its name in `list_pods`.
+    When RunPod's answer is lost, the pod is looked for in the account's list, a second time RUNNER_PROVISIONER_SETTLE
+    seconds (30) later, and returned when it exists. Raises RunPodError; its `cause` is CreateOutcomeUnknown when
+    neither look found a pod, which may exist all the same: look for its name in `list_pods` before another try.
     """
     async with _open(api_key, api_url) as pods:
         return await pods.create(fields, lifetime=lifetime)
@@ -238,7 +240,7 @@ def _connect(api_key: str | None, api_url: str | None) -> tuple[RawPods, Callabl
         rest=None if api_url else settings.runpod_rest_url,
     )
     provider = RunPodProvider(api, clock=clock, cache_dir=settings.cache_dir)
-    pods = RawPods(api, provider, clock=clock, letters=_letters, owner8=_owner8(settings))
+    pods = RawPods(api, provider, clock=clock, letters=_letters, owner8=_owner8(settings), settle=settings.settle)
     return pods, provider.aclose
 
 

@@ -27,7 +27,7 @@ from runner_provisioner._credentials import (
     Sources,
 )
 from runner_provisioner._urls import check_base_url
-from runner_provisioner.errors import InvalidRequest, MissingCredential
+from runner_provisioner.errors import ConfigurationError, InvalidRequest, MissingCredential
 from runner_provisioner.github.addresses import api_url_of
 
 __all__ = ["GitHubApp", "GitHubToken", "Settings"]
@@ -203,7 +203,7 @@ class Settings(BaseSettings):
             places = "RUNPOD_API_KEY, RUNPOD_KEY, .env, ~/.runpod/config.toml, ~/.cursor/mcp.json"
             notes = f" ({'; '.join(self.notes)})" if self.notes else ""
             raise MissingCredential(f"no RunPod key found: set RUNPOD_API_KEY (looked at {places}){notes}")
-        return self.runpod.value
+        return _one_word(self.runpod).value
 
     def github_credential(self) -> GitHubApp | GitHubToken:
         """The GitHub App when one is complete, else the token.
@@ -220,7 +220,7 @@ class Settings(BaseSettings):
                 f"no GitHub credential found: set {GITHUB_NAMES[0]} (or GITHUB_TOKEN, GH_TOKEN), "
                 f"or GITHUB_APP_ID and {APP_KEY}"
             )
-        return GitHubToken(token=found.value, source=found.source)
+        return GitHubToken(token=_one_word(found).value, source=found.source)
 
     @property
     def cache_dir(self) -> Path:
@@ -288,3 +288,12 @@ def _refuse(settings: type[BaseSettings], error: ValidationError) -> NoReturn:
     name = str(error.errors(include_input=False, include_url=False, include_context=False)[0]["loc"][0])
     remedies = {field.alias: field.description for field in settings.model_fields.values()}
     raise InvalidRequest(f"{name} {remedies.get(name) or 'has a value that cannot be used'}") from None
+
+
+def _one_word(found: Found) -> Found:
+    """The credential when a request can carry it. Raises ConfigurationError, which names its place."""
+    if not all(" " <= letter <= "~" for letter in found.value.get_secret_value()):
+        raise ConfigurationError(
+            f"{found.source} holds a line break or another character that no key has: paste the key again"
+        )
+    return found

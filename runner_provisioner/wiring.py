@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import string
 from collections.abc import AsyncIterator, Mapping
@@ -26,6 +27,7 @@ from runner_provisioner.providers.runpod.provider import RunPodProvider
 from runner_provisioner.services.ending import Ending
 from runner_provisioner.services.provision import Order, Start
 from runner_provisioner.services.reconcile import Polls
+from runner_provisioner.services.stuck import StuckRuns
 from runner_provisioner.services.sweep import Sweep
 from runner_provisioner.storage.state_file import Record, StateFile, resume
 
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 LABEL_LETTERS = 26
 LOCAL_RUN_LETTERS = 8
+_REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
 REGISTER_MARGIN = timedelta(minutes=2)
 
 
@@ -57,11 +60,11 @@ class Place:
         path = organization or repository
         if path is None:
             raise InvalidRequest("no place to register runners: give --repository OWNER/NAME or --organization NAME")
+        if repository and not _REPOSITORY.fullmatch(repository):
+            raise InvalidRequest(f"--repository {repository}: write OWNER/NAME")
         scope = Scope.parse(path, server_url=settings.github_server_url)
         if organization and scope.repository:
             raise InvalidRequest(f"--organization {organization}: give the name of an organisation alone")
-        if repository and Scope.parse(repository).repository is None:
-            raise InvalidRequest(f"--repository {repository}: write OWNER/NAME")
         return cls(scope=scope, owner8=scope.owner8_of(owner), repository=repository)
 
 
@@ -130,6 +133,21 @@ class Program:
             ending=self.ending(),
             settle=timedelta(seconds=self.settings.settle),
             lifetime=StartRequest().lifetime,
+        )
+
+    def stuck_runs(self) -> StuckRuns:
+        """The use case that cancels runs whose machine will never come. InvalidRequest without a repository."""
+        place = self._place()
+        if place.repository is None:
+            raise InvalidRequest("--cancel-stuck looks at the runs of one repository: give --repository OWNER/NAME")
+        return StuckRuns(
+            repository=place.repository,
+            owner8=place.owner8,
+            providers=self.providers,
+            registry=self._github().runners,
+            queue=self._github().queue,
+            clock=self.clock,
+            settle=timedelta(seconds=self.settings.settle),
         )
 
     def order(

@@ -22,6 +22,7 @@ from importlib import resources
 from string import ascii_lowercase
 from urllib.parse import urlsplit
 
+from runner_provisioner.domain.containers import check_mount
 from runner_provisioner.domain.request import RunAs
 from runner_provisioner.domain.runners import RunnerDownload
 from runner_provisioner.errors import InvalidRequest
@@ -126,7 +127,7 @@ def _settings(script: RunnerScript, names: Mapping[str, str]) -> str:
         "rp_idle": script.idle_seconds,
         "rp_lifetime": script.lifetime_seconds,
         "rp_register": script.register_seconds,
-        "rp_volume": script.volume_mount,
+        "rp_volume": script.volume_mount and check_mount("volume mount", script.volume_mount),
         "rp_owner": script.owner.lower(),
         "rp_repository": (script.repository or "").lower(),
         "rp_run": script.run_id,

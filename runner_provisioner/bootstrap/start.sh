@@ -190,7 +190,8 @@ make_user() {
 	$rp_drop true 2>/dev/null || rp_drop="chroot --userspec=+$uid:+$uid --groups= /"
 	$rp_drop true && printf %s $uid >"$rp_state/uid" && chown $uid:$uid "$rp_base"/{work,home,job} &&
 		chown 0:$uid "$rp_runner" && chmod 1775 "$rp_runner" || return
-	if [[ -d $rp_volume ]]; then chown $uid:$uid "$rp_volume"; fi
+	# Without a volume there the folder is the image's.
+	if [[ $rp_volume == /?* ]] && grep -qsF " $rp_volume " /proc/self/mounts; then chown $uid:$uid "$rp_volume"; fi
 }
 
 # The hook before a job's first step.

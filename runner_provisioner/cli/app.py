@@ -73,6 +73,7 @@ def cli() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run the program; returns the exit code. Errors are one line on stderr, a traceback only with --debug."""
     debug = "--debug" in arguments
+    _fill_closed_streams()
     try:
         result = cli.main(args=list(arguments), prog_name="runner-provisioner", standalone_mode=False)
     except click.exceptions.Exit as stop:
@@ -123,6 +124,14 @@ def say_error(message: str) -> None:
     if os.environ.get("GITHUB_ACTIONS") == "true":
         escaped = line.replace("%", "%25")
         click.echo(f"::error title=runner-provisioner::{escaped}", err=True)
+
+
+def _fill_closed_streams() -> None:
+    """Let talk go nowhere when stderr is closed, and keep what is opened later from getting stdout's number."""
+    if sys.stdout is None:
+        os.open(os.devnull, os.O_WRONLY)  # Session.show still says that the result has no reader
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - lives until the exit
 
 
 def _drop_stdout() -> None:

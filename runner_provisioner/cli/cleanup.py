@@ -12,61 +12,117 @@ from runner_provisioner.errors import LeftBehind
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from runner_provisioner.services.sweep import Entry, Swept
+    from runner_provisioner.domain.stuck import QueuedJob
+    from runner_provisioner.errors import RemoteError
+    from runner_provisioner.services.stuck import Freed, StuckRuns
+    from runner_provisioner.services.sweep import Entry, Sweep, Swept
     from runner_provisioner.wiring import Place
 
 
 @click.command("cleanup")
 @place_options
 @click.option("--dry-run", is_flag=True, help="Only say what would be ended; 30 when there is something.")
+@click.option(
+    "--cancel-stuck",
+    is_flag=True,
+    help="Also cancel runs of the repository with a job that waits for over 5 minutes for a machine that is gone.",
+)
 @command_options
 def command(
-    *, session: Session, repository: str | None, organization: str | None, owner: str | None, dry_run: bool
+    *,
+    session: Session,
+    repository: str | None,
+    organization: str | None,
+    owner: str | None,
+    dry_run: bool,
+    cancel_stuck: bool,
 ) -> None:
     """End every pod and runner that nothing owns any more, and look that they are gone.
 
     Exit code 0: nothing leaks. 30: what is printed as left still does. Another: something could not be looked at.
     """
     place = place_of(session, repository, organization, owner)
-    run(lambda: _cleanup(session, place, dry_run=dry_run))
+    run(lambda: _cleanup(session, place, dry_run=dry_run, cancel_stuck=cancel_stuck))
 
 
-async def _cleanup(session: Session, place: Place, *, dry_run: bool) -> None:
+async def _cleanup(session: Session, place: Place, *, dry_run: bool, cancel_stuck: bool) -> None:
     from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
-    from runner_provisioner.services.sweep import Swept  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.services.stuck import Freed  # noqa: PLC0415 - keeps --help quick
 
     async with opened(session, place=place) as program:
-        sweep = program.sweep()
-        if dry_run:
-            seen = await sweep.survey()
-            orphans = tuple(f"{entry.kind} {entry.name}" for entry in seen.orphans)
-            swept = Swept(ended=(), kept=seen.entries, errors=seen.errors, left=orphans)
-        else:
-            swept = await sweep.run()
-        _report(session, swept, dry_run=dry_run)
+        stuck = program.stuck_runs() if cancel_stuck else None
+        swept = await _sweep(program.sweep(), dry_run=dry_run)
+        freed = await _free(stuck, dry_run=dry_run) if stuck is not None else Freed()
+        _report(session, swept, freed, dry_run=dry_run)
 
 
-def _report(session: Session, swept: Swept, *, dry_run: bool) -> None:
+async def _sweep(sweep: Sweep, *, dry_run: bool) -> Swept:
+    from runner_provisioner.services.sweep import Swept  # noqa: PLC0415 - keeps --help quick
+
+    if not dry_run:
+        return await sweep.run()
+    seen = await sweep.survey()
+    orphans = tuple(f"{entry.kind} {entry.name}" for entry in seen.orphans)
+    return Swept(ended=(), kept=seen.entries, errors=seen.errors, left=orphans)
+
+
+async def _free(stuck: StuckRuns, *, dry_run: bool) -> Freed:
+    from runner_provisioner.services.stuck import Freed  # noqa: PLC0415 - keeps --help quick
+
+    if not dry_run:
+        return await stuck.run()
+    seen = await stuck.survey()
+    return Freed(left=seen.jobs, errors=(seen.error,) if seen.error else ())
+
+
+def _report(session: Session, swept: Swept, freed: Freed, *, dry_run: bool) -> None:
     from runner_provisioner.cli.summary import of_cleanup, publish  # noqa: PLC0415 - keeps --help quick
 
+    left = [*swept.left, *(f"run {job.run_id}" for job in freed.left)]
+    errors = [*swept.errors, *freed.errors]
     data = {
         "dry-run": dry_run,
         "ended": [describe(entry) for entry in swept.ended],
         "kept": [describe(entry) for entry in swept.kept],
-        "left": list(swept.left),
-        "errors": [str(error) for error in swept.errors],
+        "cancelled": [describe_job(job) for job in freed.cancelled],
+        "left": left,
+        "errors": [str(error) for error in errors],
         "timeline": session.timeline,
     }
     lines = [*(f"ended {entry.kind} {entry.name} ({entry.finding.reason})" for entry in swept.ended), *rows(swept.kept)]
+    lines += [f"cancelled run {job.run_id} (job {job.name})" for job in freed.cancelled]
+    lines += unseen(errors)
     session.show(data, lines=lines or ["nothing of ours is there"])
     publish(session, "GPU clean-up", of_cleanup(data))
-    if swept.left:
+    for job in freed.cancelled:
+        session.warn(_cancelled(job))
+    if left:
+        # What could not be cancelled says why in its error.
+        for error in freed.errors:
+            session.warn(str(error))
         remedy = "run cleanup without --dry-run" if dry_run else "run cleanup again, or look at the provider"
-        raise LeftBehind(f"still there: {', '.join(swept.left)}: {remedy}", what=swept.left)
-    for error in swept.errors[1:]:
+        raise LeftBehind(f"still there: {', '.join(left)}: {remedy}", what=tuple(left))
+    for error in errors[1:]:
         session.warn(str(error))
-    if swept.errors:
-        raise swept.errors[0]
+    if errors:
+        raise errors[0]
+
+
+def _cancelled(job: QueuedJob) -> str:
+    return (
+        f"run {job.run_id} was cancelled: job '{job.name}' waited since {when(job.queued_at)} for a machine that is "
+        f"gone ({', '.join(sorted(job.wanted))}); start it again with 'Re-run all jobs'"
+    )
+
+
+def describe_job(job: QueuedJob) -> dict[str, Any]:
+    """A job of a cancelled run for --json."""
+    return {
+        "run-id": str(job.run_id),
+        "job": job.name,
+        "labels": sorted(job.wanted),
+        "queued-at": when(job.queued_at),
+    }
 
 
 def describe(entry: Entry) -> dict[str, Any]:
@@ -82,6 +138,11 @@ def describe(entry: Entry) -> dict[str, Any]:
         "price-per-hour": str(entry.price) if entry.price is not None else None,
         "created-at": when(entry.pod.created_at) if entry.pod else None,
     }
+
+
+def unseen(errors: Sequence[RemoteError]) -> list[str]:
+    """What could not be looked at, one line for each service and cause."""
+    return list(dict.fromkeys(f"could not look at {error.service or 'a service'}: {error}" for error in errors))
 
 
 def rows(entries: Sequence[Entry]) -> list[str]:

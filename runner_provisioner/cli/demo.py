@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from runner_provisioner.errors import ConfigurationError, InvalidRequest
+from runner_provisioner.errors import ConfigurationError, InvalidRequest, OutputLost
 
 if TYPE_CHECKING:
     from runner_provisioner.simulators.demo.play import Outcome
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 EXAMPLE = "gpu-job.yml"
 PREFIX_WIDTH = 6
+WATCH_SECONDS = 0.1
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,12 +72,16 @@ def command(*, workflow: Path | None, as_json: bool, **values: object) -> None:
 
     need_extra()
     from runner_provisioner.cli.session import run  # noqa: PLC0415 - not needed for --help
-    from runner_provisioner.simulators.demo.report import data, exit_code, lines  # noqa: PLC0415 - a lazy door
+    from runner_provisioner.simulators.demo.report import data, exit_code, failure, lines  # noqa: PLC0415 - a lazy door
 
     options = DemoOptions(workflow=workflow, workspace=working_tree(Path.cwd(), Path.home()), **values)  # type: ignore[arg-type]
-    outcome = run(lambda: run_demo(options, environ=os.environ, say=_sayer(sys.stderr if as_json else sys.stdout)))
-    click.echo(json.dumps(data(outcome), indent=2) if as_json else "\n".join(["", *lines(outcome)]))
-    if code := exit_code(outcome):
+    talk = Talk(to_stderr=as_json)
+    outcome = run(lambda: talk.during(lambda: run_demo(options, environ=os.environ, say=talk.say)))
+    talk.write(json.dumps(data(outcome), indent=2) if as_json else "\n".join(["", *lines(outcome)]))
+    error, code = failure(outcome), exit_code(outcome)
+    if error is not None and error.exit_code == code:
+        raise error
+    if code:
         raise SystemExit(code)
 
 
@@ -92,11 +98,53 @@ def need_extra() -> None:
         ) from None
 
 
-def _sayer(stream: object) -> Say:
-    def say(prefix: str, line: str) -> None:
-        click.echo(f"{prefix:>{PREFIX_WIDTH}} | {line}", file=stream)  # type: ignore[arg-type]
+class Talk:
+    """Everything there is to see, line by line; the simulators' threads speak too, so that `say` never raises."""
 
-    return say
+    def __init__(self, *, to_stderr: bool) -> None:
+        """Raises OutputLost when there is no standard output at all."""
+        if sys.stdout is None:
+            raise OutputLost("standard output is closed: give it a reader")
+        self._to_stderr = to_stderr
+        self._lost: OSError | None = None
+
+    def say(self, prefix: str, line: str) -> None:
+        """Show who says what, for as long as somebody reads it."""
+        try:
+            if self._lost is None:
+                click.echo(f"{prefix:>{PREFIX_WIDTH}} | {line}", err=self._to_stderr)
+        except OSError as error:
+            self._lost = error
+
+    def write(self, text: str) -> None:
+        """Give the result; raises OutputLost."""
+        try:
+            click.echo(text)
+        except OSError as error:
+            raise self._error(error) from error
+
+    async def during(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do the work, which is cancelled when nobody can read any longer what it says; raises OutputLost then."""
+        import anyio  # noqa: PLC0415 - slow to import
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._watch)
+            result = await work()
+            group.cancel_scope.cancel()
+        return result
+
+    async def _watch(self) -> None:
+        import anyio  # noqa: PLC0415 - slow to import
+
+        while self._lost is None or self._to_stderr:  # noqa: ASYNC110 - threads set it, which an Event does not allow
+            await anyio.sleep(WATCH_SECONDS)
+        raise self._error(self._lost)
+
+    @staticmethod
+    def _error(error: OSError) -> OutputLost:
+        return OutputLost(
+            f"standard output could not be written ({error.strerror}): send it to a reader that stays; nothing is left"
+        )
 
 
 async def run_demo(options: DemoOptions, *, environ: Mapping[str, str], say: Say) -> Outcome:
@@ -117,7 +165,7 @@ async def run_demo(options: DemoOptions, *, environ: Mapping[str, str], say: Say
         interrupt_after=options.interrupt_after,
     )
     try:
-        check_workflow(text)
+        check_workflow(text, workspace=options.workspace)
         with scratch_folder(options.keep_logs) as scratch:
             host = choose_host(scratch, trusted=options.workflow is None or options.unconfined)
             with SimulatedWorld(scratch, host=host, plan=plan) as world:
@@ -129,18 +177,36 @@ async def run_demo(options: DemoOptions, *, environ: Mapping[str, str], say: Say
                     folder=world.private,
                     start_options=start_options(host),
                     common_options=("--debug",) if options.debug else (),
+                    warnings=unstopped(text, (options.workflow or example()).name),
                 )
                 return await performance.run()
     except WorkflowError as error:
         raise InvalidRequest(str(error)) from None
 
 
-def check_workflow(text: str) -> None:
-    """Raise WorkflowError, by name, for what cannot be played, before anything is started."""
+def check_workflow(text: str, *, workspace: Path | None) -> None:
+    """Raise before anything is started: WorkflowError, by name, for what cannot be played.
+
+    InvalidRequest when a GPU job checks out and there is no `workspace` to copy.
+    """
     from runner_provisioner.simulators.demo.cast import cast  # noqa: PLC0415 - a lazy door
     from runner_provisioner.simulators.workflow import load_workflow  # noqa: PLC0415 - a lazy door
 
-    cast(load_workflow(text))
+    workflow = load_workflow(text)
+    for job in cast(workflow).gpu_jobs:
+        if workspace is None and any(step.is_checkout for step in workflow.jobs[job].steps):
+            raise InvalidRequest(
+                f"job '{job}' uses actions/checkout, which would copy your whole home folder: "
+                "go to the project's folder and call demo there"
+            )
+
+
+def unstopped(text: str, name: str) -> tuple[str, ...]:
+    """What `lint` says about the workflow's stops, which the demo plays whether they are there or not."""
+    from runner_provisioner.lint.checking import check_workflows  # noqa: PLC0415 - a lazy door
+
+    found = check_workflows({name: text})
+    return tuple(str(one) for one in found if one.check.id.startswith(("no-stop", "stop-")))
 
 
 def start_options(host: PodHost) -> tuple[str, ...]:

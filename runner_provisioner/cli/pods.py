@@ -11,6 +11,7 @@ import click
 
 from runner_provisioner.cli.options import Duration, NameValue, Price
 from runner_provisioner.cli.session import Session, command_options, run, table, usd, when
+from runner_provisioner.domain.containers import check_image, check_mount, check_ports
 from runner_provisioner.domain.durations import show_duration
 from runner_provisioner.domain.pods import CloudType
 from runner_provisioner.errors import OutputLost
@@ -120,6 +121,7 @@ async def _create(session: Session, values: dict[str, Any]) -> None:
     from runner_provisioner.domain.offers import GpuRequest, Interruptible  # noqa: PLC0415 - keeps --help quick
     from runner_provisioner.wiring import manual_spec  # noqa: PLC0415 - imports everything
 
+    _check(values)
     keys = await public_keys(values["ssh_key"])
     request = GpuRequest(
         models=tuple(values["gpu_type"]),
@@ -141,6 +143,13 @@ async def _create(session: Session, values: dict[str, Any]) -> None:
             await pods.terminate(pod.id)
             raise
     session.talk(f"it ends by itself after {show_duration(values['lifetime'])}; earlier: {END_IT.format(pod.id)}")
+
+
+def _check(values: dict[str, Any]) -> None:
+    """Bring ports and mount point into their plain form; raises InvalidRequest."""
+    check_image("--image", values["image"])
+    values["ports"] = check_ports("--port", values["ports"])
+    values["volume_mount_path"] = check_mount("--volume-mount-path", values["volume_mount_path"])
 
 
 @command.command("list")

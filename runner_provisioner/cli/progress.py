@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from runner_provisioner.ports import Clock
 
 _WORDS = {
+    "look_failed": "{service} could not be looked at: {error}: trying again{again}",
     "offer_tried": "trying {offer}",
     "offer_refused": "  not taken: {error}",
     "create_not_sent": "  not sent, will try again: {error}",
@@ -35,7 +37,14 @@ _WORDS = {
     "give_back_failed": "giving back failed: {error}",
     "give_back_done": "not seen gone yet: {left}; 'stop' or 'cleanup' ends what is left",
 }
+_SERVICES = {"runpod": "RunPod", "github": "GitHub"}
+_HINT = re.compile(r"[:;] (?:look it up|check the network|try again|wait and try)")
 _ERASE = "\r\x1b[2K"
+
+
+def service_name(service: object) -> str:
+    """How a person calls a service."""
+    return _SERVICES.get(str(service), str(service or "a service"))
 
 
 class Progress:
@@ -59,7 +68,7 @@ class Progress:
         words = _WORDS.get(event.name)
         if words is None or _says_nothing(event):
             return
-        text = words.format_map(_Lenient(event.fields))
+        text = words.format_map(_Lenient(_told(event)))
         self._doing = text.strip()
         self.clear()
         if event.name == "offer_tried" and self._before_renting:
@@ -106,6 +115,18 @@ class Progress:
         with suppress(OSError, ValueError):
             sys.stderr.write(text)
             sys.stderr.flush()
+
+
+def _told(event: Event) -> Mapping[str, object]:
+    """The fields as a person reads them."""
+    if event.name not in {"look_failed", "create_unanswered"}:
+        return event.fields
+    error = _HINT.split(str(event.fields.get("error")))[0]  # what to do about it is being done
+    if event.name == "create_unanswered":
+        return {**event.fields, "error": error}
+    seconds = event.fields.get("patience_seconds")
+    again = f" for {show_duration(timedelta(seconds=float(seconds)))}" if seconds else ""
+    return {**event.fields, "error": error, "again": again, "service": service_name(event.fields.get("service"))}
 
 
 def _says_nothing(event: Event) -> bool:

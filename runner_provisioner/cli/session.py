@@ -77,6 +77,8 @@ class Session:
         self._shown = True
         if not text:
             return
+        if sys.stdout is None:
+            raise OutputLost("the result could not be written to standard output (it is closed): give it a reader")
         try:
             click.echo(redactor().redact(text))
         except OSError as error:
@@ -167,18 +169,18 @@ def first(error: BaseException) -> BaseException:
     return error
 
 
-def run(work: Callable[[], Awaitable[T]], *, after_cancel: str = "") -> T:
+def run(work: Callable[[], Awaitable[T]], *, after_cancel: str | Callable[[], str] = "") -> T:
     """Run to the end, or until a signal; then `work` is cancelled, cleans up, and Cancelled is raised.
 
-    `after_cancel` is what a cancelled reader should know or do. The receiver stands outside what it cancels: a second
-    signal must not end the clean-up.
+    `after_cancel` is what a cancelled reader should know or do, or tells it once all has been cleaned up. The receiver
+    stands outside what it cancels: a second signal must not end the clean-up.
     """
     import anyio  # noqa: PLC0415 - slow to import
 
     return anyio.run(_cancellable, work, after_cancel)
 
 
-async def _cancellable(work: Callable[[], Awaitable[T]], after_cancel: str) -> T:
+async def _cancellable(work: Callable[[], Awaitable[T]], after_cancel: str | Callable[[], str]) -> T:
     import anyio  # noqa: PLC0415 - slow to import
 
     caught: list[signal.Signals] = []
@@ -202,7 +204,8 @@ async def _cancellable(work: Callable[[], Awaitable[T]], after_cancel: str) -> T
             signal.signal(one, signal.SIG_IGN)
     if not results:
         name = caught[0].name if caught else "a signal"
-        raise Cancelled(f"cancelled by {name}" + (f"; {after_cancel}" if after_cancel else ""))
+        more = after_cancel if isinstance(after_cancel, str) else after_cancel()
+        raise Cancelled(f"cancelled by {name}" + (f"; {more}" if more else ""))
     return results[0]
 
 
@@ -238,7 +241,7 @@ def run_part(run_id: str | None, settings: Settings) -> tuple[str, int] | None:
         if settings.run_id is None:
             return None
         return base36(settings.run_id), settings.run_attempt or 1
-    if run_id.isdecimal():
+    if run_id.isdecimal() and int(run_id):
         attempt = settings.run_attempt if settings.run_id == int(run_id) else None
         return base36(int(run_id)), attempt or 1
     if not run_id.isalpha() or not run_id.islower() or not run_id.isascii():

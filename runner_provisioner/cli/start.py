@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,9 +20,10 @@ from runner_provisioner.cli.session import (
     when,
 )
 from runner_provisioner.domain.request import StartRequest
+from runner_provisioner.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from runner_provisioner.domain.names import RunKey
     from runner_provisioner.services.provision import Started
@@ -65,7 +67,7 @@ def command(
     try:
         run(
             lambda: _start(session, place, run_key, request),
-            after_cancel="what was known to be rented was asked to end",
+            after_cancel=lambda: after_cancel(session.timeline),
         )
     except Exception as error:
         _publish(session, run_key, failure=str(first(error)))
@@ -84,6 +86,8 @@ async def _start(session: Session, place: Place, key: RunKey, request: StartRequ
     progress = Progress(session, SystemClock(), before_renting=how_to_end(key))
     state = session.settings.state_dir / f"{key.name}.json"
     ssh_keys = await public_keys(request.ssh_key)
+    if not ssh_keys:
+        session.talk("no --ssh-key and no key in an SSH agent: the keys of the provider's account are used, if any")
     with anyio.CancelScope() as rest:
         async with (
             opened(session, place=place, runner_group=request.runner_group, progress=progress) as program,
@@ -94,6 +98,10 @@ async def _start(session: Session, place: Place, key: RunKey, request: StartRequ
             group.start_soon(warn_unless_cleaned, session, program, place)
             try:
                 started = await program.start(request, store).run(order)
+            except BaseException:
+                with suppress(StoreError):
+                    store.forget_unused()
+                raise
             finally:
                 progress.clear()
             # From here on the start has succeeded: a late signal must not turn a reported runner into a failure.
@@ -113,6 +121,18 @@ async def _take_back(session: Session, program: Program, key: RunKey) -> None:
     session.talk("the result could not be handed over: ending the pod")
     with anyio.CancelScope(shield=True):
         await program.ending().stop(key)
+
+
+def after_cancel(timeline: Sequence[Mapping[str, Any]]) -> str:
+    """What a cancelled start leaves, as far as it is known."""
+    names = {event["event"] for event in timeline}
+    done = next((event for event in reversed(timeline) if event["event"] == "give_back_done"), None)
+    if not names & {"offer_tried", "pod_rented"} and (done is None or done["complete"]):
+        return "nothing was rented"
+    if done is not None and done["complete"]:
+        return "nothing is left"
+    left = done["left"] if done is not None else None
+    return f"not seen gone: {left or 'what was rented'}; 'stop' or 'cleanup' ends what is left"
 
 
 def how_to_end(key: RunKey) -> str | None:

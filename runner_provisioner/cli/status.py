@@ -22,13 +22,13 @@ def command(*, session: Session, repository: str | None, organization: str | Non
 
 
 async def _status(session: Session, place: Place) -> None:
-    from runner_provisioner.cli.cleanup import describe, rows  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.cli.cleanup import describe, rows, unseen  # noqa: PLC0415 - keeps --help quick
     from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
 
     async with opened(session, place=place) as program:
         seen = await program.sweep().survey()
         data = {"entries": [describe(entry) for entry in seen.entries], "errors": [str(error) for error in seen.errors]}
-        session.show(data, lines=rows(seen.entries) or ["nothing of ours is there"])
+        session.show(data, lines=rows(seen.entries) + unseen(seen.errors) or ["nothing of ours is there"])
         for error in seen.errors[1:]:
             session.warn(str(error))
         if seen.errors:

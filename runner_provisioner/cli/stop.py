@@ -9,7 +9,7 @@ import click
 from runner_provisioner.cli.options import Price
 from runner_provisioner.cli.session import Session, command_options, place_of, place_options, run, run_part
 from runner_provisioner.cli.spending import Moment, Rate, spent
-from runner_provisioner.errors import InvalidRequest
+from runner_provisioner.errors import InvalidRequest, RemoteError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from runner_provisioner.domain.names import RunKey
     from runner_provisioner.services.ending import Ended
-    from runner_provisioner.wiring import Place
+    from runner_provisioner.wiring import Place, Program
 
 
 @click.command("stop")
@@ -68,7 +68,12 @@ async def _settle(session: Session, place: Place, key: RunKey) -> None:
     from runner_provisioner.storage.state_file import StateFile, resume  # noqa: PLC0415 - keeps --help quick
 
     store = StateFile(session.settings.state_dir / f"{key.name}.json", creator="")
-    record = store.read()
+    try:
+        record = store.read()
+    except StoreError:
+        # What it would have told is lost: ending too much of this run is better than paying for what is left.
+        await _stop(session, place, key, Rate(price=None, since=None), every_attempt=False, forget=False)
+        raise
     if record is None:
         session.show({"ended": [], "timeline": []}, lines=["no start has left anything here"])
         return
@@ -80,15 +85,42 @@ async def _settle(session: Session, place: Place, key: RunKey) -> None:
         _show(session, ended, None)
 
 
-async def _stop(session: Session, place: Place, key: RunKey, rate: Rate, *, every_attempt: bool) -> None:
+async def _stop(
+    session: Session, place: Place, key: RunKey, rate: Rate, *, every_attempt: bool, forget: bool = True
+) -> None:
     from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
     from runner_provisioner.storage.state_file import StateFile  # noqa: PLC0415 - keeps --help quick
 
     async with opened(session, place=place) as program:
         ended = await program.ending().stop(key, every_attempt=every_attempt)
-        for one in ended:
+        for one in ended if forget else ():
             StateFile(session.settings.state_dir / f"{one.name}.json", creator="").forget()
         _show(session, ended, await spent(program, place, key, rate, ended))
+        if not session.settings.in_actions and not any(_found(session, one) for one in ended):
+            session.talk(await _hint(program, place))
+
+
+async def _hint(program: Program, place: Place) -> str:
+    """Where somebody looks whose stop found nothing."""
+    hint = "'status' shows what there is"
+    try:
+        pods = [pod for one in program.providers.values() for pod in await one.list(place.owner8)]
+    except RemoteError:
+        return hint
+    names = sorted({pod.name for pod in pods if pod.alive})
+    return f"{hint}; pods that live: {', '.join(names)}" if names else f"{hint}; no pod of this owner lives"
+
+
+def _found(session: Session, one: Ended) -> bool:
+    """Whether there was a pod or a runner of that name."""
+    removed = ("runner_removed", one.name)
+    return bool(one.pods) or any((event["event"], event.get("runner")) == removed for event in session.timeline)
+
+
+def _line(session: Session, one: Ended) -> str:
+    if not _found(session, one):
+        return f"found nothing named {one.name}"
+    return f"{one.name}: nothing left" + (f" (ended pod {', '.join(one.pods)})" if one.pods else "")
 
 
 def _show(session: Session, ended: Sequence[Ended], cost: Decimal | None) -> None:
@@ -100,6 +132,6 @@ def _show(session: Session, ended: Sequence[Ended], cost: Decimal | None) -> Non
         "cost-usd": told,
         "timeline": session.timeline,
     }
-    lines = [f"{one.name}: nothing left" + (f" (ended pod {', '.join(one.pods)})" if one.pods else "") for one in ended]
+    lines = [_line(session, one) for one in ended]
     session.show(data, lines=lines + ([f"cost: {told} USD"] if told else []))
     publish(session, "GPU runner ended", of_stop([(one.name, one.pods) for one in ended], told))

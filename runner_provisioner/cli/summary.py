@@ -125,7 +125,12 @@ def of_cleanup(data: Mapping[str, Any]) -> list[str]:
     sections = (
         ("Ended", table(head, rows(data["ended"]))),
         ("Would be ended, or left alone" if data["dry-run"] else "Left alone", table(head, rows(data["kept"]))),
+        ("Cancelled runs", table(("run", "job", "waited since"), _cancelled(data.get("cancelled", ())))),
         ("Still there", table(("what",), [(line,) for line in data["left"]])),
         ("Could not be looked at", table(("why",), [(line,) for line in data["errors"]])),
     )
     return [f"{name}:\n\n{text}" for name, text in sections if text] or ["Nothing of ours is there.\n"]
+
+
+def _cancelled(jobs: Sequence[Mapping[str, Any]]) -> list[tuple[object, ...]]:
+    return [(job["run-id"], job["job"], job["queued-at"]) for job in jobs]

@@ -12,6 +12,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
+from runner_provisioner.domain.containers import check_image, check_mount, check_ports
 from runner_provisioner.domain.durations import show_duration
 from runner_provisioner.domain.offers import GpuRequest, Interruptible
 from runner_provisioner.domain.pods import CloudType
@@ -109,23 +110,32 @@ class StartRequest:
     )
 
     def __post_init__(self) -> None:
-        """Refuse what can never work."""
-        if not timedelta() < self.start_timeout <= LONGEST_START:
-            raise InvalidRequest(
-                f"start timeout {show_duration(self.start_timeout)}: give 1s to 50m; a registration token lives for 60m"
-            )
-        if self.lifetime <= self.start_timeout:
-            raise InvalidRequest("the lifetime must be longer than the start timeout")
-        if min(self.idle, self.boot_timeout) <= timedelta():
-            raise InvalidRequest("idle and boot timeout must be longer than 0s")
+        """Refuse what can never work, and bring ports and mount point into their plain form."""
+        self._check_times()
         for name, value, least in (
             ("disk", self.disk, 1),
             ("volume", self.volume, 0),
             ("gpu-count", self.gpu_count, 1),
+            ("min-vcpus", self.min_vcpus, 1),
+            ("min-memory", self.min_memory, 1),
         ):
             if value < least:
                 raise InvalidRequest(f"--{name} {value}: give at least {least}")
         _check_labels(self.label)
+        check_image("--image", self.image)
+        object.__setattr__(self, "port", check_ports("--port", self.port))
+        object.__setattr__(self, "volume_mount", check_mount("--volume-mount", self.volume_mount))
+
+    def _check_times(self) -> None:
+        start = show_duration(self.start_timeout)
+        if not timedelta() < self.start_timeout <= LONGEST_START:
+            raise InvalidRequest(f"--start-timeout {start}: give 1s to 50m; a registration token lives for 60m")
+        if self.lifetime <= self.start_timeout:
+            given = show_duration(self.lifetime)
+            raise InvalidRequest(f"--lifetime {given}: give more than the --start-timeout, which is {start}")
+        for name, value in (("idle", self.idle), ("boot-timeout", self.boot_timeout)):
+            if value <= timedelta():
+                raise InvalidRequest(f"--{name} {show_duration(value)}: give more than 0s")
 
     @property
     def gpus(self) -> GpuRequest:

@@ -56,7 +56,9 @@ class Hands:
         clock: Clock,
         events: EventSink,
         plan: Plan | None = None,
+        told_looks: set[tuple[str, str]] | None = None,
     ) -> None:
+        """`told_looks` are the causes of failed looks that were told; leases that end side by side share them."""
         self._providers = providers
         self._registry = registry
         self._clock = clock
@@ -64,6 +66,7 @@ class Hands:
         self._plan = plan
         self.refusals: list[Refusal] = []
         self.troubles: dict[str, RunnerProvisionerError] = {}
+        self._told_looks = told_looks if told_looks is not None else set()
 
     async def perform(self, lease: Lease, actions: Sequence[Action]) -> Lease:
         """Do it all; the ends at once and side by side, then a create, if there is one."""
@@ -81,6 +84,13 @@ class Hands:
     def tell(self, name: str, **fields: str | float | bool | None) -> None:
         """Tell whoever listens."""
         self._events.emit(Event(name=name, at=self._clock.now(), fields=fields))
+
+    def tell_failed_look(self, error: RemoteError, patience: float | None) -> None:
+        """Tell once per cause that a service cannot be looked at; `patience` is for how many seconds it is tried."""
+        cause = (error.service, error.code or type(error).__name__)
+        if cause not in self._told_looks:
+            self._told_looks.add(cause)
+            self.tell("look_failed", service=error.service or None, error=str(error), patience_seconds=patience)
 
     async def _end(self, pod: PodRef) -> None:
         try:

@@ -13,7 +13,7 @@ from runner_provisioner.errors import LeftBehind, RemoteError, RunnerProvisioner
 from runner_provisioner.ports import Clock, EventSink, GpuProvider, LeaseStore, RunnerRegistry
 from runner_provisioner.services.act import Hands
 from runner_provisioner.services.observe import Lookout
-from runner_provisioner.services.reconcile import Polls, Reconciler
+from runner_provisioner.services.reconcile import Polls, Reconciler, cause_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +23,7 @@ class Ended:
     name: str
     pods: tuple[str, ...]
     left: tuple[str, ...] = ()
+    because: str = ""
 
 
 class ForgetfulStore:
@@ -99,20 +100,36 @@ class Ending:
         """
         ended: list[Ended] = []
         errors: list[RunnerProvisionerError] = []
+        told: set[tuple[str, str]] = set()
         async with anyio.create_task_group() as group:
             for lease in leases:
-                group.start_soon(self._drain_one, lease, owner8, ended, errors)
+                group.start_soon(self._drain_one, lease, owner8, told, ended, errors)
         left = tuple(line for one in ended for line in one.left)
         if left:
-            raise LeftBehind(f"still there: {', '.join(left)}: run cleanup, or look at the provider", what=left)
+            causes = "; ".join(dict.fromkeys(one.because for one in ended if one.because))
+            because = f" ({causes})" if causes else ""
+            raise LeftBehind(
+                f"still there: {', '.join(left)}{because}: run cleanup, or look at the provider", what=left
+            )
         if errors:
             raise errors[0]
         return sorted(ended, key=lambda one: one.name)
 
     async def _drain_one(
-        self, lease: Lease, owner8: str, ended: list[Ended], errors: list[RunnerProvisionerError]
+        self,
+        lease: Lease,
+        owner8: str,
+        told: set[tuple[str, str]],
+        ended: list[Ended],
+        errors: list[RunnerProvisionerError],
     ) -> None:
-        hands = Hands(providers=self._providers, registry=self._registry, clock=self._clock, events=self._events)
+        hands = Hands(
+            providers=self._providers,
+            registry=self._registry,
+            clock=self._clock,
+            events=self._events,
+            told_looks=told,
+        )
         reconciler = Reconciler(
             lease,
             lookout=Lookout(providers=self._providers, registry=self._registry, owner8=owner8),
@@ -123,15 +140,17 @@ class Ending:
             polls=self._polls,
         )
         left: tuple[str, ...] = ()
+        because = ""
         try:
             await reconciler.run_until(_released)
         except LeftBehind as error:
             left = error.what
+            because = cause_of(error.__cause__)
         except RunnerProvisionerError as error:
             errors.append(error)
             return
         pods = tuple(sorted(one.id for one in reconciler.lease.ended))
-        ended.append(Ended(name=lease.name, pods=pods, left=left))
+        ended.append(Ended(name=lease.name, pods=pods, left=left, because=because))
 
 
 def _released(lease: Lease) -> bool:

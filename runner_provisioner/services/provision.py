@@ -25,7 +25,7 @@ from runner_provisioner.ports import Clock, EventSink, GpuProvider, LeaseStore, 
 from runner_provisioner.services.act import Hands, Plan
 from runner_provisioner.services.observe import Lookout
 from runner_provisioner.services.offers import survey
-from runner_provisioner.services.reconcile import Polls, Reconciler, left_behind
+from runner_provisioner.services.reconcile import Polls, Reconciler, cause_of, left_behind
 
 CANCEL_WINDOW = 7.0  # GitHub kills a cancelled step 10 s after its first signal
 GIVE_BACK_WINDOW = 120.0
@@ -199,7 +199,7 @@ def _kept(lease: Lease, seen: Observation | None) -> Pod | None:
 
 def _too_late(lease: Lease, hands: Hands) -> RunnerProvisionerError:
     trouble = next(iter(hands.troubles.values()), None)
-    because = f" (last trouble: {trouble})" if trouble else ""
+    because = f" (last trouble: {cause_of(trouble)})" if trouble else ""
     words = {
         Outcome.BOOT_TIMEOUT: "no runner came online in time",
         Outcome.INTERRUPTED: "the provider took the pod back before its runner was online",

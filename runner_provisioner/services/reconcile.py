@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -56,6 +56,7 @@ class Reconciler:
         self._hasty = False
         self._draining_since: datetime | None = None
         self._runs: PodRef | None = None
+        self._failed_looks = 0
 
     async def run_until(self, done: Callable[[Lease], bool]) -> Lease:
         """Run passes until `done`.
@@ -82,12 +83,12 @@ class Reconciler:
         what = left_behind(self.lease, self.seen)
         if refusal is not None and not what:
             raise refusal
-        trouble = refusal or next(iter(self._hands.troubles.values()), None)
-        because = f" ({trouble})" if trouble else ""
+        trouble = refusal or next(_failures(self.seen), None) or next(iter(self._hands.troubles.values()), None)
+        because = f" ({cause_of(trouble)})" if trouble else ""
         things = ", ".join(what) or f"perhaps something named {self.lease.name}, which could not be looked up"
         raise LeftBehind(
             f"still there: {things}{because}: run cleanup, or look at the provider", what=what or (things,)
-        )
+        ) from trouble
 
     async def run_once(self) -> Lease:
         """One pass. Raises StoreError when the lease could not be saved; then nothing was done."""
@@ -95,6 +96,7 @@ class Reconciler:
         seen = await self._look()
         decision = decide(before, seen, now=self._clock.now(), limits=self._limits)
         self.seen = seen
+        self._note_failures(before, decision.lease)
         self._tell_running()
         self.lease = self.store.save(decision.lease)
         self._tell_phase(before, self.lease)
@@ -106,6 +108,16 @@ class Reconciler:
         placed = decision.lease.phase is Phase.PLACING and self.lease.phase is Phase.REQUESTED
         self._still_true = placed and self.lease.rung != before.rung
         return self.lease
+
+    def _note_failures(self, before: Lease, after: Lease) -> None:
+        failures = list(_failures(self.seen))
+        self._failed_looks = self._failed_looks + 1 if failures else 0
+        draining = after.phase is Phase.DRAINING
+        for error in failures:
+            self._hands.tell_failed_look(error, self._polls.patience if draining else None)
+            if draining and before.phase is not Phase.DRAINING:
+                # A lease that is given up while nobody could look was most likely given up because of that.
+                self._hands.troubles[error.service or "look"] = error
 
     def _tell_running(self) -> None:
         """Tell once of each pod that its container runs."""
@@ -156,6 +168,8 @@ class Reconciler:
         lease = self.lease
         if self._hasty or self._still_true:
             return 0.0
+        if self._failed_looks:
+            return self._pause_after_failure()
         if lease.phase is Phase.DRAINING and lease.quiet_since is not None:
             rest = (lease.quiet_since + self._limits.settle - self._clock.now()).total_seconds()
             # A pod of an unanswered create may show up at any moment, and a cancelled start has little time.
@@ -164,6 +178,13 @@ class Reconciler:
             return self._polls.running
         return self._polls.booting
 
+    def _pause_after_failure(self) -> float:
+        if _refusal(self.seen) is not None:
+            return self._polls.booting
+        # Short at first: a cancelled start has seconds, not minutes.
+        pause = self._polls.running * 2.0 ** min(self._failed_looks - 1, 10)
+        return min(pause, max(self._polls.booting, self._polls.running))
+
     def _pod_runs(self) -> bool:
         seen = self.seen
         if seen is None or isinstance(seen.pods, Unknown):
@@ -171,13 +192,23 @@ class Reconciler:
         return any(pod.state is PodState.RUNNING for pod in seen.pods)
 
 
+def cause_of(error: BaseException | None) -> str:
+    """The text of an error with the service that it is about; nothing for none."""
+    service = error.service if isinstance(error, RemoteError) else ""
+    return f"{service}: {error}" if service else str(error or "")
+
+
+def _failures(seen: Observation | None) -> Iterator[RemoteError]:
+    """Why parts of a look failed."""
+    for look in (seen.pods, seen.runner) if seen else ():
+        if isinstance(look, Unknown) and look.error is not None:
+            yield look.error
+
+
 def _refusal(seen: Observation | None) -> RemoteError | None:
     """The refused credential that keeps a look from succeeding."""
-    looks = (seen.pods, seen.runner) if seen else ()
-    for look in looks:
-        if isinstance(look, Unknown) and isinstance(look.error, (AuthenticationFailed, PermissionDenied, ApiRetired)):
-            return look.error
-    return None
+    refusals = (AuthenticationFailed, PermissionDenied, ApiRetired)
+    return next((error for error in _failures(seen) if isinstance(error, refusals)), None)
 
 
 def left_behind(lease: Lease, seen: Observation | None) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,10 +17,13 @@ from typing import Any, Self
 
 from runner_provisioner._files import write_private
 from runner_provisioner.domain.leases import Lease, Phase, PodRef
+from runner_provisioner.domain.names import RunKey
 from runner_provisioner.domain.pods import PodId
 from runner_provisioner.errors import StoreError
 
 VERSION = 1
+_LABEL = re.compile(r"rp-[a-z]{26}")
+_NONCE = re.compile(r"[0-9a-f]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +55,8 @@ class StateFile:
         self.path = path
         self._creator = creator
         self._saved: Creates | None = None
+        self._made_file = False
+        self._used = False
 
     @classmethod
     def begin(cls, path: Path, record: Record, *, creator: str) -> tuple[Self, Record, bool]:
@@ -58,8 +64,10 @@ class StateFile:
         store = cls(path, creator=creator)
         with store._locked():
             existing = store._read()
-            if existing is None:
-                store._write(record)
+            shared = existing or record
+            # Whoever takes part is in it, so that no other one removes it as its own.
+            store._write(replace(shared, creators={**shared.creators, creator: Creates()}))
+        store._made_file = existing is None
         return store, existing or record, existing is not None
 
     def read(self) -> Record | None:
@@ -80,7 +88,17 @@ class StateFile:
             record = replace(record, creators={**record.creators, self._creator: mine})
             self._write(record)
         self._saved = mine
+        self._used = self._used or mine != Creates()
         return replace(lease, ended=lease.ended.union(*(one.ended for one in record.creators.values())))
+
+    def forget_unused(self) -> None:
+        """Remove the file that this process made, unless a create was sent or others share it. Raises StoreError."""
+        if not self._made_file or self._used:
+            return
+        with self._locked():
+            record = self._read()
+            if record is not None and set(record.creators) <= {self._creator}:
+                self.forget()
 
     def forget(self) -> None:
         """Remove the file; that there is none is fine. Raises StoreError."""
@@ -167,11 +185,14 @@ def _encode(record: Record) -> dict[str, Any]:
 def _decode(raw: dict[str, Any]) -> Record:
     if raw["version"] != VERSION:
         raise ValueError(raw["version"])
+    name = str(raw["name"])
+    if RunKey.parse(name) is None:
+        raise ValueError(name)
     return Record(
-        name=str(raw["name"]),
+        name=name,
         scope=str(raw["scope"]),
-        label=str(raw["label"]),
-        nonce=str(raw["nonce"]),
+        label=_formed(_LABEL, raw["label"]),
+        nonce=_formed(_NONCE, raw["nonce"]),
         creators={
             str(creator): Creates(
                 made=_refs(one["made"]),
@@ -182,6 +203,13 @@ def _decode(raw: dict[str, Any]) -> Record:
             for creator, one in raw["creators"].items()
         },
     )
+
+
+def _formed(form: re.Pattern[str], raw: object) -> str:
+    text = str(raw)
+    if not form.fullmatch(text):
+        raise ValueError(text)
+    return text
 
 
 def _refs(raw: list[list[str]]) -> frozenset[PodRef]:

@@ -122,7 +122,7 @@ CASES = {
     "no such choice": ({"interruptible": "maybe"}, "interruptible"),
     "no duration": ({"idle": "soon"}, "idle"),
     "no variable": ({"env": "1=2"}, "env"),
-    "too long a start": ({"start-timeout": "2h"}, "start timeout"),
+    "too long a start": ({"start-timeout": "2h"}, "--start-timeout 2h"),
     "no place": ({"repository": "nobody"}, "repository"),
     "no run": ({"mode": "stop", "run-id": "?"}, "run-id"),
     "no moment": ({"mode": "stop", "started-at": "today"}, "started-at"),

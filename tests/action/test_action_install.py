@@ -50,7 +50,7 @@ def check(use: Use) -> None:
     assert use.job.log.text.count("##[group]Install runner-provisioner") == 1
     assert use.job.log.open_groups == 0
     assert "TAKEN OVER" not in use.job.log.text
-    assert use.job.log.text.count("nothing left") == 2
+    assert use.job.log.text.count("found nothing named") == 2
 
 
 def test_it_is_installed_once_in_a_job(set_up_action: SetUpAction) -> None:

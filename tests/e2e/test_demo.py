@@ -192,6 +192,44 @@ def test_the_result_as_json(tmp_path: Path) -> None:
     assert "gpu | begun" in done.stderr
 
 
+@pytest.mark.parametrize("target", ["| head -n 1", "> /dev/full", ">&-"], ids=["reader gone", "disk full", "closed"])
+def test_output_that_is_lost_ends_the_demo(tmp_path: Path, target: str) -> None:
+    """With the exit code of every other command, in one line, and nothing is left."""
+    workflow = tmp_path / "long.yml"
+    workflow.write_text(LONG, encoding="utf-8")
+    script = f"set -o pipefail; {sys.executable} -m runner_provisioner demo --unconfined {workflow} {target}"
+    env = environment(tmp_path)
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=ROOT, env=env, capture_output=True, text=True, timeout=40, check=False
+    )
+    assert done.returncode == 74, done.stderr
+    assert done.stderr.startswith("error: standard output ")
+    assert len(done.stderr.splitlines()) == 1
+    assert left_in(tmp_path / "t") == []
+
+
+def test_a_checkout_in_the_home_folder_is_refused(tmp_path: Path) -> None:
+    """Before anything is started, with what to do."""
+    command = [sys.executable, "-m", "runner_provisioner", "demo"]
+    env = environment(tmp_path)
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=40, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "job 'train' uses actions/checkout" in done.stderr
+
+
+def test_the_workflows_own_options_are_played(tmp_path: Path) -> None:
+    """A price that no offer has ends as it would with the real service; the missing stop is warned of."""
+    workflow = tmp_path / "workflow.yml"
+    text = LONG.replace("run: runner-provisioner start", "run: exec runner-provisioner start --max-price 0.01")
+    workflow.write_text(text, encoding="utf-8")
+    done = demo("--json", "--unconfined", str(workflow), tmp_path=tmp_path)
+    assert done.returncode == 25, done.stderr
+    result = json.loads(done.stdout)
+    assert result["exit_code"] == 25
+    assert any("is stopped nowhere" in warning for warning in result["warnings"])
+
+
 def test_an_unplayable_workflow_is_refused_by_name(tmp_path: Path) -> None:
     """In one line, before anything is started."""
     workflow = tmp_path / "workflow.yml"

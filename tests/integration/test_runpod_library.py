@@ -112,15 +112,51 @@ async def test_errors_are_one_line_and_keep_their_cause(simulator: RunPodSimulat
     assert await runpod.terminate_pod("neverwas") == {"success": True, "podId": "neverwas"}
 
 
-def test_a_lost_answer_is_told_with_the_pods_name(simulator: RunPodSimulator) -> None:
-    """So that it can be looked for."""
+async def test_a_pod_whose_answer_was_lost_is_found_and_returned(simulator: RunPodSimulator) -> None:
+    """By its name, and not for an older one of that name."""
+    older = await runpod.create_pod(name="mine", gpu_type_id=GPU, image_name=IMAGE)
     simulator.faults.add(Fault(operation="podFindAndDeployOnDemand", kind=FaultKind.DROP_AFTER))
+    pod = await runpod.create_pod(name="mine", gpu_type_id=GPU, image_name=IMAGE)
+    assert {each.id for each in simulator.live()} == {older["id"], pod["id"]}
+    assert pod["id"] != older["id"]
+    assert (pod["name"], pod["desiredStatus"]) == ("mine", "RUNNING")
+    assert pod["terminateAfter"]
+
+
+def test_a_lost_pod_that_is_not_listed_is_told_with_its_name(
+    simulator: RunPodSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that it can be looked for; the two looks are `settle` apart."""
+    monkeypatch.setenv("RUNNER_PROVISIONER_SETTLE", "0.05")
+    simulator.faults.add(Fault(operation="podFindAndDeployOnDemand", kind=FaultKind.DROP_AFTER))
+    simulator.settings.list_lag = 3600.0
     with RunPodAPIClient() as client:
         with pytest.raises(RunPodAPIError) as caught:
             client.create_pod(gpu_type_id=GPU, image_name=IMAGE)
         assert isinstance(caught.value.cause, CreateOutcomeUnknown)
+        assert client.list_pods() == []
+        simulator.settings.list_lag = 0.0
         [pod] = client.list_pods()
         assert pod["name"] in str(caught.value)
+
+
+def test_the_first_example_of_the_guide_works(simulator: RunPodSimulator) -> None:
+    """Word for word, with its GPU."""
+    client = RunPodAPIClient()
+    pod = client.create_pod(
+        name="my-training-pod",
+        gpu_type_id="NVIDIA GeForce RTX 4080 SUPER",
+        image_name="runpod/pytorch:2.1.0-py3.10-cuda11.8.0-devel-ubuntu22.04",
+        gpu_count=1,
+        volume_in_gb=50,
+        container_disk_in_gb=30,
+        volume_mount_path="/workspace",
+    )
+    assert client.get_pod(pod["id"])["desiredStatus"] == "RUNNING"
+    assert client.stop_pod(pod["id"])["desiredStatus"] == "STOPPED"
+    assert client.start_pod(pod["id"])["desiredStatus"] == "RUNNING"
+    client.close()
+    assert [(each.id, each.gpu_type_id) for each in simulator.live()] == [(pod["id"], "NVIDIA GeForce RTX 4080 SUPER")]
 
 
 async def test_no_key_is_told_before_anything_is_sent(

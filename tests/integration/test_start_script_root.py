@@ -24,7 +24,9 @@ mount -t overlay -o lowerdir=/,upperdir="$1/upper",workdir="$1/work" pod "$1/roo
 mount -t proc proc "$1/root/proc"
 mount --rbind /dev "$1/root/dev"
 mount -t tmpfs tmp "$1/root/tmp"
-mkdir -p "$1/root/volume/kept"
+mkdir -p "$1/root/volume" "$1/root/folder"
+mount -t tmpfs volume "$1/root/volume"
+mkdir "$1/root/volume/kept"
 eval "$2"
 exec chroot "$1/root" "${@:3}"
 """
@@ -105,6 +107,13 @@ def test_the_job_runs_as_a_user_without_rights(remote: World, tmp_path: Path) ->
     assert not any(secret in told for secret in (key.private.splitlines()[1], POD_KEY[:11], TOKEN))
     assert "uid=64021" in remote.first("config")
     assert "RUNNER_ALLOW_RUNASROOT" not in remote.first("listening")
+
+
+def test_a_folder_that_is_no_mount_point_keeps_its_owner(remote: World, tmp_path: Path) -> None:
+    """Where no volume came, the folder is the image's."""
+    remote.step = "stat -c 'owner %U' /folder"
+    run(remote, tmp_path, script_for(remote, run_as=RunAs.USER, volume_mount="/folder"))
+    assert "owner root" in remote.first("step-log")
 
 
 def test_the_host_stays_as_it_is(remote: World, tmp_path: Path) -> None:

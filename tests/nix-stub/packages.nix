@@ -188,6 +188,7 @@ let
       };
   }
   // lib.genAttrs [
+    "check-jsonschema"
     "git"
     "gnumake"
     "openssh"

@@ -151,6 +151,9 @@ def test_a_jobs_variable_arrives_unchanged(value: str) -> None:
         pytest.param({"job_env": {"A-B": "x"}}, "A-B", id="bad-name"),
         pytest.param({"job_env": {"UID": "0"}}, "UID", id="read-only-in-bash"),
         pytest.param({"job_env": {"A": "a\0b"}}, "null character", id="null-character"),
+        pytest.param({"volume_mount": "/etc"}, "volume mount '/etc'", id="system-folder"),
+        pytest.param({"volume_mount": "/"}, "volume mount '/'", id="root-folder"),
+        pytest.param({"volume_mount": "/a/../usr"}, "volume mount '/a/../usr'", id="way-up"),
     ],
 )
 def test_what_cannot_work_is_refused_by_name(change: dict[str, object], named: str) -> None:

@@ -119,6 +119,9 @@ def test_no_two_kinds_of_trouble_share_a_code_by_accident() -> None:
         errors.KeyInUse,
         errors.LeftBehind,
         errors.StoreError,
+        errors.JobFailed,
+        errors.OutsideSchema,
+        errors.WorkflowFaults,
         errors.OutputLost,
         errors.Cancelled,
     )

@@ -23,6 +23,7 @@ from runner_provisioner.cli.actions import write_outputs
 from runner_provisioner.cli.options import Duration, NameValue, Price
 from runner_provisioner.cli.progress import Progress
 from runner_provisioner.cli.session import Session, run, run_part, table, usd, when
+from runner_provisioner.cli.start import after_cancel
 from runner_provisioner.domain.events import Event
 from runner_provisioner.errors import Cancelled, InvalidRequest, NotFound, OutputLost, StoreError
 from runner_provisioner.settings import Settings
@@ -166,7 +167,7 @@ def test_the_run_comes_from_the_option_or_from_actions(
     assert run_part(run_id, _settings(tmp_path, **environment)) == part
 
 
-@pytest.mark.parametrize("run_id", ["1x", "Abc", "ä", "a-b"], ids=["mixed", "upper", "not-ascii", "dash"])
+@pytest.mark.parametrize("run_id", ["1x", "Abc", "ä", "a-b", "0"], ids=["mixed", "upper", "not-ascii", "dash", "zero"])
 def test_a_run_that_is_neither_is_refused(tmp_path: Path, run_id: str) -> None:
     """Before anything is looked up."""
     with pytest.raises(InvalidRequest, match="what a local start printed"):
@@ -235,7 +236,7 @@ def test_a_failure_is_data_once(tmp_path: Path, capsys: pytest.CaptureFixture[st
 # -- progress
 
 
-def _event(clock: FakeClock, name: str, **fields: str | None) -> Event:
+def _event(clock: FakeClock, name: str, **fields: str | float | None) -> Event:
     return Event(name=name, at=clock.now(), fields=fields)
 
 
@@ -250,6 +251,9 @@ def test_progress_says_what_happens_with_the_time(session: Session, capsys: pyte
         ("pod_rented", {"pod": "p1", "price": "0.36"}),
         ("lease_booting", {}),
         ("lease_placing", {}),
+        ("look_failed", {"service": "github", "error": "no answer; try again later"}),
+        ("look_failed", {"service": None, "error": "down", "patience_seconds": 120.0}),
+        ("create_unanswered", {"error": "perhaps rented: look it up by name"}),
         ("lease_draining", {"outcome": "no-capacity"}),
         ("lease_draining", {"outcome": "cancelled"}),
         ("give_back_done", {"left": None}),
@@ -262,10 +266,13 @@ def test_progress_says_what_happens_with_the_time(session: Session, capsys: pyte
         "[  1m5s] trying the other",
         "[  1m5s] rented pod p1 at 0.36 USD/h",
         "[  1m5s] pod ? boots",
+        "[  1m5s] GitHub could not be looked at: no answer: trying again",
+        "[  1m5s] a service could not be looked at: down: trying again for 2m",
+        "[  1m5s]   no answer to the create (perhaps rented): looking whether a pod exists",
         "[  1m5s] giving back (cancelled)",
         "[  1m5s] not seen gone yet: pod p1; 'stop' or 'cleanup' ends what is left",
     ]
-    assert len(session.timeline) == 9
+    assert len(session.timeline) == 12
 
 
 def test_the_line_holds_time_and_cost(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -382,8 +389,29 @@ def test_a_signal_cancels_and_says_so() -> None:
     with pytest.raises(Cancelled, match=r"^cancelled by SIGTERM; look there$"):
         run(work, after_cancel="look there")
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    with pytest.raises(Cancelled, match=r"^cancelled by SIGTERM; seen$"):
+        run(work, after_cancel=lambda: "seen")
     with pytest.raises(Cancelled, match=r"^cancelled by SIGTERM$"):
         run(work)
+
+
+@pytest.mark.parametrize(
+    ("events", "says"),
+    [
+        ([], "nothing was rented"),
+        ([{"event": "give_back_done", "complete": True, "left": None}], "nothing was rented"),
+        ([{"event": "offer_tried"}, {"event": "give_back_done", "complete": True, "left": None}], "nothing is left"),
+        (
+            [{"event": "pod_rented"}, {"event": "give_back_done", "complete": False, "left": "pod p1"}],
+            "not seen gone: pod p1; 'stop' or 'cleanup' ends what is left",
+        ),
+        ([{"event": "pod_rented"}], "not seen gone: what was rented; 'stop' or 'cleanup' ends what is left"),
+    ],
+    ids=["at-once", "before-an-offer", "given-back", "left", "unknown"],
+)
+def test_a_cancelled_start_says_what_is_left(events: list[dict[str, Any]], says: str) -> None:
+    """And claims nothing else."""
+    assert after_cancel(events) == says
 
 
 @pytest.mark.usefixtures("handlers")

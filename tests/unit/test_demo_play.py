@@ -11,6 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from runner_provisioner.errors import JobFailed, LeftBehind, OutsideSchema
 from runner_provisioner.simulators.demo import report
 from runner_provisioner.simulators.demo.play import Outcome, Performance
 from runner_provisioner.simulators.demo.processes import Program, clean_environment
@@ -186,7 +187,7 @@ async def test_a_failed_job_has_an_exit_code_of_its_own(stage: Stage) -> None:
     outcome = await stage.play(PlayedCommands(stage.world), runner=stage.run_failing_job)
     assert outcome.jobs == {"gpu": "failure"}
     assert outcome.clean
-    assert report.exit_code(outcome) == report.JOB_FAILED
+    assert report.exit_code(outcome) == JobFailed.exit_code
 
 
 async def test_what_is_left_is_named_and_decides_the_exit_code(stage: Stage) -> None:
@@ -194,7 +195,7 @@ async def test_what_is_left_is_named_and_decides_the_exit_code(stage: Stage) -> 
     outcome = await stage.play(PlayedCommands(stage.world, ends=False))
     assert outcome.jobs == {"gpu": "success"}
     assert outcome.pods_left[0].startswith("rp-1 (")
-    assert report.exit_code(outcome) == report.LEFT_BEHIND
+    assert report.exit_code(outcome) == LeftBehind.exit_code
     assert "pods left     1: rp-1 (" in "\n".join(report.lines(outcome))
 
 
@@ -219,20 +220,50 @@ async def test_a_start_that_gives_no_label_fails_the_run(stage: Stage, outputs: 
     """At GitHub too the GPU job would fail, for want of a label."""
     outcome = await stage.play(PlayedCommands(stage.world, outputs=outputs))
     assert outcome.problems
-    assert report.exit_code(outcome) == report.JOB_FAILED
+    assert report.exit_code(outcome) == JobFailed.exit_code
 
 
 async def test_a_job_that_nobody_takes_is_given_up(stage: Stage) -> None:
     """GitHub would wait for a day; the demo says which label it was."""
     outcome = await stage.play(PlayedCommands(stage.world, registers=False))
     assert outcome.problems == ["job 'gpu': no runner for [rp-abc]"]
-    assert report.exit_code(outcome) == report.JOB_FAILED
+    assert report.exit_code(outcome) == JobFailed.exit_code
 
 
 async def test_a_lost_runner_is_given_up(stage: Stage) -> None:
     """GitHub would fail the job after ten minutes."""
     outcome = await stage.play(PlayedCommands(stage.world), runner=stage.lose_job)
     assert outcome.problems == ["job 'gpu': its runner was lost"]
+
+
+async def test_a_skipped_job_is_no_failure(stage: Stage) -> None:
+    """GitHub's run is green too; what was rented for it is stopped."""
+    commands = PlayedCommands(stage.world)
+    outcome = await stage.play(commands, text=WORKFLOW.replace("  gpu:\n", "  gpu:\n    if: false\n"))
+    assert outcome.jobs == {"gpu": "skipped"}
+    assert [call[0] for call, _ in commands.calls] == ["start", "stop"]
+    assert report.exit_code(outcome) == 0
+
+
+async def test_a_call_outside_the_schema_fails_the_demo(stage: Stage) -> None:
+    """With an exit code of its own, however green the job was."""
+    stage.world.github.violations.append("request GET /x: bad")
+    outcome = await stage.play(PlayedCommands(stage.world))
+    assert report.exit_code(outcome) == OutsideSchema.exit_code
+    assert "outside GitHub's schema  request GET /x: bad" in "\n".join(report.lines(outcome))
+
+
+async def test_start_is_called_as_the_workflow_calls_it(stage: Stage) -> None:
+    """Its key too, which stop gets as well; what is not known is said and belongs to the result."""
+    line = 'run: "runner-provisioner start --gpu H100 --key train --image ${{ inputs.image }}"'
+    commands = PlayedCommands(stage.world)
+    outcome = await stage.play(commands, text=WORKFLOW.replace("run: runner-provisioner start", line))
+    (start, _), (stop, _) = commands.calls
+    assert start == ["start", "--key", "train", "--gpu=H100", "--gpu", "x"]
+    assert stop == ["stop", "--key", "train"]
+    warning = "job 'start': not played: '--image ${{inputs.image}}': its value is not known here"
+    assert outcome.warnings == report.data(outcome)["warnings"] == [warning]
+    assert ("demo", f"warning: {warning}") in stage.said
 
 
 async def test_two_starts_of_one_run_have_their_own_keys(stage: Stage) -> None:

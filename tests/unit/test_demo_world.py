@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
 import socket
 import stat
+import sys
 from pathlib import Path
 
 import anyio
@@ -12,7 +16,7 @@ import httpx
 import pytest
 
 from runner_provisioner.cli import demo, simulate
-from runner_provisioner.errors import ConfigurationError, InvalidRequest
+from runner_provisioner.errors import ConfigurationError, InvalidRequest, OutputLost
 from runner_provisioner.simulators.pods.host import InertHost
 from runner_provisioner.simulators.world import SimulatedWorld, WorldPlan
 
@@ -116,6 +120,52 @@ def test_logs_are_kept_when_asked_for(tmp_path: Path) -> None:
     assert not scratch.exists()
     with demo.scratch_folder(kept) as scratch:
         assert not (scratch / "logs").exists()
+
+
+async def test_a_checkout_of_a_whole_home_is_refused_before_anything_is_started() -> None:
+    """The example checks out, and there is nothing to copy."""
+    with pytest.raises(InvalidRequest, match=r"job 'train' uses actions/checkout.*go to the project's folder"):
+        await demo.run_demo(demo.DemoOptions(), environ={}, say=lambda _who, _line: None)
+
+
+def test_a_workflow_without_a_stop_is_warned_of() -> None:
+    """In the words of lint."""
+    assert demo.unstopped(demo.read_workflow(None), "a.yml") == ()
+    job = "{runs-on: ubuntu-latest, steps: [{run: exec runner-provisioner start}]}"
+    (warning,) = demo.unstopped(f"on: push\njobs: {{start: {job}}}\n", "a.yml")
+    assert warning.startswith("a.yml:2: error: what is started with key 'default' is stopped nowhere")
+
+
+class FullDisk(io.StringIO):
+    """A file that nothing can be written to."""
+
+    def write(self, _text: str, /) -> int:
+        """Fail."""
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+async def test_work_that_nobody_can_read_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saying something never raises; the work ends soon after, as OutputLost."""
+    monkeypatch.setattr(sys, "stdout", FullDisk())
+    talk = demo.Talk(to_stderr=False)
+
+    async def work() -> None:
+        talk.say("demo", "a line")
+        talk.say("demo", "another")
+        await anyio.sleep_forever()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await talk.during(work)
+    assert caught.group_contains(OutputLost, match="could not be written")
+    with pytest.raises(OutputLost, match="No space left"):
+        talk.write("result")
+
+
+def test_without_any_standard_output_nothing_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There would be nowhere to put the result."""
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(OutputLost, match="is closed"):
+        demo.Talk(to_stderr=True)
 
 
 async def test_a_bad_workflow_is_one_error_before_anything_is_started(tmp_path: Path) -> None:

@@ -57,14 +57,6 @@ def test_only_a_pod_that_starts_or_runs_is_alive(state: PodState) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"start_timeout": timedelta(minutes=51)},
-        {"start_timeout": timedelta()},
-        {"lifetime": timedelta(minutes=20)},
-        {"idle": timedelta()},
-        {"boot_timeout": timedelta()},
-        {"disk": 0},
-        {"volume": -1},
-        {"gpu_count": 0},
         {"label": ("a,b",)},
         {"label": ("",)},
         {"label": (" a",)},
@@ -77,6 +69,58 @@ def test_a_request_that_cannot_work_is_refused(wrong: dict[str, object]) -> None
     with pytest.raises(InvalidRequest) as caught:
         StartRequest(**wrong)  # type: ignore[arg-type] # fields of the request
     assert "\n" not in str(caught.value).replace("a\n", "")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"start_timeout": timedelta(minutes=51)}, "--start-timeout 51m"),
+        ({"start_timeout": timedelta()}, "--start-timeout 0s"),
+        ({"lifetime": timedelta(minutes=20)}, "--lifetime 20m"),
+        ({"idle": timedelta()}, "--idle 0s"),
+        ({"boot_timeout": timedelta()}, "--boot-timeout 0s"),
+        ({"disk": 0}, "--disk 0"),
+        ({"volume": -1}, "--volume -1"),
+        ({"gpu_count": 0}, "--gpu-count 0"),
+        ({"min_vcpus": 0}, "--min-vcpus 0"),
+        ({"min_memory": -4}, "--min-memory -4"),
+        ({"image": ""}, "--image ''"),
+        ({"image": "a b"}, "--image 'a b'"),
+        ({"image": "a\n"}, "--image 'a\\n'"),
+        ({"port": ("22",)}, "--port '22'"),
+        ({"port": ("22/udp",)}, "--port '22/udp'"),
+        ({"port": ("22/tcp", "0/tcp")}, "--port '0/tcp'"),
+        ({"port": ("65536/http",)}, "--port '65536/http'"),
+        ({"port": ("70000/http",)}, "--port '70000/http'"),
+        ({"port": ("80000/tcp",)}, "--port '80000/tcp'"),
+        ({"port": ("22/tcp,",)}, "--port ''"),
+        ({"volume_mount": ""}, "--volume-mount ''"),
+        ({"volume_mount": "data"}, "--volume-mount 'data'"),
+        ({"volume_mount": "/data/../etc"}, "--volume-mount '/data/../etc'"),
+        ({"volume_mount": "/a b"}, "--volume-mount '/a b'"),
+        ({"volume_mount": "/data\n"}, "--volume-mount '/data\\n'"),
+        ({"volume_mount": "/"}, "--volume-mount '/'"),
+        ({"volume_mount": "//./"}, "--volume-mount '//./'"),
+        ({"volume_mount": "//etc/"}, "--volume-mount '//etc/'"),
+        ({"volume_mount": "/usr/lib"}, "--volume-mount '/usr/lib'"),
+        ({"volume_mount": "/opt/"}, "--volume-mount '/opt/'"),
+        ({"volume_mount": "/root"}, "--volume-mount '/root'"),
+    ],
+    ids=str,
+)
+def test_a_refusal_names_the_option_and_its_value(wrong: dict[str, object], told: str) -> None:
+    """In one line, before anything is rented."""
+    with pytest.raises(InvalidRequest) as caught:
+        StartRequest(**wrong)  # type: ignore[arg-type] # fields of the request
+    assert str(caught.value).startswith(f"{told}: ")
+    assert str(caught.value).isprintable()
+
+
+def test_ports_and_mount_point_take_their_plain_form() -> None:
+    """A list of ports is taken apart, a path loses what means nothing."""
+    request = StartRequest(port=("22/tcp, 8888/http", "70000/tcp"), volume_mount="//root/.cache/./hf/")
+    assert request.port == ("22/tcp", "8888/http", "70000/tcp")
+    assert request.volume_mount == "/root/.cache/hf"
 
 
 def test_every_field_of_a_request_is_an_option_with_help() -> None:

@@ -13,7 +13,7 @@ from runner_provisioner.domain.names import RunKey, Scope
 from runner_provisioner.domain.orphans import Verdict
 from runner_provisioner.domain.pods import PodClass
 from runner_provisioner.domain.runners import RunnerState, RunStatus
-from runner_provisioner.errors import AuthenticationFailed, LeftBehind, RunnerBusy, ServerError
+from runner_provisioner.errors import AuthenticationFailed, LeftBehind, RunnerBusy, RunnerProvisionerError, ServerError
 from runner_provisioner.services.ending import Ending, ForgetfulStore
 from runner_provisioner.services.reconcile import Polls
 from runner_provisioner.services.sweep import Sweep
@@ -116,6 +116,42 @@ async def test_a_refused_credential_is_itself_the_error() -> None:
     with pytest.raises(AuthenticationFailed, match="refused"):
         await scene.ending.stop(KEY)
     assert scene.clock.monotonic() < 20
+
+
+async def test_a_service_that_is_down_is_named_early_and_at_the_end() -> None:
+    """Once per cause, not once per name or per look; the looks become fewer."""
+    scene = Scene()
+    for attempt in (1, 2):
+        scene.put(_name(attempt), pod_id=f"p{attempt}")
+    scene.one.add("list", None, *[ServerError("out of order", service="one")] * 1000)
+    key = RunKey(owner8=OWNER8, run="zz", attempt=2, key="default")
+    with pytest.raises(LeftBehind, match=r"still there: perhaps .*one: out of order\): run cleanup") as caught:
+        await scene.ending.stop(key)
+    assert str(caught.value).count("out of order") == 1
+    (told,) = scene.memory.told("look_failed")
+    assert told.fields == {"service": "one", "error": "out of order", "patience_seconds": 20.0}
+    assert told.at - EPOCH < timedelta(seconds=2)
+
+
+async def test_looks_that_fail_become_fewer() -> None:
+    """A pause grows up to that of a pod that boots; a refused credential is looked at only a few times."""
+    counts = []
+    for error in (ServerError("down"), AuthenticationFailed("refused")):
+        scene = Scene()
+        scene.one.add("list", *[error] * 1000)
+        ending = Ending(
+            providers={"one": scene.one},
+            registry=scene.registry,
+            clock=scene.clock,
+            events=scene.memory,
+            limits=LIMITS,
+            polls=Polls(),
+        )
+        with pytest.raises(RunnerProvisionerError):
+            await ending.stop(KEY)
+        counts.append(scene.one.calls.count("list"))
+    assert counts[0] < 30
+    assert counts[1] <= 4
 
 
 async def test_every_name_is_tried_before_the_first_error_leaves() -> None:

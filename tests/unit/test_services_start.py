@@ -165,6 +165,17 @@ async def test_an_end_that_fails_is_left_to_the_next_pass() -> None:
     assert len(scene.memory.told("pod_end_failed")) == 1
 
 
+async def test_a_start_that_nobody_could_look_at_names_the_service() -> None:
+    """Early as an event, and in the error that ends it."""
+    scene = Scene(online_after=None)
+    scene.registry.add("find", None, *[ServerError("out of order", service="github")] * 26)
+    scene.lease = replace(scene.lease, deadline=scene.clock.now() + timedelta(seconds=20))
+    with pytest.raises(BootTimeout, match=r"last trouble: github: out of order"):
+        await scene.run()
+    first = scene.memory.told("look_failed")[0]
+    assert (first.fields["service"], first.fields["patience_seconds"]) == ("github", None)
+
+
 async def test_a_look_that_fails_changes_nothing() -> None:
     """Neither the list, nor a read by id, nor the runner: unknown is not gone."""
     scene = Scene()

@@ -16,9 +16,9 @@ from runner_provisioner.errors import StoreError
 from runner_provisioner.storage.state_file import Record, StateFile, resume
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
-RECORD = Record(name="rp-0123abcd-zz-1-a", scope="https://github.com/o/r", label="rp-abc", nonce="n1")
+RECORD = Record(name="rp-0123abcd-zz-1-a", scope="https://github.com/o/r", label="rp-" + "a" * 26, nonce="0f1e")
 POD = PodRef("runpod", PodId("p1"))
-LEASE = Lease(name=RECORD.name, phase=Phase.PLACING, nonce="n1")
+LEASE = Lease(name=RECORD.name, phase=Phase.PLACING, nonce="0f1e")
 
 
 def test_a_second_start_finds_the_first_ones_label_and_nonce(tmp_path: Path) -> None:
@@ -26,9 +26,9 @@ def test_a_second_start_finds_the_first_ones_label_and_nonce(tmp_path: Path) -> 
     path = tmp_path / "state" / "a.json"
     _store, first, found = StateFile.begin(path, RECORD, creator="one")
     assert not found
-    _store, second, found = StateFile.begin(path, replace(RECORD, label="rp-other", nonce="n2"), creator="two")
+    _store, second, found = StateFile.begin(path, replace(RECORD, label="rp-" + "b" * 26, nonce="2"), creator="two")
     assert found
-    assert second == first
+    assert (second.label, second.nonce) == (first.label, first.nonce)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
@@ -83,6 +83,41 @@ def test_a_damaged_file_is_one_line_with_a_remedy(tmp_path: Path, text: str) -> 
     path.write_text(text)
     with pytest.raises(StoreError, match=r"damaged.*stop"):
         StateFile.begin(path, RECORD, creator="one")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("label", "rp-abc"), ("label", "ubuntu-latest"), ("nonce", "not hex"), ("nonce", ""), ("name", "a pod")],
+    ids=["short-label", "foreign-label", "nonce", "no-nonce", "name"],
+)
+def test_a_file_with_other_values_than_ours_is_damaged(tmp_path: Path, field: str, value: str) -> None:
+    """What is in it goes into names and labels."""
+    path = tmp_path / "a.json"
+    store, _record, _found = StateFile.begin(path, RECORD, creator="one")
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    with pytest.raises(StoreError, match="damaged"):
+        store.read()
+
+
+def test_an_unused_file_goes_when_the_one_who_made_it_is_alone(tmp_path: Path) -> None:
+    """Not after a create, not one that was found, not one that another start takes part in."""
+    path = tmp_path / "a.json"
+    store, _record, _found = StateFile.begin(path, RECORD, creator="one")
+    store.save(replace(LEASE, phase=Phase.REQUESTED))
+    store.forget_unused()
+    assert list(tmp_path.iterdir()) == []
+    store.forget_unused()
+    store, _record, _found = StateFile.begin(path, RECORD, creator="one")
+    other, _record, _found = StateFile.begin(path, RECORD, creator="two")
+    other.forget_unused()
+    store.forget_unused()
+    assert path.exists()
+    store.forget()
+    store, _record, _found = StateFile.begin(path, RECORD, creator="one")
+    store.save(replace(LEASE, unsure=True, placed_at=NOW))
+    store.save(replace(LEASE, placed_at=None))
+    store.forget_unused()
+    assert path.exists()
 
 
 def test_a_vanished_file_stops_the_start(tmp_path: Path) -> None:

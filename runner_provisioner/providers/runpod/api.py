@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NoReturn, Self
@@ -35,6 +36,7 @@ from runner_provisioner.providers.runpod.wire import WireGpuType, WirePod, WireU
 DEFAULT_URL = "https://api.runpod.io/graphql"
 BATCH = 50  # pods read in one request
 _NOT_FOUND = 404
+_HINT = re.compile(r"[:;] (?:check the network|try again|wait and try)")
 
 Check = Callable[[Answer], RunnerProvisionerError | None]
 
@@ -295,7 +297,8 @@ def _raise(error: RunnerProvisionerError | None) -> None:
 
 
 def _outcome_unknown(operation: str, name: str | None, cause: RemoteError) -> NoReturn:
-    message = f"RunPod may or may not have rented '{name}': look it up by name before renting again ({cause})"
+    why = _HINT.split(str(cause))[0]
+    message = f"RunPod may or may not have rented '{name}' ({why}): look it up by name before renting again"
     raise CreateOutcomeUnknown(
         message, service=SERVICE, operation=operation, request_id=cause.request_id, code=cause.code
     ) from cause

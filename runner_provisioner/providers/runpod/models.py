@@ -22,16 +22,16 @@ def find(name: str, known: Sequence[GpuType]) -> GpuType | None:
 def refuse(name: str, known: Sequence[GpuType]) -> NoReturn:
     """Raise UnknownGpu with the nearest names."""
     near = nearest(name, known)
-    hint = f": did you mean {' or '.join(near)}?" if near else ": see the list of GPU types"
-    raise UnknownGpu(f"RunPod has no GPU '{name}'{hint}")
+    hint = f": did you mean {' or '.join(near)}?" if near else ":"
+    raise UnknownGpu(f"RunPod has no GPU '{name}'{hint} 'gpu-types' lists all")
 
 
 def nearest(name: str, known: Sequence[GpuType]) -> list[str]:
-    """At most three ids that look like the name: those that contain it, then those spelt alike."""
+    """The three ids most like the name, however little: those that contain it, then by their spelling."""
     wanted = _plain(name)
     spelt = {_plain(text): gpu.id for gpu in known for text in (gpu.id, gpu.name)}
     inside = [gpu_id for text, gpu_id in spelt.items() if wanted and wanted in text]
-    alike = [spelt[text] for text in difflib.get_close_matches(wanted, spelt, n=_NEAREST, cutoff=0.5)]
+    alike = [spelt[text] for text in difflib.get_close_matches(wanted, spelt, n=len(spelt) + 1, cutoff=0.0)]
     return list(dict.fromkeys(inside + alike))[:_NEAREST]
 
 

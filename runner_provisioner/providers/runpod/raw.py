@@ -9,7 +9,7 @@ from typing import Any
 
 from runner_provisioner.domain.names import manual_name
 from runner_provisioner.domain.pods import PodClass, PodId, PodState, PodTags
-from runner_provisioner.errors import BidTooLow, InvalidRequest
+from runner_provisioner.errors import BidTooLow, CreateOutcomeUnknown, InvalidRequest, RemoteError
 from runner_provisioner.ports import Clock
 from runner_provisioner.providers.runpod.api import RunPodApi
 from runner_provisioner.providers.runpod.failures import SERVICE
@@ -51,22 +51,30 @@ class RawPods:
     """
 
     def __init__(
-        self, api: RunPodApi, provider: RunPodProvider, *, clock: Clock, letters: Callable[[], str], owner8: str
+        self,
+        api: RunPodApi,
+        provider: RunPodProvider,
+        *,
+        clock: Clock,
+        letters: Callable[[], str],
+        owner8: str,
+        settle: float,
     ) -> None:
-        """`letters` gives four random ones for a name."""
+        """`letters` gives four random ones for a name; `settle` is how many seconds a list may lack what is new."""
         self._api = api
         self._provider = provider
         self._clock = clock
         self._letters = letters
         self._owner8 = owner8
+        self._settle = settle
         self._stopped: set[str] = set()
 
     async def create(self, given: Mapping[str, object], *, lifetime: timedelta | None = LIFETIME) -> dict[str, Any]:
         """Rent a pod: at a bid when `bid_per_gpu` is given, else on demand.
 
         Fields are taken under their names on the wire or in Python. `lifetime` None lets the pod live for ever; a
-        `terminate_after` among the fields wins. Raises InvalidRequest, UnknownGpu, BidTooLow and what the port's
-        create raises.
+        `terminate_after` among the fields wins. When the answer is lost, the pod is looked for twice, `settle` apart,
+        and returned when it exists. Raises InvalidRequest, UnknownGpu, BidTooLow and what the port's create raises.
         """
         model = RentInput if any(name in given for name in ("bid_per_gpu", "bidPerGpu")) else OnDemandInput
         fields = {**_DEFAULTS, **{name: value for name, value in named(model, given).items() if value is not None}}
@@ -74,7 +82,11 @@ class RawPods:
         fields["terminate_after"] = expires_at
         fields["name"] = fields.get("name") or self._name(expires_at)
         pod = build(model, {**fields, **await self._completed(build(model, fields), expires_at)})
-        return {**show(await self._rent(pod)), "terminateAfter": expires_at and stamp(expires_at)}
+        try:
+            rented = await self._rent(pod)
+        except CreateOutcomeUnknown as error:
+            rented = await self._look_for(pod, error)
+        return {**show(rented), "terminateAfter": expires_at and stamp(expires_at)}
 
     async def get(self, pod_id: str) -> dict[str, Any]:
         """Read one; raises NotFound."""
@@ -151,7 +163,28 @@ class RawPods:
             )
 
     def _tags(self, expires_at: datetime | None) -> dict[str, str]:
-        return PodTags(owner=self._owner8, cls=PodClass.MANUAL, expires_at=expires_at).to_env()
+        # The nonce tells this pod from an older one of the same name.
+        tags = PodTags(owner=self._owner8, cls=PodClass.MANUAL, nonce=self._nonce(), expires_at=expires_at)
+        return tags.to_env()
+
+    def _nonce(self) -> str:
+        return self._letters() + self._letters() + self._letters()
+
+    async def _look_for(self, asked: DeployInput, error: CreateOutcomeUnknown) -> WirePod:
+        for pause in (0.0, self._settle):
+            await self._clock.sleep(pause)
+            try:
+                pods = await self._api.my_pods()
+            except RemoteError:
+                continue  # what is told is that the outcome is unknown, with the pod's name
+            for pod in pods:
+                if (
+                    state_of(pod)
+                    and pod.name == asked.name
+                    and _nonce_of(pod.environment()) == _nonce_of(_environment(asked))
+                ):
+                    return pod
+        raise error
 
     async def _rent(self, pod: DeployInput) -> WirePod:
         if isinstance(pod, RentInput):
@@ -175,6 +208,11 @@ def show(pod: WirePod, *, asked_to_stop: Container[str] = ()) -> dict[str, Any]:
 
 def _environment(pod: DeployInput) -> dict[str, str]:
     return {pair.key: pair.value for pair in pod.env or ()}
+
+
+def _nonce_of(environment: Mapping[str, str]) -> str | None:
+    tags = PodTags.from_env(environment)
+    return tags.nonce if tags else None
 
 
 def _minimum_bid(prices: Sequence[WireGpuType]) -> Decimal | None:

@@ -13,6 +13,7 @@ from runner_provisioner.simulators.demo.cast import Cast, StartRole, cast
 from runner_provisioner.simulators.demo.files import read_pairs
 from runner_provisioner.simulators.demo.output import Folded
 from runner_provisioner.simulators.demo.processes import Commands, Program, Say, clean_environment
+from runner_provisioner.simulators.demo.start_line import start_line
 from runner_provisioner.simulators.demo.timeline import Moment, Timeline
 from runner_provisioner.simulators.workflow import JobProgress, WorkflowError, load_workflow
 from runner_provisioner.simulators.workflow.expressions import Scope, render
@@ -36,6 +37,7 @@ class Outcome:
     runners_left: list[str]
     violations: list[str]
     problems: list[str]
+    warnings: list[str]
     mode: str
     note: str
     start_code: int
@@ -48,16 +50,17 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        """Whether every GPU job succeeded."""
-        return not self.problems and set(self.jobs.values()) == {"success"}
+        """Whether every GPU job succeeded, or was skipped, which is as good to GitHub."""
+        return not self.problems and set(self.jobs.values()) <= {"success", "skipped"}
 
 
 @dataclass(kw_only=True)
 class Performance:
     """Plays a workflow in a simulated world; `say` gets (prefix, line) for everything there is to see.
 
-    `patience` is how long (seconds) a job may wait when nothing is under way that could help it. Raises WorkflowError,
-    by name, before anything is started, when the workflow cannot be played.
+    `patience` is how long (seconds) a job may wait when nothing is under way that could help it; `warnings` are said
+    and belong to the outcome. Raises WorkflowError, by name, before anything is started, when the workflow cannot be
+    played.
     """
 
     world: SimulatedWorld
@@ -67,10 +70,13 @@ class Performance:
     folder: Path
     start_options: tuple[str, ...] = ()
     common_options: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     program: Commands | None = None
     patience: float = PATIENCE
 
     _problems: list[str] = field(default_factory=list)
+    _unplayed: list[str] = field(default_factory=list)
+    _keys: dict[str, str] = field(default_factory=dict)
     _codes: dict[str, int] = field(default_factory=dict)
     _under_way: set[str] = field(default_factory=set)
 
@@ -108,6 +114,8 @@ class Performance:
             self.say("demo", f"'{role.job}' rents the pod in which '{role.gpu_job}' runs")
         for job in self.cast.hosted:
             self.say("demo", f"'{job}' is not played: it counts as passed, without outputs")
+        for warning in self.warnings:
+            self.say("demo", f"warning: {warning}")
         if self.world.host.note:
             self.say("demo", self.world.host.note)
 
@@ -170,7 +178,7 @@ class Performance:
     async def _play_start(self, role: StartRole) -> None:
         self.timeline.note("start called", role.job, self.world.clock.now())
         output = self._job_folder(f"start-{role.key}") / "output"
-        code = await self._call("start", role, output, self.start_options)
+        code = await self._call("start", role, output, (*self._options(role), *self.start_options))
         self._codes[role.job] = code
         self.timeline.note("start done", role.job, self.world.clock.now())
         outputs: dict[str, str] = {}
@@ -181,6 +189,16 @@ class Performance:
         conclusion = "success" if code == 0 and outputs else "failure"
         self.world.github.provide(self.run_id, role.job, outputs, conclusion=conclusion)
         self._under_way.discard(role.job)
+
+    def _options(self, role: StartRole) -> list[str]:
+        """What the workflow itself gives `start`; what cannot be played of it is said."""
+        line = start_line(self.workflow, self.workflow.legs(role.job)[0], self._github(role.job))
+        self._keys[role.job] = line.key or role.key
+        for part in line.unplayed:
+            warning = f"job '{role.job}': not played: {part}"
+            self._unplayed.append(warning)
+            self.say("demo", f"warning: {warning}")
+        return line.options
 
     def _outputs_of(self, role: StartRole, path: Path) -> dict[str, str]:
         """The job's outputs, made of what `start` wrote, whichever step's outputs they are taken from."""
@@ -214,7 +232,7 @@ class Performance:
         for name in ("output", "env", "path", "summary", "state"):
             (folder / name).touch()
         env = {**self.world.environment, **self._step_environment(role.job, folder)}
-        arguments = (command, "--key", role.key, *options, *self.common_options)
+        arguments = (command, "--key", self._keys[role.job], *options, *self.common_options)
         return await self._program.run(arguments, prefix=command, env=env, folder=str(folder / "work"))
 
     def _job_folder(self, name: str) -> Path:
@@ -259,6 +277,7 @@ class Performance:
             runners_left=self.world.runners_left(),
             violations=list(dict.fromkeys(self.world.github.violations)),
             problems=[*self._problems, *(text for job in jobs for text in self._progress(job).problems)],
+            warnings=[*self.warnings, *self._unplayed],
             mode=self.world.host.mode,
             note=self.world.host.note,
             start_code=next((code for code in self._codes.values() if code), 0),

@@ -5,21 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from runner_provisioner.errors import JobFailed, LeftBehind, OutsideSchema, RunnerProvisionerError
 from runner_provisioner.simulators.demo.play import Outcome
-
-PASSED = 0
-JOB_FAILED = 50
-LEFT_BEHIND = 30  # as `cleanup` and `stop` end when something is left
 
 
 def exit_code(outcome: Outcome) -> int:
-    """0 when all is well; 30 when something is left, else the code of a failed start or stop, else 50."""
-    if not outcome.clean:
-        return LEFT_BEHIND
-    for code in (outcome.start_code, outcome.stop_code):
-        if code:
-            return code
-    return PASSED if outcome.passed else JOB_FAILED
+    """0 when all is well; 30 when something is left, else the code of a failed start or stop, else 51 or 50."""
+    error = failure(outcome)
+    if outcome.clean and (code := outcome.start_code or outcome.stop_code):
+        return code
+    return error.exit_code if error is not None else 0
+
+
+def failure(outcome: Outcome) -> RunnerProvisionerError | None:
+    """What went wrong beside `start` and `stop`, which have said so themselves; the worst first."""
+    if left := [*outcome.pods_left, *outcome.runners_left]:
+        return LeftBehind(f"still there: {', '.join(left)}", what=left)
+    if outcome.violations:
+        return OutsideSchema("a call was outside GitHub's schema: please report it with the lines above")
+    if not outcome.passed:
+        return JobFailed("a job failed or was not played to its end: its lines above say why")
+    return None
 
 
 def lines(outcome: Outcome) -> list[str]:
@@ -42,6 +48,7 @@ def _sums(outcome: Outcome) -> list[tuple[str, str]]:
         ("runners left", _count(outcome.runners_left)),
         ("pod mode", f"{outcome.mode}: {outcome.note}" if outcome.note else outcome.mode),
     ]
+    rows += [("warning", warning) for warning in outcome.warnings]
     rows += [("problem", problem) for problem in outcome.problems]
     return rows + [("outside GitHub's schema", violation) for violation in outcome.violations]
 
@@ -69,6 +76,7 @@ def data(outcome: Outcome) -> dict[str, Any]:
         "runners_left": outcome.runners_left,
         "pod_mode": outcome.mode,
         "pod_mode_note": outcome.note,
+        "warnings": outcome.warnings,
         "problems": outcome.problems,
         "violations": outcome.violations,
         "exit_code": exit_code(outcome),

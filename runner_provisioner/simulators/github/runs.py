@@ -85,6 +85,7 @@ class Run:
     secrets: Mapping[str, str] = field(repr=False)
     token: str = field(repr=False)
     created_at: datetime
+    given: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     attempts: list[Attempt] = field(default_factory=list)
 
     @property
@@ -141,8 +142,9 @@ class Runs:
         provided: Mapping[str, Mapping[str, str]],
         context: Mapping[str, object],
         secrets: Mapping[str, str],
+        given: Mapping[str, Mapping[str, object]] | None = None,
     ) -> Run:
-        """Start the first attempt; WorkflowError when the file cannot be read."""
+        """Start the first attempt; `given` may hold `inputs` and `vars`. WorkflowError when the file cannot be read."""
         workflow = load_workflow(text)
         run = Run(
             id=7_000_000_000 + self._world.next_id(),
@@ -154,6 +156,7 @@ class Runs:
             secrets=secrets,
             token=self._world.credentials.issue_job_token(repository),
             created_at=self._world.clock.now(),
+            given=given or {},
         )
         self._runs[run.id] = run
         self._begin(run, {})
@@ -164,7 +167,7 @@ class Runs:
         number = len(run.attempts) + 1
         context = self.context(run, number)
         secrets = {"GITHUB_TOKEN": run.token, **run.secrets}
-        engine = RunEngine(run.workflow, github=context, secrets=secrets, provided=run.provided)
+        engine = RunEngine(run.workflow, github=context, secrets=secrets, provided=run.provided, **run.given)
         for key, outputs in kept.items():
             engine.provide(key, outputs)
         attempt = Attempt(number=number, engine=engine, created_at=now, updated_at=now)

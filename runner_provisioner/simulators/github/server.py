@@ -160,12 +160,21 @@ class GitHubSimulator:
         provided: Mapping[str, Mapping[str, str]] | None = None,
         context: Mapping[str, object] | None = None,
         secrets: Mapping[str, str] | None = None,
+        given: Mapping[str, Mapping[str, object]] | None = None,
     ) -> int:
-        """Start a run of a workflow file. `provided` names jobs that others play, with their outputs. The run's id."""
+        """Start a run of a workflow file; the run's id.
+
+        `provided` names jobs that others play, with their outputs; `given` may hold the contexts `inputs` and `vars`.
+        """
         with self.world.lock:
             found = self.world.repository(repository)
             run = self.runs.queue(
-                found, workflow_text, provided=provided or {}, context=context or {}, secrets=secrets or {}
+                found,
+                workflow_text,
+                provided=provided or {},
+                context=context or {},
+                secrets=secrets or {},
+                given=given,
             )
             return run.id
 

@@ -69,6 +69,26 @@ def _owner8(services: Services) -> str:
 NOWHERE = "http://127.0.0.1:9"
 CASES = (
     Case(id="no-runpod-key", command=("start",), environment={"RUNPOD_API_KEY": ""}, code=3, says="set RUNPOD_API_KEY"),
+    Case(
+        id="two-line-key",
+        command=("start",),
+        environment={"RUNPOD_API_KEY": "rpa_one\nrpa_two"},
+        code=2,
+        says="RUNPOD_API_KEY holds a line break",
+    ),
+    Case(
+        id="two-line-token",
+        command=("start",),
+        environment={"GITHUB_TOKEN": "ghp_one\nghp_two"},
+        code=2,
+        says="GITHUB_TOKEN holds a line break",
+    ),
+    Case(
+        id="repository-of-three-parts",
+        command=("start", "--repository", "a/b/c"),
+        code=2,
+        says="--repository a/b/c: write OWNER/NAME",
+    ),
     Case(id="no-github", command=("start",), environment={"GITHUB_TOKEN": ""}, code=3, says="no GitHub credential"),
     Case(
         id="half-an-app",
@@ -178,6 +198,29 @@ CASES = (
     Case(id="bad-price", command=("start", "--max-price", "NaN"), code=2, says="is not a price"),
     Case(id="bad-env", command=("start", "--env", "nope"), code=2, says="NAME=VALUE"),
     Case(id="no-gpus", command=("start", "--gpu-count", "0"), code=2, says="give at least 1"),
+    Case(id="no-image", command=("start", "--image", ""), code=2, says="--image ''"),
+    Case(id="bad-port", command=("start", "--port", "99999/udp"), code=2, says="--port '99999/udp'"),
+    Case(id="bad-mount", command=("start", "--volume-mount", "/etc"), code=2, says="--volume-mount '/etc'"),
+    Case(id="run-id-zero", command=("stop", "--run-id", "0"), code=2, says="--run-id 0"),
+    Case(
+        id="bad-mount-by-hand",
+        command=("pods", "create", "--gpu-type", "RTX 4090", "--image", "x", "--volume-mount-path", "/usr"),
+        code=2,
+        says="--volume-mount-path '/usr'",
+    ),
+    Case(
+        id="bad-port-by-hand",
+        command=("pods", "create", "--gpu-type", "RTX 4090", "--image", "x", "--port", "22"),
+        code=2,
+        says="--port '22'",
+    ),
+    Case(
+        id="no-image-by-hand",
+        command=("pods", "create", "--gpu-type", "RTX 4090", "--image", " "),
+        code=2,
+        says="--image ' '",
+    ),
+    Case(id="gpu-from-nowhere", command=("offers", "--gpu", "zzz"), code=7, says="'gpu-types' lists all"),
     Case(id="too-long-a-start", command=("start", "--start-timeout", "51m"), code=2, says="1s to 50m"),
     Case(id="bid-above-cap", command=("start", "--bid", "2"), code=2, says="lower --bid or raise --max-price"),
     Case(id="private-key", command=("start", "--ssh-key", "key"), code=2, says="give the public one"),

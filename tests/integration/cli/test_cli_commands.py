@@ -6,7 +6,9 @@ import json
 import os
 import pty
 import re
+import shlex
 import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,7 +111,8 @@ def test_start_and_stop_in_a_workflow_leave_nothing(services: Services) -> None:
     assert services.github.runners() == []
     assert list((services.folder / "temp" / "runner-provisioner").glob("*.json")) == []
     again = services.run("stop", **environment)
-    assert (again.code, again.out.strip()) == (0, f"{ended['name']}: nothing left")
+    assert (again.code, again.out.strip()) == (0, f"found nothing named {ended['name']}")
+    assert "status" not in again.err
 
 
 def test_a_local_start_says_how_to_end_it(services: Services) -> None:
@@ -201,6 +204,71 @@ def test_cleanup_that_cannot_look_is_a_failure(services: Services) -> None:
     result = services.run("cleanup")
     assert result.code == 11
     assert len(result.errors) == 1
+    for command in ("cleanup", "status"):
+        out = services.run(command).out
+        assert "could not look at github: " in out
+        assert "nothing of ours" not in out
+
+
+def test_a_stop_that_finds_nothing_says_so_and_what_there_is(services: Services) -> None:
+    """Outside Actions: most likely --run-id or --key is another one."""
+    nothing = services.run("stop", "--run-id", "abcdefgh")
+    assert nothing.code == 0
+    assert re.fullmatch(r"found nothing named rp-[0-9a-f]{8}-abcdefgh-0-default\n", nothing.out)
+    assert "'status' shows what there is; no pod of this owner lives" in nothing.err
+    services.usher()
+    assert services.run("start", "--run-id", "qwertyui").code == 0
+    (pod,) = services.runpod.live()
+    assert f"pods that live: {pod.name}" in services.run("stop", "--run-id", "abcdefgh").err
+    assert services.runpod.live() == [pod]
+
+
+def test_a_damaged_state_file_does_not_keep_stop_from_ending(services: Services) -> None:
+    """By name; then it complains."""
+    services.usher()
+    environment = _run(services)
+    assert services.run("start", **environment).code == 0
+    (state,) = (services.folder / "temp" / "runner-provisioner").glob("*.json")
+    state.write_text("{")
+    result = services.run("stop", "--own", **environment)
+    assert (result.code, services.runpod.live()) == (40, [])
+    assert "damaged" in result.errors[0]
+
+
+def test_a_start_that_rents_nothing_leaves_no_state(services: Services) -> None:
+    """Neither the file nor its lock; what was there before stays."""
+    environment = _run(services)
+    folder = services.folder / "temp" / "runner-provisioner"
+    assert services.run("start", "--gpu", "RTX 409", **environment).code == 7
+    assert not folder.exists() or list(folder.iterdir()) == []
+
+
+def test_without_an_ssh_key_the_accounts_are_named(services: Services) -> None:
+    """Once; whoever gave one knows."""
+    said = "keys of the provider's account"
+    assert services.run("start", "--gpu", "RTX 409").err.count(said) == 1
+    assert said not in services.run("start", "--gpu", "RTX 409", "--ssh-key", "ssh-ed25519 AAAA me").err
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code"), [(">&-", 74), ("2>&-", 0), (">&- 2>&-", 74)], ids=["stdout", "stderr", "both"]
+)
+@pytest.mark.parametrize("command", ["start", "offers"])
+def test_a_closed_stream_is_no_internal_error(services: Services, command: str, redirection: str, code: int) -> None:
+    """Without stdout nobody learns of the pod, so it is given back; without stderr nobody listens, that is all."""
+    services.usher()
+    line = f"exec {shlex.quote(sys.executable)} -m runner_provisioner {command} {redirection}"
+    done = subprocess.run(
+        ["sh", "-c", line],
+        env=services.environment,
+        cwd=services.folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert len(services.runpod.live()) == (1 if (command, code) == ("start", 0) else 0)
 
 
 def test_offers_lists_the_ladder(services: Services) -> None:

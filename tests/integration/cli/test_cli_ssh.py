@@ -88,10 +88,12 @@ def _login(services: Services, sshd: Server, host_key: str | None, *more: str) -
 @needs_sshd
 def test_the_right_host_key_connects(services: Services, sshd: Server) -> None:
     """Without a question and without a warning; the temporary known_hosts is gone afterwards."""
-    before = set(Path("/tmp").glob("runner-provisioner-*"))  # noqa: S108 - where temporary files go
+    temporary = services.folder / "temporary"
+    temporary.mkdir()
+    services.monkeypatch.setattr("tempfile.tempdir", str(temporary))
     result = _login(services, sshd, sshd.host_key)
     assert (result.code, result.out) == (0, "logged in\n"), result.err
-    assert set(Path("/tmp").glob("runner-provisioner-*")) <= before  # noqa: S108 - see above
+    assert list(temporary.iterdir()) == []
     assert not (services.folder / ".ssh" / "known_hosts").exists()
 
 

@@ -126,11 +126,22 @@ async def test_an_unknown_gpu_is_refused_with_the_nearest_names(provider: RunPod
     assert len(script.requests) == 2
 
 
-async def test_a_gpu_like_no_other_is_refused_without_guesses(provider: RunPodProvider, script: Script) -> None:
-    """No suggestion is better than a wrong one."""
-    script.data(gpuTypes=[A4000])
-    with pytest.raises(UnknownGpu, match="see the list"):
+async def test_a_gpu_like_no_other_is_refused_with_three_names_all_the_same(
+    provider: RunPodProvider, script: Script
+) -> None:
+    """And with the command that lists all."""
+    script.data(gpuTypes=[{"id": f"GPU {number}"} for number in range(5)])
+    with pytest.raises(
+        UnknownGpu, match=r"'qqqqqqqqqqqq': did you mean GPU . or GPU . or GPU .\? 'gpu-types' lists all"
+    ):
         await provider.offers(wanted("qqqqqqqqqqqq"))
+
+
+async def test_where_there_are_no_gpus_none_is_named(provider: RunPodProvider, script: Script) -> None:
+    """Only the command is."""
+    script.data(gpuTypes=[])
+    with pytest.raises(UnknownGpu, match="no GPU 'A4000': 'gpu-types' lists all"):
+        await provider.offers(wanted("A4000"))
 
 
 async def test_gpu_types_are_asked_for_once_an_hour(provider: RunPodProvider, script: Script) -> None:

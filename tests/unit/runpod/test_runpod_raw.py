@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 from runner_provisioner.domain.names import ManualName
-from runner_provisioner.errors import BidTooLow, InvalidRequest, NotFound, UnknownGpu
+from runner_provisioner.errors import BidTooLow, CreateOutcomeUnknown, InvalidRequest, NotFound, UnknownGpu
 from runner_provisioner.providers.runpod import RunPodApi, RunPodProvider
 from runner_provisioner.providers.runpod.raw import RawPods
 from runner_provisioner.testing.clock import EPOCH, FakeClock
@@ -26,7 +27,7 @@ ENV = ["RP_OWNER=0123abcd", "RP_CLASS=manual", "RP_EXPIRES=2026-11-02T12:00:00+0
 @pytest.fixture
 def pods(api: RunPodApi, provider: RunPodProvider, clock: FakeClock) -> RawPods:
     """The verbs under test."""
-    return RawPods(api, provider, clock=clock, letters=lambda: "wxyz", owner8="0123abcd")
+    return RawPods(api, provider, clock=clock, letters=lambda: "wxyz", owner8="0123abcd", settle=30.0)
 
 
 def answered(script: Script, pod: dict[str, Any], **more: object) -> None:
@@ -113,6 +114,42 @@ async def test_a_bid_rents_an_interruptible_pod(pods: RawPods, script: Script, p
     assert script.bodies[-1]["operationName"] == "podRentInterruptable"
     with pytest.raises(BidTooLow, match=r"0\.4"):
         await pods.create({**fields, "bidPerGpu": 0.19})
+
+
+@pytest.mark.parametrize(
+    "looks", [["pod1"], [None, "pod1"], ["fails", "pod1"]], ids=["at-once", "later", "after-error"]
+)
+async def test_a_pod_whose_answer_was_lost_is_found_by_its_name(
+    pods: RawPods, script: Script, pod_answer: Build, clock: FakeClock, looks: list[str | None]
+) -> None:
+    """And by its nonce: an older pod of that name is another one."""
+    older = pod_answer(id="older", name="mine", env=[*ENV, "RP_NONCE=other"])
+    foreign = pod_answer(id="foreign", name="mine", env=[])
+    begun = clock.monotonic()
+    script.fail(httpx.ReadError("cut"))
+    for look in looks:
+        if look == "fails":
+            script.error("no such account", "FORBIDDEN", status=403)
+            continue
+        found = [pod_answer(name="mine", env=[*ENV, f"RP_NONCE={'wxyz' * 3}"])] if look else []
+        script.data(myself={"pods": [older, foreign, *found]})
+    made = await pods.create({"name": "mine", "image_name": "img"})
+    assert made["id"] == "pod1"
+    assert made["terminateAfter"] == "2026-11-02T12:00:00Z"
+    assert clock.monotonic() - begun == 30.0 * (len(looks) - 1)
+
+
+async def test_a_pod_that_two_looks_do_not_find_is_told_with_its_name(
+    pods: RawPods, script: Script, clock: FakeClock
+) -> None:
+    """It may exist all the same."""
+    begun = clock.monotonic()
+    script.fail(httpx.ReadError("cut"))
+    script.data(myself={"pods": []})
+    with pytest.raises(CreateOutcomeUnknown, match="mine"):
+        await pods.create({"name": "mine", "image_name": "img"})
+    assert len(script.requests) == 3
+    assert clock.monotonic() - begun == 30.0
 
 
 @pytest.mark.parametrize("answer", [[], [GPU], [{**GPU, "lowestPrice": {}}]], ids=["none", "no-price", "no-bid"])
