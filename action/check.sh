@@ -19,6 +19,25 @@ flag() { # INPUT VALUE
   esac
 }
 
+# The log of a step is read for commands (`::add-mask::x`), and what is printed there may hold none.
+single() { # INPUT VALUE
+  case $2 in
+    *[[:cntrl:]]*) fail "input '$1' holds a line break or another control character: write it on one line" ;;
+  esac
+}
+
+lines() { # INPUT LINES
+  local line text=${2//$'\t'/ }
+  while IFS= read -r line || [ -n "$line" ]; do
+    line=${line#"${line%%[![:space:]]*}"}
+    line=${line%"${line##*[![:space:]]}"}
+    case $line in
+      ::*) fail "input '$1' has a line that begins with ::, which GitHub takes for a command: change that line" ;;
+      *[[:cntrl:]]*) fail "input '$1' holds a control character: remove it" ;;
+    esac
+  done <<<"$text"
+}
+
 only_in() { # INPUT VALUE MODE
   if [ "$2" = true ] && [ "$INPUT_MODE" != "$3" ]; then
     fail "input '$1' belongs to mode '$3' and has no meaning with mode '$INPUT_MODE': remove it or change the mode"
@@ -28,6 +47,41 @@ only_in() { # INPUT VALUE MODE
 if [ "${RUNNER_OS:-}" = Windows ]; then
   fail "this action runs on Linux and macOS: give the job runs-on: ubuntu-latest"
 fi
+
+single mode "$INPUT_MODE"
+single repository "$INPUT_REPOSITORY"
+single organization "$INPUT_ORGANIZATION"
+single owner "$INPUT_OWNER"
+single key "$INPUT_KEY"
+single run-id "$INPUT_RUN_ID"
+single gpu-count "$INPUT_GPU_COUNT"
+single interruptible "$INPUT_INTERRUPTIBLE"
+single max-price "$INPUT_MAX_PRICE"
+single bid "$INPUT_BID"
+single image "$INPUT_IMAGE"
+single disk "$INPUT_DISK"
+single volume "$INPUT_VOLUME"
+single volume-mount "$INPUT_VOLUME_MOUNT"
+single cloud "$INPUT_CLOUD"
+single min-vcpus "$INPUT_MIN_VCPUS"
+single min-memory "$INPUT_MIN_MEMORY"
+single run-as "$INPUT_RUN_AS"
+single runner-group "$INPUT_RUNNER_GROUP"
+single ssh-key "$INPUT_SSH_KEY"
+single idle "$INPUT_IDLE"
+single start-timeout "$INPUT_START_TIMEOUT"
+single boot-timeout "$INPUT_BOOT_TIMEOUT"
+single lifetime "$INPUT_LIFETIME"
+single all "$INPUT_ALL"
+single allow-untrusted "$INPUT_ALLOW_UNTRUSTED"
+single price-per-hour "$INPUT_PRICE_PER_HOUR"
+single started-at "$INPUT_STARTED_AT"
+single cancel-stuck "$INPUT_CANCEL_STUCK"
+single dry-run "$INPUT_DRY_RUN"
+lines gpu "$INPUT_GPU"
+lines port "$INPUT_PORT"
+lines extra-labels "$INPUT_EXTRA_LABELS"
+lines env "$INPUT_ENV"
 
 case $INPUT_MODE in
   start | stop | cleanup) ;;

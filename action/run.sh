@@ -69,8 +69,18 @@ case $INPUT_MODE in
     ;;
 esac
 
+# What earlier steps of this job started: the settling step of this one leaves it alone.
+if [ "$INPUT_MODE" = start ]; then
+  rm -f "$RUNNER_TEMP"/runner-provisioner/rp-*.before
+  for state in "$RUNNER_TEMP"/runner-provisioner/rp-*.json; do
+    if [ -e "$state" ]; then
+      cp -p "$state" "${state%.json}.before"
+    fi
+  done
+fi
+
 echo "::group::runner-provisioner $INPUT_MODE, as it is called"
-printf '%s\n' "${arguments[@]}"
+printf '%q\n' "${arguments[@]}"
 echo "::endgroup::"
 
 exec "$PROGRAM" "${arguments[@]}"

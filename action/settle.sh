@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Ends what an unfinished start of this step left: pods that its state file knows, or that it never got an answer about.
+# What an earlier step's start made is told apart by the copy of its state file that run.sh has taken.
 set -euo pipefail
 
 arguments=(stop --own)
@@ -10,9 +11,9 @@ for pair in "repository=$INPUT_REPOSITORY" "organization=$INPUT_ORGANIZATION" "o
   fi
 done
 
-# A start writes its state before it rents: without a file there is nothing to settle.
+# A start writes its state before it rents: without a file that is new or has changed there is nothing to settle.
 for state in "$RUNNER_TEMP"/runner-provisioner/rp-*.json; do
-  if [ -e "$state" ]; then
+  if [ -e "$state" ] && ! cmp -s "$state" "${state%.json}.before"; then
     exec "$PROGRAM" "${arguments[@]}"
   fi
 done

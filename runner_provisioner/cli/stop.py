@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from runner_provisioner.domain.names import RunKey
     from runner_provisioner.services.ending import Ended
+    from runner_provisioner.storage.state_file import Record
     from runner_provisioner.wiring import Place, Program
 
 
@@ -74,8 +75,9 @@ async def _settle(session: Session, place: Place, key: RunKey) -> None:
         # What it would have told is lost: ending too much of this run is better than paying for what is left.
         await _stop(session, place, key, Rate(price=None, since=None), every_attempt=False, forget=False)
         raise
-    if record is None:
-        session.show({"ended": [], "timeline": []}, lines=["no start has left anything here"])
+    before = StateFile(store.path.with_suffix(".before"), creator="").read()
+    if record is None or not _began(record, before):
+        session.show({"ended": [], "timeline": []}, lines=["this start has left nothing here"])
         return
     async with opened(session, place=place) as program:
         requested = Lease(name=key.name, phase=Phase.REQUESTED)
@@ -83,6 +85,14 @@ async def _settle(session: Session, place: Place, key: RunKey) -> None:
         ended = await program.ending().drain([drain(lease, Outcome.CANCELLED)], key.owner8)
         store.forget()
         _show(session, ended, None)
+
+
+def _began(record: Record, before: Record | None) -> bool:
+    """Whether the last start may have rented something: `before` is what earlier starts of its key had written."""
+    if before is None or before.nonce != record.nonce:
+        return True
+    later = [made for creator, made in record.creators.items() if creator not in before.creators]
+    return any(one.made or one.unsure for one in later)
 
 
 async def _stop(

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from runner_provisioner.github.wire import GitHubApi
 
 
-_CLEANUP = re.compile(r"clean[-_ ]?up")
+# Many a repository has a clean-up of something else, such as of caches.
+_CLEANUP = re.compile(r"(?=.*clean[-_ ]?up)(?=.*(?:gpu|runner)).*|(?:scheduled[-_])?clean[-_]?up\.ya?ml")
 _NEWEST = 30  # a run is some 15 KB of JSON
 
 
@@ -91,7 +92,7 @@ class GitHubRuns:
         return await errand.run(work)
 
     async def cleaned_up(self, repository: str, since: datetime) -> bool | None:
-        """Whether a scheduled workflow with "cleanup" in its name or file that began since then has succeeded.
+        """Whether a scheduled clean-up of GPUs, told by its name or file, that began since then has succeeded.
 
         One request for the newest thirty; None when all of them are that new and none is one.
         """
@@ -131,10 +132,11 @@ class GitHubRuns:
 
 
 def _cleans_up(run: Fields) -> bool:
-    called = f"{run.text_or_none('name')} {run.text_or_none('path')}".lower()
+    file = (run.text_or_none("path") or "").partition("@")[0].rpartition("/")[2]
+    called = (run.text_or_none("name") or "", file)
     # An Enterprise Server of before these filters lists every run.
     succeeded = run.text("event") == "schedule" and run.text_or_none("conclusion") == "success"
-    return succeeded and _CLEANUP.search(called) is not None
+    return succeeded and any(_CLEANUP.fullmatch(name.lower()) for name in called)
 
 
 def _run_path(repository: str, run_id: int) -> str:

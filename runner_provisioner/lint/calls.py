@@ -8,7 +8,7 @@ from typing import Final
 
 from runner_provisioner.lint.document import Node
 from runner_provisioner.lint.expressions import EXPRESSION, compact
-from runner_provisioner.lint.model import Call, Mode, Step
+from runner_provisioner.lint.model import SCOPE_OPTIONS, Call, Mode, Step
 from runner_provisioner.lint.shell import MODES, Command, commands, with_variables
 
 DEFAULT_KEY: Final = "default"
@@ -29,7 +29,7 @@ def calls_of_step(step: Step, job: str, variables: Mapping[str, str]) -> Iterato
         yield from _action(step, uses, job)
     elif step.node.get("run").text:
         shell = step.node.get("shell").text
-        for command in commands(step.node.get("run").text, pipefail=shell == "bash"):
+        for command in commands(step.node.get("run").text, pipefail=shell == "bash", errexit=_ends_on_error(shell)):
             yield _command(step, command, job, variables)
 
 
@@ -64,6 +64,7 @@ def _action(step: Step, uses: str, job: str) -> Iterator[Call]:
         key=_key(inputs),
         step=step,
         labels=_labels(inputs),
+        options=_literal({name: inputs.get(name).text for name in SCOPE_OPTIONS}),
         by_action=True,
         allows_untrusted=inputs.get("allow-untrusted").text == "true",
     )
@@ -92,6 +93,7 @@ def _labels(inputs: Node) -> frozenset[str] | None:
 def _command(step: Step, command: Command, job: str, variables: Mapping[str, str]) -> Call:
     keys = command.values("--key") or [DEFAULT_KEY]
     labels = [with_variables(one, variables) for one in command.values("--label")]
+    given = [(name, value) for name in SCOPE_OPTIONS for value in command.values(f"--{name}")]
     known = [one.lower() for one in labels if one is not None and not EXPRESSION.search(one)]
     return Call(
         mode=Mode(command.mode),
@@ -100,7 +102,19 @@ def _command(step: Step, command: Command, job: str, variables: Mapping[str, str
         key=with_variables(keys[-1], variables),
         step=step,
         labels=frozenset(known) if len(known) == len(labels) else None,
+        options=_literal({name: with_variables(value, variables) for name, value in given if value}),
         swallowed=command.swallowed,
         hears_cancel=command.is_exec and command.is_last,
         allows_untrusted="--allow-untrusted" in command.words,
     )
+
+
+def _literal(options: Mapping[str, str | None]) -> tuple[tuple[str, str], ...]:
+    """The options that are plain words; GitHub's own names are the same in any case."""
+    plain = [(name, text.strip()) for name, text in options.items() if text and not EXPRESSION.search(text)]
+    return tuple((name, text if name == "owner" else text.lower()) for name, text in plain if text)
+
+
+def _ends_on_error(shell: str) -> bool:
+    """Whether a failing command ends the script, as it does in all but a shell with a command line of its own."""
+    return "{0}" not in shell or re.search(r"\s-\w*e|errexit", shell) is not None

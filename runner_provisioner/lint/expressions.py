@@ -9,7 +9,10 @@ EXPRESSION: Final = re.compile(r"\$\{\{.*?\}\}", re.DOTALL)
 _NEEDED: Final = re.compile(r"\bneeds\s*(?:\.\s*([\w-]+)|\[\s*'([^']+)'\s*\])\s*\.\s*outputs\b")
 _OUTPUT: Final = re.compile(r"\.\s*outputs\s*(?:\.\s*([\w-]+)|\[\s*'([^']+)'\s*\])")
 _STEP: Final = re.compile(r"\bsteps\s*\.\s*([\w-]+)\s*\.\s*outputs\b")
-_SECRET: Final = re.compile(r"\bsecrets\s*(?:\.\s*(\w+)|\[\s*'([^']+)'\s*\])")
+_SECRET: Final = re.compile(r"(?<![\w.-])secrets\s*(?:\.\s*(\w+)|\[\s*'([^']+)'\s*\])", re.IGNORECASE)
+_ALL_SECRETS: Final = re.compile(r"(?<![\w.-])secrets(?![\w-])", re.IGNORECASE)
+_QUOTED: Final = re.compile(r"'[^']*'")
+_WHOLE: Final = re.compile(r"\$\{\{((?:(?!\}\}).)*)\}\}")
 
 
 def compact(text: str) -> str:
@@ -43,9 +46,11 @@ def steps(text: str) -> list[str]:
 
 
 def secrets(text: str) -> list[str]:
-    """The secrets that a text takes; the token that every job has anyway is none."""
+    """The secrets that a text takes, "any secret" for the whole of them; the token that every job has is none."""
     names = [first or second for first, second in _SECRET.findall(code(text))]
-    return [name for name in names if name.upper() != "GITHUB_TOKEN"]
+    taken = [name for name in names if name.upper() != "GITHUB_TOKEN"]
+    rest = _QUOTED.sub("''", _SECRET.sub("", code(text)))
+    return [*taken, "any secret"] if _ALL_SECRETS.search(rest) else taken
 
 
 def mentions(text: str, *contexts: str) -> bool:
@@ -53,11 +58,14 @@ def mentions(text: str, *contexts: str) -> bool:
     return any(re.search(rf"(?<![\w.'-]){re.escape(name)}(?![\w-])", code(text)) for name in contexts)
 
 
+def same(text: str, other: str) -> bool:
+    """Whether two texts name one thing, whatever the case and the blanks in their expressions."""
+    return compact(text).casefold() == compact(other).casefold()
+
+
 def runs_always(condition: str) -> bool:
-    """Whether what has this `if` also runs after a failure and after a cancellation."""
-    text = "".join(condition.split())
-    if "!always()" in text:
-        return False
-    if "always()" in text:
-        return True
-    return "failure()" in text and "cancelled()" in text and "!cancelled()" not in text and "!failure()" not in text
+    """Whether what has this `if` also runs after a failure and a cancellation, whatever else is in it."""
+    text = "".join(condition.split()).lower()
+    inner = _WHOLE.fullmatch(text)
+    text = inner[1] if inner else text
+    return text == "always()" or text.startswith("always()||") or text.endswith("||always()")

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from runner_provisioner.lint.document import Node
 from runner_provisioner.lint.findings import Check, Finding
+
+# Beside the key, these say whose pod it is.
+SCOPE_OPTIONS: Final = ("owner", "organization", "repository", "run-id")
 
 
 class Mode(StrEnum):
@@ -47,6 +51,7 @@ class Call:
     """One call of this program: by a command, by the action (`step`), or by a reusable workflow (no step).
 
     `key` is its text, blanks taken out of expressions, None when it cannot be known; so are `labels`, the further ones.
+    `options` are those of SCOPE_OPTIONS that the file gives as plain words.
     """
 
     mode: Mode
@@ -55,6 +60,7 @@ class Call:
     key: str | None
     step: Step | None = None
     labels: frozenset[str] | None = frozenset()
+    options: tuple[tuple[str, str], ...] = ()
     by_action: bool = False
     swallowed: bool = False
     hears_cancel: bool = True
@@ -63,6 +69,11 @@ class Call:
     def fits(self, other: Call) -> bool:
         """Whether both may have the same key."""
         return self.key is None or other.key is None or self.key == other.key
+
+    def differs(self, other: Call) -> str:
+        """The first option that says something else in the other; empty for none."""
+        theirs = dict(other.options)
+        return next((name for name, value in self.options if theirs.get(name, value) != value), "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,8 +55,11 @@ class _Segment:
     operator: str
 
 
-def commands(script: str, *, pipefail: bool) -> list[Command]:
-    """Our commands in a script; `pipefail` when its shell notices a failure at the start of a pipe."""
+def commands(script: str, *, pipefail: bool, errexit: bool = True) -> list[Command]:
+    """Our commands in a script.
+
+    `pipefail` when its shell notices a failure at the start of a pipe; `errexit` when a failure ends the script.
+    """
     segments = list(_segments(script))
     careless = False
     found = []
@@ -74,7 +77,9 @@ def commands(script: str, *, pipefail: bool) -> list[Command]:
                 words=segment.words[begin[1] :],
                 is_exec="exec" in before,
                 is_last=not rest,
-                swallowed=careless or _is_swallowed(segment, before, rest, pipefail=pipefail),
+                swallowed=careless
+                or _is_swallowed(segment, before, rest, pipefail=pipefail)
+                or (not errexit and _ends_well(rest)),
             )
         )
     return found
@@ -151,6 +156,13 @@ def _ours(words: tuple[str, ...]) -> tuple[str, int] | None:
         if words[0] in {"nix", "exec"} and "nix" in words and (match := _NIX.fullmatch(word)):
             return match[1], place + 1
     return None
+
+
+def _ends_well(rest: Sequence[_Segment]) -> bool:
+    """Whether what comes after ends the script with success, whatever was before."""
+    if not rest or any(_FAILS.search(" ".join(one.words)) for one in rest):
+        return False
+    return _HARMLESS.fullmatch(" ".join(rest[-1].words)) is not None
 
 
 def _is_swallowed(segment: _Segment, before: set[str], rest: Sequence[_Segment], *, pipefail: bool) -> bool:

@@ -111,6 +111,10 @@ CASES = {
     "half an App and a token": ({"github-token": "ghp_x", "github-app-id": ""}, "github-app-private-key"),
     "a malformed key": ({"key": "Leg_1"}, "key"),
     "a key of two lines": ({"key": "leg\n::notice::hello"}, "key"),
+    "an image of two lines": ({"image": "x\n::notice::hello"}, "image"),
+    "a carriage return": ({"disk": "40\r::notice::hello"}, "disk"),
+    "a line that is a command": ({"env": "A=1\n  ::add-mask::a\n"}, "env"),
+    "a control character in a line": ({"gpu": "A4000\r::notice::hello"}, "gpu"),
     "no flag": ({"allow-untrusted": "yes"}, "allow-untrusted"),
     "all in start": ({"all": "true"}, "all"),
     "dry run in start": ({"dry-run": "true"}, "dry-run"),
@@ -133,6 +137,8 @@ CASES = {
 ALWAYS = {
     "unknown mode",
     "a key of two lines",
+    "an image of two lines",
+    "a line that is a command",
     "no GitHub credential",
     "no number",
     "a key that is too long",
@@ -157,6 +163,15 @@ def test_a_wrong_input_gives_one_error_that_names_it(set_up_action: SetUpAction,
     if use.step(CHECK).outcome == "failure":
         assert [use.step(one).outcome for one in (INSTALL, PROGRAM, SETTLE)] == ["skipped"] * 3
     assert stage.stage.pods == []
+
+
+def test_what_is_printed_of_the_inputs_is_no_command(set_up_action: SetUpAction) -> None:
+    """GitHub also takes `##[warning]` for a command, wherever in a line it stands."""
+    stage = set_up_action(inert=True)
+    use = stage.use(queue(stage.stage), max_price="0.01", env="A=##[warning]hello").play()
+    printed = use.job.log.text.split("as it is called", 1)[1]
+    assert "--env=A=" in printed
+    assert "##[warning]hello" not in printed
 
 
 def test_an_input_that_does_not_exist_is_told(set_up_action: SetUpAction) -> None:

@@ -153,6 +153,22 @@ def test_a_leg_without_a_key_of_its_own_fails_and_ends_nothing(set_up_action: Se
     stage.stage.gone(pods=1)
 
 
+def test_a_second_start_that_is_refused_leaves_the_first_alone(set_up_action: SetUpAction) -> None:
+    """One job, one key: its settling step sees that the state file is the first one's doing."""
+    stage = set_up_action(inert=True)
+    run_id = queue(stage.stage)
+    both = stage.use(run_id)
+    both.steps.append({**both.steps[0], "id": "again", "with": {**both.steps[0]["with"], "max-price": "cheap"}})
+    both.begin()
+    pod = stage.rented()
+    stage.world.github.play_runner(REPOSITORY, pod.name, (pod.env["RP_LABEL"],))
+    both.join()
+    assert [one.outcome for one in both.job.ended] == ["success", "failure"], both.told
+    assert [one.id for one in stage.stage.live] == [pod.id]
+    stage.use(run_id, "stop").play().well()
+    stage.stage.gone(pods=1)
+
+
 def test_cleanup_ends_what_a_finished_run_left(set_up_action: SetUpAction) -> None:
     """A dry run only tells and fails, the real one ends it; both say it on their page."""
     stage = set_up_action(inert=True)

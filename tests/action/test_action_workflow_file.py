@@ -11,6 +11,7 @@ from support.action_stage import ROOT, ActionStage, SetUpAction, queue
 from support.e2e_pods import real_host
 
 from runner_provisioner.cli.demo import start_options
+from runner_provisioner.simulators.workflow.expressions import Scope, resolve
 from runner_provisioner.simulators.workflow.reading import read_yaml
 from runner_provisioner.simulators.workflow.values import Value
 
@@ -48,3 +49,16 @@ def test_the_action_is_used_against_the_simulated_services(set_up_action: SetUpA
     assert {one.outcome for one in job.ended} == {"success"}
     assert stage.stage.pods == []
     assert any("simulate" in one for one in job.orphans.values())
+
+
+@pytest.mark.parametrize("token", ["", "ghp_x"], ids=["an App", "a token beside it"])
+@pytest.mark.parametrize("name", ["gpu-job", "cleanup"])
+def test_a_token_takes_the_place_of_the_whole_app(name: str, token: str) -> None:
+    """So that having both is no contradiction; the App's id and key go or stay together."""
+    raw: Any = read_yaml((ROOT / f".github/workflows/{name}.yml").read_text("utf-8"))
+    uses = [step["with"] for job in raw["jobs"].values() for step in job["steps"] if "mode" in step.get("with", {})]
+    secrets: dict[str, Value] = {"GPU_APP_PRIVATE_KEY": "pem", "GPU_GITHUB_TOKEN": token}
+    scope = Scope(contexts={"secrets": secrets, "vars": {"GPU_APP_ID": "4711"}, "inputs": {"github-app-id": ""}})
+    keys = ("github-app-id", "github-app-private-key", "github-token")
+    given = [tuple(resolve(one[key], scope) for key in keys) for one in uses]
+    assert set(given) == {("", "", token) if token else ("4711", "pem", "")}

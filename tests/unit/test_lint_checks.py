@@ -82,6 +82,10 @@ BAD = {
         "step": spoil(
             GOOD, (TRAIN_STEP, TRAIN_STEP + f"        env:\n          HF: ${{{{ secrets['HF_TOKEN'] }}}} {HERE}\n")
         ),
+        "all": spoil(GOOD, (TRAIN, TRAIN + f"    env:\n      ALL: ${{{{ toJSON(secrets) }}}} {HERE}\n")),
+        "computed": spoil(
+            GOOD, (TRAIN, TRAIN + f"    env:\n      ONE: ${{{{ secrets[format('{{0}}', matrix.a)] }}}} {HERE}\n")
+        ),
         "workflow": spoil(GOOD, ("jobs:\n", f"env:\n  HF: ${{{{ secrets.HF_TOKEN }}}} {HERE}\njobs:\n")),
     },
     "no-stop": {
@@ -122,6 +126,14 @@ jobs:
         "no-condition": spoil(with_mark_on_last_uses(), ("    if: always()\n", "")),
         "not-cancelled": spoil(with_mark_on_last_uses(), ("always()", "${{ !cancelled() }}")),
         "failure-alone": spoil(with_mark_on_last_uses(), ("always()", "failure()")),
+        "and-a-result": spoil(
+            with_mark_on_last_uses(), ("always()", "${{ always() && needs.start.result != 'skipped' }}")
+        ),
+        "and-a-label": spoil(with_mark_on_last_uses(), ("always()", "always() && needs.start.outputs.label != ''")),
+        "not-when-skipped": spoil(with_mark_on_last_uses(), ("always()", "success() || failure() || cancelled()")),
+        "in-brackets": spoil(with_mark_on_last_uses(), ("always()", "(inputs.a || always()) && inputs.b")),
+        "as-a-word": spoil(with_mark_on_last_uses(), ("always()", "inputs.a == 'always()'")),
+        "two-expressions": spoil(with_mark_on_last_uses(), ("always()", "${{ always() }} || ${{ inputs.a }}")),
         "negated": spoil(with_mark_on_last_uses(), ("always()", "${{ !always() }}")),
         "step-condition": spoil_stop(f"      - if: success()\n        run: exec runner-provisioner stop {HERE}\n"),
         "same-job": f"""\
@@ -159,6 +171,20 @@ jobs:
             COMMANDS,
             ("        run: exec runner-provisioner stop\n", f"        run: runner-provisioner stop --key=x {HERE}\n"),
         ),
+        "another-owner": spoil_last(
+            spoil(with_mark_on_last_uses(), ("key: train", "key: train\n          owner: a")),
+            "mode: stop\n",
+            "mode: stop\n          owner: b\n",
+        ),
+        "another-organisation": spoil_stop(ENV_STOP.replace("stop'", "stop --organization other'")).replace(
+            "start --max-price", "start --organization=octo --max-price"
+        ),
+        "another-repository": spoil_stop(ENV_STOP.replace("stop'", "stop --repository o/b'")).replace(
+            "start --max-price", "start --repository o/a --max-price"
+        ),
+        "another-run": spoil_stop(ENV_STOP.replace("stop'", "stop --run-id 8'")).replace(
+            "start --max-price", "start --run-id 7 --max-price"
+        ),
         "matrix-of-another-job": f"""\
 on: push
 jobs:
@@ -194,6 +220,7 @@ jobs:
         "or-colon": spoil_stop(f"      - run: 'runner-provisioner stop || :' {HERE}\n"),
         "or-echo": spoil_stop(f"      - run: 'runner-provisioner stop || echo failed' {HERE}\n"),
         "or-exit-0": spoil_stop(f"      - run: runner-provisioner stop || exit 0 {HERE}\n"),
+        "then-true": spoil_stop(f"      - shell: bash {{0}}\n        run: 'runner-provisioner stop; true' {HERE}\n"),
         "pipe": spoil_stop(f"      - run: runner-provisioner stop --json | tee stopped.json {HERE}\n"),
         "background": spoil_stop(f"      - run: 'runner-provisioner stop &' {HERE}\n"),
         "set-plus-e": spoil_stop(f"      - run: | {HERE}\n          set +e\n          runner-provisioner stop\n"),
@@ -207,6 +234,13 @@ jobs:
             GOOD, ("    if: always()\n", f"    if: always()\n    environment:\n      url: x\n      name: gpu {HERE}\n")
         ),
         "reusable": spoil(WHOLE, ("stop-environment: gpu-stop", f"stop-environment: gpu {HERE}")),
+        "other-case": spoil(GOOD, ("    if: always()\n", f"    if: always()\n    environment: GPU {HERE}\n")),
+        "other-blanks": spoil(
+            GOOD,
+            ("environment: gpu\n", "environment: ${{ inputs.where }}\n"),
+            ("    if: always()\n", f"    if: always()\n    environment: ${{{{inputs.Where}}}} {HERE}\n"),
+        ),
+        "reusable-other-case": spoil(WHOLE, ("stop-environment: gpu-stop", f"stop-environment: Gpu {HERE}")),
     },
     "same-key": {
         "start": spoil(GOOD, ("  stop:\n", SECOND_START.replace("KEY", "train"))),

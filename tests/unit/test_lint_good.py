@@ -30,8 +30,31 @@ FINE = {
     "key-in-other-blanks": spoil(
         GOOD, ("key: train", "key: ${{ inputs.key }}-a"), ("key: train", "key: ' ${{inputs.key  }}-a'")
     ),
-    "always-among-others": spoil(GOOD, ("always()", "${{ always() && needs.start.result != 'skipped' }}")),
-    "always-spelled-out": spoil(GOOD, ("always()", "success() || failure() || cancelled()")),
+    "always-in-capitals": spoil(GOOD, ("always()", "ALWAYS()")),
+    "always-in-blanks": spoil(GOOD, ("always()", "${{  Always( ) }}")),
+    "always-or-more": spoil(GOOD, ("always()", "always() || inputs.a && inputs.b")),
+    "more-or-always": spoil(GOOD, ("always()", "${{ inputs.a && inputs.b || always() }}")),
+    "secrets-as-a-word": spoil(
+        GOOD,
+        ("      - run: nvidia-smi\n", "      - run: echo ${{ format('no secrets {0}', steps.a.outputs.secrets) }}\n"),
+    ),
+    "stop-in-the-same-place": spoil(
+        GOOD,
+        ("key: train", "key: train\n          organization: Octo"),
+        ("mode: stop\n", "mode: stop\n          organization: octo\n"),
+    ),
+    "place-that-cannot-be-known": spoil(
+        GOOD,
+        ("key: train", "key: train\n          owner: a"),
+        ("mode: stop\n", "mode: stop\n          owner: ${{ vars.OWNER }}\n"),
+    ),
+    "stop-ends-the-script": stop_by("runner-provisioner stop; true"),
+    "stop-keeps-its-code": spoil_last(
+        COMMANDS, STOP_STEP, "      - shell: bash {0}\n        run: runner-provisioner stop; rc=$?; exit $rc\n"
+    ),
+    "stop-in-a-shell-of-its-own": spoil_last(
+        COMMANDS, STOP_STEP, "      - shell: bash -le {0}\n        run: runner-provisioner stop; true\n"
+    ),
     "transitive-needs": spoil(
         GOOD,
         (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from runner_provisioner.lint.expressions import mentions, runs_always
+from runner_provisioner.lint.expressions import mentions, runs_always, same
 from runner_provisioner.lint.findings import (
     NO_STOP,
     STOP_ENVIRONMENT,
@@ -33,6 +33,7 @@ def check(workflow: Workflow, _repository: Repository) -> Iterator[Finding]:
         elif not _hands_over(workflow):
             yield _no_stop(workflow, start, stops)
     for stop in stops:
+        yield from _elsewhere(workflow, stop, [start for start in starts if stop.fits(start)])
         yield from _noticed(workflow, stop)
         yield from _leg(workflow, stop)
     yield from _environments(workflow)
@@ -118,6 +119,19 @@ def _wrong_key(workflow: Workflow, stop: Call, starts: list[Call]) -> Finding:
     )
 
 
+def _elsewhere(workflow: Workflow, stop: Call, starts: list[Call]) -> Iterator[Finding]:
+    """What has the right key and looks in another place."""
+    others = [stop.differs(start) for start in starts]
+    if others and all(others):
+        name = others[0]
+        yield workflow.finding(
+            STOP_KEY,
+            f"this stop has {name} '{dict(stop.options)[name]}', and what is started here has "
+            f"'{dict(starts[0].options)[name]}', so nothing would be found: give both the same {name}",
+            stop.line,
+        )
+
+
 def _leg(workflow: Workflow, stop: Call) -> Iterator[Finding]:
     if stop.key and mentions(stop.key, "matrix") and not workflow.jobs[stop.job].has_matrix:
         yield workflow.finding(
@@ -143,14 +157,15 @@ def _noticed(workflow: Workflow, stop: Call) -> Iterator[Finding]:
 
 
 def _environments(workflow: Workflow) -> Iterator[Finding]:
-    named = {workflow.jobs[call.job].environment.text for call in workflow.calls(Mode.START)} - {""}
+    named = [workflow.jobs[call.job].environment.text for call in workflow.calls(Mode.START)]
     for job in workflow.jobs.values():
         modes = {call.mode for call in job.calls}
-        if Mode.STOP in modes and Mode.START not in modes and job.environment.text in named:
+        used = job.environment.text
+        if Mode.STOP in modes and Mode.START not in modes and used and any(same(used, name) for name in named):
             yield _same_environment(workflow, job.environment.text, job.environment.line)
         inputs = job.node.get("with")
         name = inputs.get("stop-environment")
-        if Mode.GPU_JOB in modes and name.text and name.text == inputs.get("environment").text:
+        if Mode.GPU_JOB in modes and name.text and same(name.text, inputs.get("environment").text):
             yield _same_environment(workflow, name.text, name.line)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -68,6 +68,31 @@ def test_another_start_with_the_same_key_keeps_its_pod(services: Services) -> No
     assert result.code == 0, result.err
     assert len(services.runpod.live()) == 1
     assert len(services.github.runners()) == 1
+
+
+LATER: dict[str, tuple[dict[str, Any], int]] = {
+    "nothing": ({}, 1),
+    "a pod": ({"made": [["runpod", "gone"]]}, 0),
+    "unsure": ({"unsure": True}, 0),
+}
+
+
+@pytest.mark.parametrize("later", LATER)
+def test_a_later_start_of_the_same_job_settles_only_what_it_may_have_rented(services: Services, later: str) -> None:
+    """The action keeps what the state file said before; a start that took part and created nothing ends nothing."""
+    changes, live = LATER[later]
+    services.usher()
+    environment = workflow(services)
+    assert services.run("start", **environment).code == 0
+    state = state_of(environment)
+    state.with_suffix(".before").write_bytes(state.read_bytes())
+    record = json.loads(state.read_text())
+    record["creators"]["later"] = {"made": [], "ended": [], "unsure": False, "placed_at": None, **changes}
+    state.write_text(json.dumps(record))
+    result = services.run("stop", "--own", **environment)
+    assert result.code == 0, result.err
+    assert len(services.runpod.live()) == live
+    assert state.exists() == bool(live)
 
 
 def test_a_damaged_state_is_told(services: Services) -> None:
