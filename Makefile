@@ -1,9 +1,12 @@
 # `make demo` and `make test` set up what they need by themselves.
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 3
+DAILY := not full and not conformance and not live
 # Neither the user's home nor anybody's credentials reach a test or the demo.
 CLEAN_ENV = env -i PATH="$(PATH)" LANG=C.UTF-8 TERM="$${TERM:-dumb}" CI="$${CI:-}" HOME="$$home"
 IN_EMPTY_HOME = home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && $(CLEAN_ENV)
@@ -19,9 +22,10 @@ demo: setup  ## Set up, then run the main job on the embedded simulators
 	@$(IN_EMPTY_HOME) $(BIN)/runner-provisioner demo $(ARGS)
 
 test: setup  ## Set up, then run the tests
-	@$(IN_EMPTY_HOME) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not full and not conformance and not live" \
-		--cov --cov-report= $(ARGS)
-	@$(BIN)/coverage combine -q 2>/dev/null || true
+	@$(IN_EMPTY_HOME) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "$(DAILY)" --cov --cov-report= $(ARGS) || { \
+		echo "what failed beside others, once more and alone:"; \
+		$(CLEAN_ENV) $(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m "$(DAILY)" \
+			--cov --cov-append --cov-report=; }
 	@$(BIN)/coverage report --skip-covered --fail-under=95 | tail -n 40
 	@$(BIN)/coverage report --include='runner_provisioner/domain/*,runner_provisioner/services/*' --fail-under=100 | tail -n 5
 

@@ -24,6 +24,8 @@ from runner_provisioner.domain.request import RunAs
 from runner_provisioner.domain.runners import RunnerDownload
 
 NOBODY = 65534
+# Tests run side by side as one account, and the start script knows the job's processes by the pod's id.
+POD_ID = f"pod{os.getpid()}"
 TOKEN = "ARTOKENPLANTED7Q2W9XK4M5Z8LJ3"
 POD_KEY = 'rpa_PLANTED"pod\\scoped$key'
 
@@ -124,13 +126,13 @@ class World:
     def _end(self, method: str, path: str, headers: dict[str, str], body: str) -> tuple[int, bytes]:
         if headers.get("authorization") != f"Bearer {POD_KEY}":
             return 401, b""
-        if method == "DELETE" and path == "/v2/pods/pod0abc123":
+        if method == "DELETE" and path == f"/v2/pods/{POD_ID}":
             if self.refuse_rest:
                 return 500, b""
             self.ended.set()
             return 204, b""
         if method == "POST" and path == "/graphql":
-            assert json.loads(body)["variables"] == {"i": {"podId": "pod0abc123"}}
+            assert json.loads(body)["variables"] == {"i": {"podId": POD_ID}}
             self.ended.set()
             return 200, b'{"data":{"podTerminate":null}}'
         return 404, b""
@@ -275,7 +277,7 @@ def pod(
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(scratch),
-        "RUNPOD_POD_ID": "pod0abc123",
+        "RUNPOD_POD_ID": POD_ID,
         "RUNPOD_API_KEY": POD_KEY,
         "RP_OWNER": "1a2b3c4d",
         "JUPYTER_PASSWORD": "planted-jupyter",
@@ -336,7 +338,7 @@ def marked() -> list[int]:
             zombie = (folder / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
         except OSError:
             continue
-        if b"RUNNER_PROVISIONER=pod0abc123" in environment and not zombie:
+        if f"RUNNER_PROVISIONER={POD_ID}".encode() in environment and not zombie:
             found.append(int(folder.name))
     return found
 

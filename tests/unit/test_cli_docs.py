@@ -52,7 +52,11 @@ def _describe(name: str, command: click.Command) -> list[str]:
         *lines,
         "| option | meaning |",
         "|---|---|",
-        *(f"| `{_cell(option)}` | {_cell(text)} |" for option, text in rows),
+        # click remembers the names of a command's help option from its first use, whoever that was.
+        *(
+            f"| `{_cell('-h, --help' if option.endswith('--help') else option)}` | {_cell(text)} |"
+            for option, text in rows
+        ),
         "",
     ]
 

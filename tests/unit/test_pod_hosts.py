@@ -374,7 +374,7 @@ def test_files_that_vanish_meanwhile_are_no_obstacle(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("project", "expected"),
     [
-        ("/work/main", ["/work"]),
+        ("/srv/main", ["/srv"]),
         ("/repo", ["/repo"]),
         ("/opt/repo", ["/opt/repo"]),
         ("/opt/team/repo", ["/opt/team"]),
