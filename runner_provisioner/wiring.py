@@ -373,7 +373,13 @@ def manual_spec(program: Program, values: Mapping[str, Any], *, ssh_keys: tuple[
 
     expires = program.clock.now() + values["lifetime"]
     owner8 = manual_owner8(program.settings, values["owner"])
-    tags = PodTags(owner=owner8, cls=PodClass.MANUAL, repository=program.settings.repository, expires_at=expires)
+    tags = PodTags(
+        owner=owner8,
+        cls=PodClass.MANUAL,
+        repository=program.settings.repository,
+        nonce=secrets.token_hex(16),
+        expires_at=expires,
+    )
     env = {"PUBLIC_KEY": "\n".join(ssh_keys)} if ssh_keys else {}
     options: dict[str, object] = dict(values["further"])
     if values["docker_args"]:

@@ -15,6 +15,7 @@ from runner_provisioner.errors import (
     InvalidRequest,
     LeftBehind,
     NotFound,
+    RemoteError,
     SpotDiscontinued,
 )
 from runner_provisioner.ports import Clock, GpuProvider, Pausable
@@ -35,7 +36,7 @@ class ManualPods:
     async def create(self, spec: PodSpec, request: GpuRequest) -> Pod:
         """Rent the first offer that can be had.
 
-        When the provider never answers, the pod is looked up by its name and, when it exists, returned; else
+        When the provider never answers, the pod is looked up by its name and nonce and, when it exists, returned; else
         CreateOutcomeUnknown is raised after two looks. Raises like a start when nothing could be rented.
         """
         found = await survey(self._providers, request)
@@ -52,18 +53,28 @@ class ManualPods:
         try:
             return await provider.create(spec, offer)
         except CreateOutcomeUnknown as error:
-            for _ in range(2):
-                pods = await provider.list(None)
-                mine = [pod for pod in pods if pod.name == spec.name and pod.alive]
-                if mine:
-                    return mine[0]
-                await self._clock.sleep(self._settle)
+            found = await self._look_up(provider, spec)
+            if found is not None:
+                return found
             raise CreateOutcomeUnknown(
                 f"no answer to the create and no pod named {spec.name} seen: "
                 "look again with 'pods list' before another try",
                 service=error.service,
                 operation=error.operation,
             ) from error
+
+    async def _look_up(self, provider: GpuProvider, spec: PodSpec) -> Pod | None:
+        """The pod of an unanswered create, looked for twice, `settle` apart; a failed look saw nothing."""
+        for wait in (0.0, self._settle):
+            await self._clock.sleep(wait)
+            try:
+                pods = await provider.list(None)
+            except RemoteError:
+                continue  # the caller says that the outcome is unknown, which is what has to be known
+            mine = next((pod for pod in pods if pod.alive and _made_as(pod, spec)), None)
+            if mine is not None:
+                return mine
+        return None
 
     async def list(self) -> list[Pod]:
         """Every pod of every account."""
@@ -112,3 +123,9 @@ class ManualPods:
         if not isinstance(provider, Pausable):
             raise InvalidRequest(f"{provider.name} can neither stop nor resume pods: end it with 'pods terminate'")
         return provider
+
+
+def _made_as(pod: Pod, spec: PodSpec) -> bool:
+    """Whether the pod is of this very create: a user may have an older one of the same name."""
+    known = spec.tags is None or (pod.tags is not None and pod.tags.nonce == spec.tags.nonce)
+    return known and pod.name == spec.name

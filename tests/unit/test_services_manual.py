@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 from support.fakes import REQUEST, FakeProvider, PausableProvider, offer
 
-from runner_provisioner.domain.pods import PodId, PodSpec, PodState
+from runner_provisioner.domain.pods import PodClass, PodId, PodSpec, PodState, PodTags
 from runner_provisioner.errors import (
     AllOffersFailed,
     CapacityUnavailable,
@@ -15,6 +16,7 @@ from runner_provisioner.errors import (
     InvalidRequest,
     LeftBehind,
     NotFound,
+    ServerError,
 )
 from runner_provisioner.services.manual import ManualPods
 from runner_provisioner.testing.clock import FakeClock
@@ -62,7 +64,21 @@ async def test_a_create_without_an_answer_is_looked_up_by_name() -> None:
     with pytest.raises(CreateOutcomeUnknown, match="pods list"):
         await scene.pods.create(SPEC, REQUEST)
     assert scene.one.calls.count("create") == 2
-    assert scene.clock.monotonic() == 60
+    assert scene.clock.monotonic() == 30
+
+
+async def test_an_older_pod_of_the_same_name_is_not_the_one_that_was_asked_for() -> None:
+    """The nonce tells them apart, and a look that fails hides nothing: the outcome stays unknown."""
+    scene = Scene()
+    older = replace(SPEC, tags=PodTags(owner="0123abcd", cls=PodClass.MANUAL, nonce="older"))
+    newer = replace(SPEC, tags=PodTags(owner="0123abcd", cls=PodClass.MANUAL, nonce="newer"))
+    first = await scene.pods.create(older, REQUEST)
+    scene.one.add("create", CreateOutcomeUnknown("no answer"))
+    scene.one.add("list", ServerError("down"))
+    with pytest.raises(CreateOutcomeUnknown, match="pods list"):
+        await scene.pods.create(newer, REQUEST)
+    scene.one.add("created", CreateOutcomeUnknown("no answer"))
+    assert (await scene.pods.create(newer, REQUEST)).id != first.id
 
 
 async def test_stop_and_resume_where_the_provider_can() -> None:
