@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 from support.counting import CASES
+
+
+def pytest_configure() -> None:
+    """Hear SIGINT, as every process that a test starts does then.
+
+    Who runs the tests in the background of a shell script passes on an ignored SIGINT, and bash can never undo that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

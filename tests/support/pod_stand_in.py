@@ -300,6 +300,8 @@ def pod(
     finally:
         _kill_all(process)
         process.wait()
+        # Shown with a test that fails.
+        print(log.read_text(errors="replace"))  # noqa: T201
 
 
 def _kill_all(process: subprocess.Popen[bytes]) -> None:
