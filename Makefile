@@ -5,7 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-WORKERS ?= 3
+# More than there are cores: a third of the tests waits for real processes.
+WORKERS ?= 6
 DAILY := not full and not conformance and not live
 # Neither the user's home nor anybody's credentials reach a test or the demo.
 CLEAN_ENV = env -i PATH="$(PATH)" LANG=C.UTF-8 TERM="$${TERM:-dumb}" CI="$${CI:-}" HOME="$$home"
@@ -22,19 +23,16 @@ demo: setup  ## Set up, then run the main job on the embedded simulators
 	@$(IN_EMPTY_HOME) $(BIN)/runner-provisioner demo $(ARGS)
 
 test: setup  ## Set up, then run the tests
-	@$(IN_EMPTY_HOME) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "$(DAILY)" --cov --cov-report= $(ARGS) || { \
-		echo "what failed beside others, once more and alone:"; \
-		$(CLEAN_ENV) $(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m "$(DAILY)" \
-			--cov --cov-append --cov-report=; }
+	@$(IN_EMPTY_HOME) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "$(DAILY)" --cov --cov-report= $(ARGS)
 	@$(BIN)/coverage report --skip-covered --fail-under=95 | tail -n 40
 	@$(BIN)/coverage report --include='runner_provisioner/domain/*,runner_provisioner/services/*' --fail-under=100 | tail -n 5
 
 test-full: setup  ## Run every member of every family of tests
-	@$(IN_EMPTY_HOME) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not conformance and not live" $(ARGS)
+	@$(IN_EMPTY_HOME) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not conformance and not live" $(ARGS)
 
 flaky: setup  ## Run the end-to-end tests (or ARGS) twenty times
 	@for round in $$(seq 20); do echo "round $$round"; \
-		$(IN_EMPTY_HOME) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup -m "not conformance and not live" \
+		$(IN_EMPTY_HOME) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not conformance and not live" \
 		$(or $(ARGS),tests/e2e) || exit 1; done
 
 lint: setup  ## Check style, types, layers, shell scripts and workflows

@@ -9,10 +9,7 @@ from pathlib import Path
 import pytest
 from support.nix import ROOT, SYSTEMS, Nix, why_no_nix
 
-pytestmark = [
-    pytest.mark.skipif(bool(why_no_nix()), reason=why_no_nix() or "nix is here"),
-    pytest.mark.xdist_group("nix"),
-]
+pytestmark = pytest.mark.skipif(bool(why_no_nix()), reason=why_no_nix() or "nix is here")
 
 PACKAGES = {"default", "runner-provisioner", "with-simulators"}
 APPS = {"default", "start", "stop", "cleanup", "demo"}

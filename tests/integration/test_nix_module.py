@@ -16,10 +16,7 @@ from support.nix import ROOT, Nix, why_no_nix
 
 from runner_provisioner.simulators.world import SimulatedWorld, WorldPlan
 
-pytestmark = [
-    pytest.mark.skipif(bool(why_no_nix()), reason=why_no_nix() or "nix is here"),
-    pytest.mark.xdist_group("nix"),
-]
+pytestmark = pytest.mark.skipif(bool(why_no_nix()), reason=why_no_nix() or "nix is here")
 
 PAGE = (ROOT / "docs/how-to/run-with-nix.md").read_text("utf-8")
 NAME = "runner-provisioner-cleanup"

@@ -41,8 +41,6 @@ def _namespaces_work() -> bool:
 
 pytestmark = [
     pytest.mark.root,
-    # The host sees these pods' command lines too, and their token is that of the unconfined ones.
-    pytest.mark.xdist_group("start-script"),
     pytest.mark.skipif(not _namespaces_work(), reason="needs root and namespaces"),
 ]
 

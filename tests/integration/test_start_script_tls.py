@@ -18,8 +18,6 @@ from support.pod_stand_in import World, path_with, pod, script_for, world
 
 SYSTEM = "/usr/bin:/bin"
 
-pytestmark = pytest.mark.xdist_group("start-script")  # unconfined pods of one account see each other
-
 
 def certificate(folder: Path, host: str) -> Path:
     """A self-signed certificate for this host, with its key, in one file."""

@@ -26,7 +26,7 @@ from runner_provisioner.domain.runners import RunnerDownload
 NOBODY = 65534
 # Tests run side by side as one account, and the start script knows the job's processes by the pod's id.
 POD_ID = f"pod{os.getpid()}"
-TOKEN = "ARTOKENPLANTED7Q2W9XK4M5Z8LJ3"
+TOKEN = f"ARTOKENPLANTED{os.getpid():07}Q2W9XK4M5Z8LJ3"
 POD_KEY = 'rpa_PLANTED"pod\\scoped$key'
 
 # What config.sh and run.sh share: `tell KIND` posts what is on stdin to the loopback server.

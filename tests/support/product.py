@@ -95,6 +95,7 @@ def play(case: Case, *, logs: bool = False) -> Played:
                 list_lag=lag,
                 spot=case.market is not Market.NO_SPOT,
                 logs=logs,
+                schema=logs,
                 library=case.command == "cleanup",
             )
             return await _Play(world, case).run()
