@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from runner_provisioner.domain.events import Event
-    from runner_provisioner.domain.leases import Lease
+    from runner_provisioner.domain.history import BadMachine, Ending, Memory, PodRecord, Refused
+    from runner_provisioner.domain.leases import Lease, PodRef
     from runner_provisioner.domain.offers import GpuRequest, GpuType, Offer
     from runner_provisioner.domain.pods import Pod, PodId, PodSpec
     from runner_provisioner.domain.runners import Registration, Runner, RunnerDownload, RunnerId, RunStatus
@@ -179,4 +180,48 @@ class LeaseStore(Protocol):
 
     def save(self, lease: Lease) -> Lease:
         """Keep it; gives it back with the ends that others who share the store have asked for. Raises StoreError."""
+        ...
+
+
+class History(Protocol):
+    """What the installation remembers; see `domain.history`.
+
+    Writing again what is known already changes nothing. Raises StoreError; who rents or ends something notes the error
+    and goes on, since losing a record must never keep a machine alive.
+    """
+
+    async def refused(self, refused: Refused) -> None:
+        """An offer was asked for and not rented."""
+        ...
+
+    async def rented(self, record: PodRecord) -> None:
+        """A pod exists; fields that were None may be filled in by writing it again."""
+        ...
+
+    async def online(self, pod: PodRef, at: datetime) -> None:
+        """Its runner is online."""
+        ...
+
+    async def worked(self, pod: PodRef, began: datetime | None, ended: datetime | None) -> None:
+        """When its job began and was over, where that is known."""
+        ...
+
+    async def ended(self, pod: PodRef, at: datetime, ending: Ending) -> None:
+        """Its end is confirmed; the first end stays."""
+        ...
+
+    async def bad(self, machine: BadMachine) -> None:
+        """A machine is to be avoided for a while."""
+        ...
+
+    async def memory(self, now: datetime) -> Memory:
+        """What ranking needs."""
+        ...
+
+    async def pods(self, since: datetime) -> Sequence[PodRecord]:
+        """Every pod that was not known to have ended before `since`, oldest first."""
+        ...
+
+    async def began(self) -> datetime | None:
+        """When this history begins; None when it is empty (new, or lost with its cache)."""
         ...
