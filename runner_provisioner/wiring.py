@@ -20,6 +20,7 @@ from runner_provisioner.domain.leases import Lease, Limits, Phase
 from runner_provisioner.domain.names import RunKey, Scope
 from runner_provisioner.domain.pods import PodClass, PodSpec, PodTags
 from runner_provisioner.domain.request import StartRequest
+from runner_provisioner.domain.runners import creator_label
 from runner_provisioner.errors import InvalidRequest
 from runner_provisioner.github.connect import AppCredential, TokenCredential, connect
 from runner_provisioner.providers.runpod.api import RunPodApi
@@ -254,7 +255,7 @@ class Draftsman:
             name=self.key.name,
             url=registration.url,
             token=registration.token,
-            labels=(self.record.label, *request.label),
+            labels=(self.record.label, creator_label(self.creator), *request.label),
             runner_group=request.runner_group,
             download=download,
             run_as=request.run_as,

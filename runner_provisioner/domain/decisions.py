@@ -31,6 +31,7 @@ from runner_provisioner.domain.leases import (
     ours,
     ref,
     refused,
+    runs_in,
 )
 from runner_provisioner.domain.pods import Pod, PodState
 from runner_provisioner.domain.runners import Runner, RunnerState
@@ -186,6 +187,10 @@ def _serving(lease: Lease, seen: Observation, sight: _Sight, now: datetime, limi
     if sight.live and ref(sight.live[0]) != lease.pod:
         # A sibling with the same state file has gone on to another pod meanwhile: its time begins anew.
         lease = replace(lease, pod=ref(sight.live[0]), placed_at=now, settled=False, uptime=None)
+    if sight.live and isinstance(seen.runner, Runner) and not runs_in(seen.runner, sight.live[0]):
+        # A younger pod, surplus by now, took the name at GitHub: the one that is kept has no runner yet.
+        seen = replace(seen, runner=None)
+        lease = replace(lease, phase=Phase.BOOTING, crowded_at=now, settled=False)
     overdue = _overdue(lease, seen, sight, now, limits)
     if overdue:
         return Decision(lease=drain(lease, overdue))

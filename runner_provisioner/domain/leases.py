@@ -188,6 +188,12 @@ def made_here(lease: Lease, pod: Pod) -> bool:
     return lease.creator is not None and pod.tags is not None and pod.tags.creator == lease.creator
 
 
+def runs_in(runner: Runner, pod: Pod) -> bool:
+    """Whether the runner may be this pod's; only one that names another creator is surely not."""
+    theirs, ours_ = runner.creator, pod.tags.creator if pod.tags else None
+    return theirs is None or ours_ is None or theirs == ours_
+
+
 def created(lease: Lease, pod: Pod) -> Lease:
     """The lease after an answer to create that names a pod."""
     return replace(lease, made=lease.made | {ref(pod)}, pod=ref(pod), unsure=False)

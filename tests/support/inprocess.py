@@ -32,7 +32,7 @@ from runner_provisioner._redaction import Redactor
 from runner_provisioner.domain.events import Event
 from runner_provisioner.domain.names import RunKey, base36
 from runner_provisioner.domain.request import StartRequest
-from runner_provisioner.domain.runners import RunStatus
+from runner_provisioner.domain.runners import RunStatus, creator_label
 from runner_provisioner.errors import PermissionDenied, RunnerProvisionerError
 from runner_provisioner.services.ending import Ended
 from runner_provisioner.services.provision import Started
@@ -210,7 +210,9 @@ class World:
         tokens = self.github.world.credentials._runner_tokens
         assert any(token.scope == scope.lower() and value in script for value, token in tokens.items())
         try:
-            runner = self.github.play_runner(scope, pod.name, [pod.env["RP_LABEL"]])
+            labels = [pod.env["RP_LABEL"], creator_label(pod.env["RP_CREATOR"])]
+            assert ",".join(labels) in script
+            runner = self.github.play_runner(scope, pod.name, labels)
         except ApiError:
             self.end_from_inside(pod)
             return

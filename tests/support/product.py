@@ -172,7 +172,7 @@ class _Play:
             started = outcome.result
             assert [pod.id for pod in live] == [started.pod.id]
             (runner,) = self.world.github.runners()
-            assert (runner.name, runner.online, runner.labels) == (started.name, True, (started.label,))
+            assert (runner.name, runner.online, runner.labels[0]) == (started.name, True, started.label)
             return
         if outcome.cancelled_after is not None:
             assert outcome.cancelled_after <= CANCEL_WINDOW + 0.1

@@ -31,7 +31,7 @@ from runner_provisioner.domain.leases import (
     refused,
 )
 from runner_provisioner.domain.pods import Pod, PodClass, PodId, PodState, PodTags
-from runner_provisioner.domain.runners import Runner, RunnerId, RunnerState
+from runner_provisioner.domain.runners import Runner, RunnerId, RunnerState, creator_label
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 LIMITS = Limits(settle=timedelta(seconds=30), boot=timedelta(minutes=8), lifetime=timedelta(hours=6))
@@ -42,7 +42,7 @@ LEGAL = {
     Phase.PLACING: {Phase.PLACING, Phase.BOOTING, Phase.REQUESTED, Phase.DRAINING},
     Phase.BOOTING: {Phase.BOOTING, Phase.READY, Phase.BUSY, Phase.DRAINING},
     Phase.READY: {Phase.READY, Phase.BOOTING, Phase.BUSY, Phase.DRAINING},
-    Phase.BUSY: {Phase.BUSY, Phase.DRAINING},
+    Phase.BUSY: {Phase.BUSY, Phase.BOOTING, Phase.DRAINING},
     Phase.DRAINING: {Phase.DRAINING, Phase.REQUESTED, Phase.RELEASED},
     Phase.RELEASED: {Phase.RELEASED},
 }
@@ -343,6 +343,29 @@ def test_a_siblings_new_pod_is_spared_while_the_next_offer_follows() -> None:
     stale = replace(seen, pods=(), fresh=False)
     assert decide(here, stale, now=NOW, limits=LIMITS).actions == ()
     assert len(decide(here, replace(stale, fresh=True), now=NOW, limits=LIMITS).actions) == 1
+
+
+@pytest.mark.parametrize(
+    ("creator", "labels", "taken_for_ours"),
+    [
+        pytest.param("me", (creator_label("me"),), True, id="ours"),
+        pytest.param("me", ("rp-abc", creator_label("you")), False, id="another-creators"),
+        pytest.param("me", ("rp-abc",), True, id="does-not-say"),
+        pytest.param(None, (creator_label("you"),), True, id="pod-does-not-say"),
+    ],
+)
+def test_a_runner_of_another_starts_pod_makes_nothing_ready(
+    creator: str | None,
+    labels: tuple[str, ...],
+    taken_for_ours: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """Of two starts at once the younger pod may take the name: its runner is not that of the pod that is kept."""
+    kept = pod(1, creator=creator)
+    online = replace(runner(RunnerState.IDLE), labels=labels)
+    before = lease(Phase.READY, pod=ref(kept), placed_at=NOW - timedelta(minutes=2), settled=True)
+    after = decide(before, Observation(pods=(kept,), runner=online), now=NOW, limits=LIMITS).lease
+    assert (after.phase is Phase.READY and after.settled) is taken_for_ours
+    assert (after.phase is Phase.BOOTING and not after.settled) is not taken_for_ours
 
 
 def test_a_failed_look_is_never_an_absence() -> None:
