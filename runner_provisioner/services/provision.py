@@ -27,7 +27,7 @@ from runner_provisioner.services.observe import Lookout
 from runner_provisioner.services.offers import survey
 from runner_provisioner.services.reconcile import Polls, Reconciler, cause_of, left_behind
 
-CANCEL_WINDOW = 7.0  # GitHub kills a cancelled step 10 s after its first signal
+CANCEL_WINDOW = 6.5  # GitHub sends SIGTERM 7.5 s after its first signal and kills 2.5 s later; the exit takes time too
 GIVE_BACK_WINDOW = 120.0
 
 DrawUp = Callable[[Offer, Registration, RunnerDownload], PodSpec]
