@@ -85,7 +85,7 @@ TRUSTED = {
     "repository-dispatch": ("repository_dispatch", {"action": "train"}),
     "merge-queue": ("merge_group", {"action": "checks_requested"}),
     "release-without-payload": ("release", None),
-    "no-event": ("", None),
+    "issue": ("issues", {"action": "opened"}),
 }
 UNTRUSTED = {
     "fork": ("pull_request", pull_request("mallory/site"), "another repository, mallory/site"),
@@ -97,6 +97,12 @@ UNTRUSTED = {
     "foreign-run": ("workflow_run", workflow_run("mallory/site"), "another repository"),
     "run-of-a-deleted-fork": ("workflow_run", workflow_run(None), "deleted fork"),
     "comment-on-a-pull-request": ("issue_comment", comment(on_pull_request=True), "anybody may comment"),
+    "no-event": ("", None, "GITHUB_EVENT_NAME"),
+    "odd-case": ("Push", {"ref": "refs/heads/main"}, "GITHUB_EVENT_NAME"),
+    "odd-case-of-a-guarded-one": ("Pull_Request", pull_request(HERE), "GITHUB_EVENT_NAME"),
+    "blanks": (" push", None, "GITHUB_EVENT_NAME"),
+    "unknown": ("pull_request_comment", {}, "pull_request_comment is none"),
+    "two-lines": ("push\n::error::x", None, "this event is none"),
     "strange-name": ("pull_request", pull_request("mallory/site\n::error::x"), "does not say"),
     "number-as-name": ("workflow_run", {"workflow_run": {"head_repository": {"full_name": 7}}}, "does not say"),
 }
@@ -113,7 +119,7 @@ def test_events_that_strangers_shape_are_not_trusted(event: str, payload: object
     """The line names the event, the reason and the remedy."""
     said = distrust(event, payload, HERE)
     assert said is not None
-    assert said.startswith(f"{event} ")
+    assert said.startswith((f"{event} ", "this event "))
     assert reason in said
     assert said.endswith(REMEDY)
     assert len(said.splitlines()) == 1
