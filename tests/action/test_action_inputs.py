@@ -177,7 +177,12 @@ def test_a_wrong_input_gives_one_error_that_names_it(set_up_action: SetUpAction,
 def test_a_line_end_after_a_value_is_no_part_of_it(set_up_action: SetUpAction) -> None:
     """YAML's `|` leaves one, under lines and under single words alike; the settling still knows its start."""
     stage = set_up_action(inert=True)
-    given = {"mode": "start\n", "ssh_key": "ssh-ed25519 AAAA me\r\n", "max_price": "0.01\n\n", "allow_untrusted": "false\n"}
+    given = {
+        "mode": "start\n",
+        "ssh_key": "ssh-ed25519 AAAA me\r\n",
+        "max_price": "0.01\n\n",
+        "allow_untrusted": "false\n",
+    }
     use = stage.use(queue(stage.stage), **given).play()
     called = use.job.log.text.split("as it is called", 1)[1].partition("endgroup")[0]
     assert "--ssh-key=ssh-ed25519\\ AAAA\\ me\n" in called

@@ -96,7 +96,7 @@ def test_an_unknown_command_has_no_options() -> None:
 
 @pytest.mark.parametrize("in_action", [True, False], ids=["action", "terminal"])
 def test_the_command_line_keeps_its_options(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, in_action: bool
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *, in_action: bool
 ) -> None:
     """Only the scripts of the action change the words."""
     monkeypatch.setenv("GITHUB_ACTIONS", "true")

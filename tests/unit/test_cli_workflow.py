@@ -47,7 +47,9 @@ def session_in(folder: Path, **environ: str) -> Session:
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        pytest.param("no offer: 1 x A4000 (0.2 USD/h), try again", "no offer: 1 x A4000 (0.2 USD/h), try again", id="plain"),
+        pytest.param(
+            "no offer: 1 x A4000 (0.2 USD/h), try again", "no offer: 1 x A4000 (0.2 USD/h), try again", id="plain"
+        ),
         pytest.param("a|b\nc", "`a|b c`", id="lines"),
         pytest.param("<img src=x>&amp;", "`<img src=x>&amp;`", id="html"),
         pytest.param("*a* _b_ [d](e) ~f~ \\", "`*a* _b_ [d](e) ~f~ \\`", id="markup"),
