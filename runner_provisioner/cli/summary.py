@@ -19,7 +19,7 @@ _ROWS = 200
 _NOTE = "\n\nThe rest did not fit.\n"
 # Words, numbers and signs that Markdown and GitHub leave alone: no markup, address, @name, #1, GH-1, commit, :emoji:.
 _PLAIN = re.compile(r"(?:[^\W_]|[ .,:;()+=%/!?'\"…-])*")
-_LINKED = re.compile(r"://|\bwww\.|\bGH-\d|\b[0-9a-f]{7,64}\b|:[a-z+-][\w+-]*:", re.IGNORECASE)
+_LINKED = re.compile(r"://|\bwww\.|\bGH-\d|\b(?=\d*[a-f])[0-9a-f]{7,64}\b|:[a-z+-][\w+-]*:", re.IGNORECASE)
 _BEFORE_PIPE = re.compile(r"\\(?=\|)")
 _MOMENTS = {
     "pod_rented": "rented",

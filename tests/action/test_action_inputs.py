@@ -177,7 +177,7 @@ def test_a_wrong_input_gives_one_error_that_names_it(set_up_action: SetUpAction,
 def test_a_line_end_after_a_value_is_no_part_of_it(set_up_action: SetUpAction) -> None:
     """YAML's `|` leaves one, under lines and under single words alike; the settling still knows its start."""
     stage = set_up_action(inert=True)
-    given = {
+    given: dict[str, Any] = {
         "mode": "start\n",
         "ssh_key": "ssh-ed25519 AAAA me\r\n",
         "max_price": "0.01\n\n",

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from runner_provisioner.cli.guard import check_event
 from runner_provisioner.domain.trust import REMEDY, distrust
 from runner_provisioner.errors import ConfigurationError, UntrustedEvent
+from runner_provisioner.settings import Settings
 
 HERE = "acme/site"
 GUARDED = (
@@ -168,6 +169,29 @@ def environment(folder: Path, event: str, content: str | None) -> dict[str, str]
         "GITHUB_EVENT_PATH": str(path),
         "GITHUB_REPOSITORY": HERE,
     }
+
+
+@pytest.mark.parametrize(
+    ("value", "guarded"),
+    [
+        pytest.param("true", True, id="true"),
+        pytest.param(" True ", True, id="another-case"),
+        pytest.param("1", True, id="one"),
+        pytest.param("false", False, id="false"),
+        pytest.param("", False, id="empty"),
+    ],
+)
+def test_the_guard_knows_actions_as_the_settings_do(tmp_path: Path, *, value: str, guarded: bool) -> None:
+    """What counts as a workflow elsewhere counts as one here; without an event it is not trusted."""
+    environ = {**environment(tmp_path, "", None), "GITHUB_ACTIONS": value}
+    del environ["GITHUB_EVENT_NAME"]
+    seen = Settings.read(environ, home=tmp_path, cwd=tmp_path).in_actions
+    assert seen is guarded
+    if not guarded:
+        check_event(environ, allowed=False)
+        return
+    with pytest.raises(UntrustedEvent, match="GITHUB_EVENT_NAME"):
+        check_event(environ, allowed=False)
 
 
 def test_a_fork_is_refused_before_renting(tmp_path: Path) -> None:
