@@ -2,6 +2,8 @@
 # Refuses inputs that cannot be right before anything is installed: one error, which names the input.
 set -euo pipefail
 export LC_ALL=C
+# shellcheck source=action/trim.sh
+. "$GITHUB_ACTION_PATH/action/trim.sh"
 
 fail() {
   local message=$1

@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Turns the inputs into arguments and becomes the program: whoever signals this process signals the program.
 set -euo pipefail
+# shellcheck source=action/trim.sh
+. "$GITHUB_ACTION_PATH/action/trim.sh"
+export RUNNER_PROVISIONER_IN_ACTION=true # errors name inputs, not options
 
 arguments=("$INPUT_MODE")
 

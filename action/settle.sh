@@ -2,6 +2,9 @@
 # Ends what an unfinished start of this step left: pods that its state file knows, or that it never got an answer about.
 # What an earlier step's start made is told apart by the copy of its state file that run.sh has taken.
 set -euo pipefail
+# shellcheck source=action/trim.sh
+. "$GITHUB_ACTION_PATH/action/trim.sh"
+export RUNNER_PROVISIONER_IN_ACTION=true # errors name inputs, not options
 
 arguments=(stop --own)
 for pair in "repository=$INPUT_REPOSITORY" "organization=$INPUT_ORGANIZATION" "owner=$INPUT_OWNER" "key=$INPUT_KEY" \

@@ -44,11 +44,11 @@ def check(request: GpuRequest) -> None:
     if not request.models:
         raise InvalidRequest("no GPU model asked for: give --gpu at least once")
     if request.count < 1:
-        raise InvalidRequest(f"GPU count {request.count}: ask for at least 1")
+        raise InvalidRequest(f"--gpu-count {request.count}: ask for at least 1")
     if request.max_price <= 0:
-        raise InvalidRequest(f"max price {request.max_price}: give more than 0 USD per hour")
+        raise InvalidRequest(f"--max-price {request.max_price}: give more than 0 USD per hour")
     if request.bid is not None and request.bid <= 0:
-        raise InvalidRequest(f"bid {request.bid}: give more than 0 USD per hour")
+        raise InvalidRequest(f"--bid {request.bid}: give more than 0 USD per hour")
     if request.bid is not None and request.bid > request.max_price:
         raise InvalidRequest(
             f"bid {request.bid} is above the max price {request.max_price} USD/h: lower --bid or raise --max-price"

@@ -158,4 +158,4 @@ def options(cls: type) -> tuple[Field[Any], ...]:
 def _check_labels(labels: tuple[str, ...]) -> None:
     for label in labels:
         if not label or "," in label or label != label.strip() or not label.isprintable():
-            raise InvalidRequest(f"label '{label}': labels are printable, without commas or outer blanks")
+            raise InvalidRequest(f"--label '{label}': labels are printable, without commas or outer blanks")

@@ -63,7 +63,7 @@ class GitHubRunners:
         """Prove the credential and its permission, and that the repository may use the runner group."""
         if self._group is not None and self._scope.repository is not None:
             raise InvalidRequest(
-                f"runner group '{self._group}': only an organisation has groups; leave it out, or use --organization"
+                f"--runner-group '{self._group}': only an organisation has groups; leave it out, or use --organization"
             )
         if self._credential.proves_access:
             await self._credential.bearer(self._access)

@@ -126,12 +126,17 @@ CASES = {
     "no such choice": ({"interruptible": "maybe"}, "interruptible"),
     "no duration": ({"idle": "soon"}, "idle"),
     "no variable": ({"env": "1=2"}, "env"),
-    "too long a start": ({"start-timeout": "2h"}, "--start-timeout 2h"),
+    "too long a start": ({"start-timeout": "2h"}, "start-timeout"),
     "no place": ({"repository": "nobody"}, "repository"),
     "no run": ({"mode": "stop", "run-id": "?"}, "run-id"),
     "no moment": ({"mode": "stop", "started-at": "today"}, "started-at"),
-    "a label with a comma": ({"extra-labels": "a,b"}, "label"),
-    "no private key": ({"github-app-private-key": "hello there"}, "PRIVATE_KEY"),
+    "a label with a comma": ({"extra-labels": "a,b"}, "extra-labels"),
+    "no private key": ({"github-app-private-key": "hello there"}, "github-app-private-key"),
+    "no price at all": ({"max-price": "0"}, "max-price"),
+    "no GPU": ({"gpu-count": "0"}, "gpu-count"),
+    "no such GPU": ({"gpu": "Abacus"}, "gpu"),
+    "a group without an organisation": ({"runner-group": "gpu"}, "runner-group"),
+    "two SSH keys": ({"ssh-key": "ssh-ed25519 AAAA a\nssh-ed25519 AAAA b\n"}, "ssh-key"),
 }
 # One of each kind in every run of the tests: refused by the action, by click, by a request, by a credential.
 ALWAYS = {
@@ -143,6 +148,9 @@ ALWAYS = {
     "no number",
     "a key that is too long",
     "no price",
+    "no such GPU",
+    "two SSH keys",
+    "a label with a comma",
 }
 
 
@@ -157,12 +165,31 @@ def test_a_wrong_input_gives_one_error_that_names_it(set_up_action: SetUpAction,
     use = stage.use(queue(stage.stage), **inputs).play()
     ours = [one for one in use.job.log.annotations if one.title == "runner-provisioner" and one.level == "error"]
     assert len(ours) == 1, use.told
-    assert name in ours[0].message
+    assert re.search(rf"inputs? '{name}'|'{name}' are empty|inputs .* and '{name}'", ours[0].message)
+    assert "--" not in ours[0].message
     assert use.conclusion == "failure"
     assert [one.message for one in use.job.log.annotations if one.level == "notice"] == []
     if use.step(CHECK).outcome == "failure":
         assert [use.step(one).outcome for one in (INSTALL, PROGRAM, SETTLE)] == ["skipped"] * 3
     assert stage.stage.pods == []
+
+
+def test_a_line_end_after_a_value_is_no_part_of_it(set_up_action: SetUpAction) -> None:
+    """YAML's `|` leaves one, under lines and under single words alike; the settling still knows its start."""
+    stage = set_up_action(inert=True)
+    given: dict[str, Any] = {
+        "mode": "start\n",
+        "ssh_key": "ssh-ed25519 AAAA me\r\n",
+        "max_price": "0.01\n\n",
+        "allow_untrusted": "false\n",
+    }
+    use = stage.use(queue(stage.stage), **given).play()
+    called = use.job.log.text.split("as it is called", 1)[1].partition("endgroup")[0]
+    assert "--ssh-key=ssh-ed25519\\ AAAA\\ me\n" in called
+    assert "--max-price=0.01\n" in called
+    assert "$'" not in called
+    assert use.step(CHECK).outcome == "success"
+    assert use.step(SETTLE).outcome == "success"
 
 
 def test_what_is_printed_of_the_inputs_is_no_command(set_up_action: SetUpAction) -> None:
