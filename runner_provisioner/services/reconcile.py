@@ -92,8 +92,12 @@ class Reconciler:
 
     async def run_once(self) -> Lease:
         """One pass. Raises StoreError when the lease could not be saved; then nothing was done."""
+        return await self.advance(await self._look())
+
+    async def advance(self, seen: Observation) -> Lease:
+        """The rest of a pass, after a look of this moment; see `run_once`."""
         before = self.lease
-        seen = await self._look()
+        self._still_true = False  # a create that is cut off half-way makes it untrue
         decision = decide(before, seen, now=self._clock.now(), limits=self._limits)
         self.seen = seen
         self._note_failures(before, decision.lease)
@@ -108,6 +112,11 @@ class Reconciler:
         placed = decision.lease.phase is Phase.PLACING and self.lease.phase is Phase.REQUESTED
         self._still_true = placed and self.lease.rung != before.rung
         return self.lease
+
+    @property
+    def sight_holds(self) -> bool:
+        """Whether what was seen is still true after the last pass, so that the next needs no look."""
+        return self._still_true
 
     def _note_failures(self, before: Lease, after: Lease) -> None:
         failures = list(_failures(self.seen))
@@ -141,8 +150,6 @@ class Reconciler:
     async def _look(self) -> Observation:
         now = self._clock.now()
         if self.seen is not None and self._still_true:
-            # Once only: a create that is cut off half-way makes it untrue.
-            self._still_true = False
             return self.seen
         if self.seen is not None and not self._pods_due(now):
             return await self._lookout.look_at_runner(self.lease, self.seen)
