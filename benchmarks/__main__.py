@@ -1,4 +1,4 @@
-"""`python -m benchmarks [startup] [lifecycle] [action] [fleet]`: measure and print a table; 1 when a count misses its goal."""
+"""`python -m benchmarks [startup] [lifecycle] [action] [fleet]`: measure, print a table; 1 when a count is over."""
 
 from __future__ import annotations
 

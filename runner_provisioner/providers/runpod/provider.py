@@ -170,8 +170,9 @@ class RunPodProvider:
 
 
 def _belongs(pod: Pod, owner8: str) -> bool:
-    named = pod.name.startswith((f"rp-{owner8}-", f"rpm-{owner8}-"))
-    return named or (pod.tags is not None and pod.tags.owner == owner8)
+    if pod.tags is not None:
+        return pod.tags.owner == owner8  # a name can be anybody's choice
+    return pod.name.startswith((f"rp-{owner8}-", f"rpm-{owner8}-"))
 
 
 def _offer(
