@@ -158,7 +158,7 @@ async def test_who_asks_during_a_look_gets_a_later_one() -> None:
 async def test_a_look_that_is_cancelled_is_taken_over() -> None:
     """Those who share it look by themselves."""
     scene = Fleet(2)
-    scopes = []
+    scopes: list[anyio.CancelScope] = []
     plain = scene.provider.list
 
     async def cut(owner8: str | None) -> Sequence[Pod]:
