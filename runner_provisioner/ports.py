@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from decimal import Decimal
 
@@ -80,6 +80,15 @@ class GpuProvider(Protocol):
 
     async def terminate(self, pod_id: PodId) -> None:
         """End it for good. Gone already is success."""
+        ...
+
+
+@runtime_checkable
+class ReadsMany(Protocol):
+    """A provider that reads several pods in one request."""
+
+    async def get_many(self, pod_ids: Sequence[PodId]) -> Mapping[PodId, Pod | None]:
+        """Read each of them as `get` does, in as few requests as possible; an error is one of them all."""
         ...
 
 

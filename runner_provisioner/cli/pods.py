@@ -230,7 +230,7 @@ async def _with_pods(session: Session, work: Callable[[ManualPods], Awaitable[No
 def _pods(session: Session, program: Program) -> ManualPods:
     from runner_provisioner.services.manual import ManualPods  # noqa: PLC0415 - keeps --help quick
 
-    return ManualPods(program.providers, clock=program.clock, settle=session.settings.settle)
+    return ManualPods(program.providers, clock=program.clock, settle=session.settings.settle, hurry=program.tempo.hurry)
 
 
 def describe(pod: Pod) -> dict[str, Any]:

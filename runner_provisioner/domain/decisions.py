@@ -108,7 +108,7 @@ def _requested(lease: Lease, seen: Observation, sight: _Sight, now: datetime, li
 def _place(lease: Lease, now: datetime, limits: Limits) -> Decision:
     if lease.unsure:
         # An earlier create may still have rented a pod that the list does not show yet.
-        lease = replace(lease, quiet_since=lease.quiet_since or now)
+        lease = _quiet(lease, now)
         if not _quiet_long_enough(lease, now, limits):
             return Decision(lease=lease)
     if lease.rung >= lease.rungs:
@@ -146,13 +146,18 @@ def _outranked(sight: _Sight) -> bool:
     return not sight.live or _seniority(sight.foreign[0]) < _seniority(sight.live[0])
 
 
+def _quiet(lease: Lease, now: datetime) -> Lease:
+    """Note a look that saw nothing; a row of them that seems to begin later than now (a clock set back) begins now."""
+    return replace(lease, quiet_since=min(lease.quiet_since or now, now))
+
+
 def _quiet_long_enough(lease: Lease, now: datetime, limits: Limits) -> bool:
     return lease.quiet_since is not None and now - lease.quiet_since >= limits.settle
 
 
 def _vanished(lease: Lease, now: datetime, limits: Limits) -> tuple[Lease, bool]:
     """Note that nothing was seen; True once it was seen twice, `settle` apart."""
-    lease = replace(lease, quiet_since=lease.quiet_since or now)
+    lease = _quiet(lease, now)
     return lease, _quiet_long_enough(lease, now, limits)
 
 
@@ -279,7 +284,7 @@ def _draining(lease: Lease, seen: Observation, sight: _Sight, now: datetime, lim
     removal = () if runner_is_theirs else _remove(seen)
     if doomed or removal or (isinstance(seen.runner, Unknown) and not runner_is_theirs):
         return _end(replace(lease, quiet_since=None), doomed, *removal)
-    lease = replace(lease, quiet_since=lease.quiet_since or now)
+    lease = _quiet(lease, now)
     if not _proven(lease, seen) and not _quiet_long_enough(lease, now, limits):
         return Decision(lease=lease)
     return Decision(lease=_after_drain(lease, now))

@@ -377,6 +377,15 @@ def test_a_failed_look_is_never_an_absence() -> None:
     assert decision.lease.phase is Phase.DRAINING
 
 
+def test_a_clock_that_is_set_back_makes_nobody_wait_for_it() -> None:
+    """Quiet looks that seem to be of the future count from now on."""
+    here = lease(Phase.DRAINING, quiet_since=NOW + timedelta(hours=1), nonce=None, outcome=Outcome.CANCELLED)
+    nothing = Observation(pods=(), runner=None)
+    waits = decide(here, nothing, now=NOW, limits=LIMITS).lease
+    assert (waits.phase, waits.quiet_since) == (Phase.DRAINING, NOW)
+    assert decide(waits, nothing, now=NOW + LIMITS.settle, limits=LIMITS).lease.phase is Phase.RELEASED
+
+
 def test_the_answer_to_a_create_is_a_hint_that_is_remembered() -> None:
     """An answered create is no longer unsure; a refused one moves on."""
     placed = lease(Phase.PLACING, unsure=True)

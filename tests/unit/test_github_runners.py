@@ -219,6 +219,29 @@ async def test_runners_are_listed_by_count_where_there_is_no_link(connected: Con
     assert route.call_count == 3
 
 
+async def test_a_list_that_shifts_while_it_is_read_is_read_again(connected: Connect, github: respx.MockRouter) -> None:
+    """One that goes between two pages makes the next skip one that is there, even when no page is left for it."""
+    first = page(described(1, "a"), described(2, "b"), total=3)
+    github.get(f"{API}/orgs/octo/actions/runners").mock(
+        side_effect=[first, page(total=2), page(described(2, "b"), described(3, "c"))]
+    )
+
+    assert [runner.name for runner in await connected(ORG).runners.list()] == ["b", "c"]
+
+
+async def test_a_list_that_never_holds_gives_all_that_was_shown(connected: Connect, github: respx.MockRouter) -> None:
+    """Who was there all along was on one of the readings; each is named once."""
+    readings = [
+        *[page(described(1, "a"), total=3), page(described(3, "c"), total=2), page(total=2)],
+        *[page(described(2, "b"), total=2), page(described(3, "c"), total=1)],
+        *[page(described(3, "c"), total=2), page(total=1)],
+    ]
+    route = github.get(f"{API}/orgs/octo/actions/runners").mock(side_effect=readings)
+
+    assert sorted(runner.name for runner in await connected(ORG).runners.list()) == ["a", "b", "c"]
+    assert route.call_count == len(readings)
+
+
 async def test_a_list_without_end_is_a_protocol_violation(connected: Connect, github: respx.MockRouter) -> None:
     """A Link that always leads on does not hold the program for ever."""
     github.get(f"{API}/orgs/octo/actions/runners").mock(return_value=page(link='<x?page=1>; rel="next"'))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -28,7 +28,7 @@ log = get_logger(__name__)
 
 
 class RunPodProvider:
-    """Keeps the promises of GpuProvider, Pausable, HasBalance, HasGpuTypes and HasAccountKeys.
+    """Keeps the promises of GpuProvider, ReadsMany, Pausable, HasBalance, HasGpuTypes and HasAccountKeys.
 
     It remembers for its own lifetime which pods it stopped, so that their EXITED is no interruption, and that
     RunPod no longer offers interruptible pods.
@@ -67,6 +67,11 @@ class RunPodProvider:
         """See the port."""
         found = await self._api.pod(pod_id)
         return self._pod(found) if found else None
+
+    async def get_many(self, pod_ids: Sequence[PodId]) -> Mapping[PodId, Pod | None]:
+        """See ReadsMany; fifty pods a request."""
+        found = await self._api.pods(pod_ids)
+        return {pod_id: self._pod(pod) if (pod := found[pod_id]) else None for pod_id in pod_ids}
 
     async def list(self, owner8: str | None) -> Sequence[Pod]:
         """See the port."""
@@ -165,8 +170,9 @@ class RunPodProvider:
 
 
 def _belongs(pod: Pod, owner8: str) -> bool:
-    named = pod.name.startswith((f"rp-{owner8}-", f"rpm-{owner8}-"))
-    return named or (pod.tags is not None and pod.tags.owner == owner8)
+    if pod.tags is not None:
+        return pod.tags.owner == owner8  # a name can be anybody's choice
+    return pod.name.startswith((f"rp-{owner8}-", f"rpm-{owner8}-"))
 
 
 def _offer(
