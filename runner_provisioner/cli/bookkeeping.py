@@ -11,7 +11,7 @@ from runner_provisioner.domain.pods import PodId
 from runner_provisioner.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from runner_provisioner.cli.session import Session
@@ -26,8 +26,13 @@ if TYPE_CHECKING:
 LONGEST_RUN = timedelta(days=35)  # docs.github.com/actions/reference/limits: workflow run time
 
 
-async def book_stop(session: Session, program: Program, jobs: Jobs, ended: Sequence[Ended]) -> list[PodRecord]:
-    """Note that these names have nothing left, and when their jobs ran; gives the records of their time."""
+async def book_stop(
+    session: Session, program: Program, jobs: Jobs, ended: Sequence[Ended], lost: Mapping[str, datetime]
+) -> list[PodRecord]:
+    """Note that these names have nothing left, and when their jobs ran; gives the records of their time.
+
+    `lost` are the names whose pod the provider took back, and when.
+    """
     if program.history is None:
         return []
     now = program.clock.now()
@@ -35,7 +40,11 @@ async def book_stop(session: Session, program: Program, jobs: Jobs, ended: Seque
         for record in await program.history.pods(now - LONGEST_RUN):
             one = next((one for one in ended if one.name == record.name), None)
             if one is not None:
-                await _close(program.history, record, one, await jobs.of(record.name), now)
+                if record.name in lost:
+                    pod, at = PodRef(record.provider, record.id), lost[record.name]
+                    await program.history.ended(pod, min(at, record.expires_at, now), Ending.INTERRUPTED)
+                job = await jobs.of(record.name) if record.job_ended_at is None else None
+                await _close(program.history, record, one, job, now)
         return list(await program.history.pods(now - LONGEST_RUN))
     except StoreError as error:
         session.warn(str(error))
@@ -56,7 +65,7 @@ async def book_cleanup(session: Session, program: Program, swept: Swept) -> None
 
 async def _close(history: History, record: PodRecord, ended: Ended, job: Job | None, now: datetime) -> None:
     pod = PodRef(record.provider, record.id)
-    done = None
+    done = record.job_ended_at
     if job is not None and _ran(record, job):
         done = job.completed_at
         await history.worked(pod, job.started_at, done)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +13,7 @@ from runner_provisioner.cli.spending import Jobs, Moment, Rate, spent
 from runner_provisioner.errors import InvalidRequest, RemoteError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from decimal import Decimal
 
@@ -135,15 +136,22 @@ def _line(session: Session, one: Ended) -> str:
 
 
 async def _tell(
-    session: Session, program: Program, place: Place, key: RunKey, rate: Rate, ended: Sequence[Ended]
+    session: Session,
+    program: Program,
+    place: Place,
+    key: RunKey,
+    rate: Rate,
+    ended: Sequence[Ended],
+    *,
+    lost: Mapping[str, datetime] = MappingProxyType({}),
 ) -> None:
-    """Note it in the history, and show it with what the key has cost."""
+    """Note it in the history, and show it with what the key has cost; `lost` are names whose pod was taken back."""
     from runner_provisioner.cli.bookkeeping import book_stop  # noqa: PLC0415 - keeps --help quick
     from runner_provisioner.domain.costs import job_of  # noqa: PLC0415 - likewise
 
     jobs = Jobs(program, place)
     cost = await spent(jobs, key, rate, ended, program.clock.now())
-    records = await book_stop(session, program, jobs, ended)
+    records = await book_stop(session, program, jobs, ended, lost)
     now = program.clock.now()
     if cost is None:
         attempt = job_of([record for record in records if record.name == key.name], key, now)

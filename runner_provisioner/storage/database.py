@@ -161,7 +161,8 @@ class Database:
         """Turn what SQLite and the disk may raise into a StoreError that names the file and what to do."""
         try:
             yield
-        except (SQLAlchemyError, sqlite3.Error) as error:
+        except (SQLAlchemyError, sqlite3.Error, RuntimeError) as error:
+            # RuntimeError: no thread could be started.
             raise _told(self._path, error) from error
         except OSError as error:
             raise StoreError(f"history {self._path} cannot be used: {remedy(error)}") from error
@@ -201,13 +202,17 @@ def _engine(path: Path) -> AsyncEngine:
 def _upgrade(connection: Connection) -> None:
     from alembic import command  # noqa: PLC0415 - slow to import, and needed once in the life of a file
     from alembic.config import Config  # noqa: PLC0415 - likewise
+    from alembic.util import CommandError  # noqa: PLC0415 - likewise
 
     config = Config()
     folder = Path(__file__).with_name("migrations")
     config.set_main_option("script_location", str(folder).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise RuntimeError(f"migrating it failed: {error}") from error
 
 
 def _make_private(path: Path) -> None:
@@ -237,7 +242,7 @@ async def _locked(path: Path) -> AsyncIterator[None]:
         os.close(handle)
 
 
-def _told(path: Path, error: SQLAlchemyError | sqlite3.Error) -> StoreError:
+def _told(path: Path, error: Exception) -> StoreError:
     cause = getattr(error, "orig", None) or error
     code = getattr(cause, "sqlite_errorcode", 0) & 0xFF  # without what extends it (sqlite.org/rescode.html)
     if code in _BUSY:

@@ -115,10 +115,17 @@ class HistoryFile:
             yield self._database
 
     async def _open(self) -> Database:
-        from runner_provisioner.storage.database import Database  # noqa: PLC0415 - SQLAlchemy is slow to import
-
         try:
+            from runner_provisioner.storage.database import Database  # noqa: PLC0415 - SQLAlchemy is slow to import
+
             return await Database.open(self.path, now=self._clock.now())
+        except ImportError as error:
+            # A Python that was built without SQLite, say.
+            self._error = StoreError(
+                f"history {self.path} cannot be used: this Python lacks {error.name}; install it, "
+                "or set RUNNER_PROVISIONER_HISTORY to off"
+            )
+            raise self._error from error
         except StoreError as error:
             self._error = error
             raise

@@ -10,7 +10,7 @@ import sys
 import zipfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,20 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 from runner_provisioner import storage
+from runner_provisioner._redaction import Redactor
+from runner_provisioner.domain.events import Event
 from runner_provisioner.domain.history import BadMachine, Ending, Experience, Memory, OfferKind, PodRecord, Refused
 from runner_provisioner.domain.leases import PodRef
 from runner_provisioner.domain.pods import PodId
 from runner_provisioner.errors import StoreError
+from runner_provisioner.ports import History
+from runner_provisioner.settings import Settings
 from runner_provisioner.storage import database
 from runner_provisioner.storage.history import HistoryFile
 from runner_provisioner.storage.queries import BOOTS
 from runner_provisioner.storage.tables import METADATA, REVISIONS
 from runner_provisioner.testing.clock import EPOCH, FakeClock
+from runner_provisioner.wiring import assemble
 
 ROOT = Path(__file__).resolve().parents[2]
 MIGRATIONS = Path(storage.__file__).with_name("migrations")
@@ -366,6 +371,24 @@ async def test_a_place_that_cannot_be_written_is_told(opened: Opened, tmp_path: 
         await opened(tmp_path).rented(record())
 
 
+async def test_a_python_without_sqlite_has_no_history(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is said like other trouble with it, each time."""
+    monkeypatch.setitem(sys.modules, "runner_provisioner.storage.database", None)
+    history = opened()
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"this Python lacks .*RUNNER_PROVISIONER_HISTORY to off"):
+            await history.rented(record())
+
+
+async def test_an_installation_without_migrations_is_told(
+    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Alembic says is part of the line."""
+    monkeypatch.setattr(database, "__file__", str(tmp_path / "database.py"))
+    with pytest.raises(StoreError, match=r"migrating it failed: .*migrations"):
+        await opened().rented(record())
+
+
 async def test_a_file_that_others_hold_is_waited_for(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until it is free, or for a few seconds; then what was to be written can be tried again."""
     path = await _made(opened)
@@ -405,6 +428,40 @@ async def test_what_is_told_while_being_cancelled_is_kept(opened: Opened) -> Non
         await history.rented(record())
         await history.aclose()
     assert len(await opened().pods(EPOCH)) == 1
+
+
+async def test_the_program_has_a_history_and_closes_it(tmp_path: Path) -> None:
+    """Opened by whoever asks first; none when it is off."""
+    environ = {"RUNPOD_API_KEY": "k", "RUNNER_PROVISIONER_HISTORY": "h.sqlite3"}
+
+    async def program(**more: str) -> History | None:
+        settings = Settings.read({**environ, **more}, home=tmp_path, cwd=tmp_path)
+        async with assemble(settings, events=Silent(), redactor=Redactor(), needs_github=False) as one:
+            if one.history is not None:
+                await one.history.rented(record(created_at=datetime.now(UTC)))
+                assert (tmp_path / "h.sqlite3-wal").exists()
+        return one.history
+
+    assert await program(RUNNER_PROVISIONER_HISTORY="off") is None
+    assert names(tmp_path) == set()
+    history = await program()
+    assert names(tmp_path) == {"h.sqlite3", "h.sqlite3.lock"}
+    assert history is not None
+    assert len(await history.pods(EPOCH)) == 1
+    assert isinstance(history, HistoryFile)
+    await history.aclose()
+
+
+def names(folder: Path) -> set[str]:
+    """What is in a folder."""
+    return {one.name for one in folder.iterdir()}
+
+
+class Silent:
+    """Nobody listens."""
+
+    def emit(self, event: Event) -> None:
+        """Take no note."""
 
 
 CHILD = """
