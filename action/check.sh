@@ -80,6 +80,7 @@ single price-per-hour "$INPUT_PRICE_PER_HOUR"
 single started-at "$INPUT_STARTED_AT"
 single cancel-stuck "$INPUT_CANCEL_STUCK"
 single dry-run "$INPUT_DRY_RUN"
+single state-cache "$INPUT_STATE_CACHE"
 lines gpu "$INPUT_GPU"
 lines port "$INPUT_PORT"
 lines extra-labels "$INPUT_EXTRA_LABELS"
@@ -94,6 +95,7 @@ flag all "$INPUT_ALL"
 flag cancel-stuck "$INPUT_CANCEL_STUCK"
 flag dry-run "$INPUT_DRY_RUN"
 flag allow-untrusted "$INPUT_ALLOW_UNTRUSTED"
+flag state-cache "$INPUT_STATE_CACHE"
 only_in all "$INPUT_ALL" stop
 only_in cancel-stuck "$INPUT_CANCEL_STUCK" cleanup
 only_in dry-run "$INPUT_DRY_RUN" cleanup

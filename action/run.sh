@@ -82,6 +82,11 @@ if [ "$INPUT_MODE" = start ]; then
   done
 fi
 
+# Where there is none of the action's own, the job's environment says where the history is.
+if [ -n "$HISTORY" ]; then
+  export RUNNER_PROVISIONER_HISTORY=$HISTORY
+fi
+
 echo "::group::runner-provisioner $INPUT_MODE, as it is called"
 printf '%q\n' "${arguments[@]}"
 echo "::endgroup::"

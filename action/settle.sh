@@ -14,6 +14,11 @@ for pair in "repository=$INPUT_REPOSITORY" "organization=$INPUT_ORGANIZATION" "o
   fi
 done
 
+# Where there is none of the action's own, the job's environment says where the history is.
+if [ -n "$HISTORY" ]; then
+  export RUNNER_PROVISIONER_HISTORY=$HISTORY
+fi
+
 # A start writes its state before it rents: without a file that is new or has changed there is nothing to settle.
 for state in "$RUNNER_TEMP"/runner-provisioner/rp-*.json; do
   if [ -e "$state" ] && ! cmp -s "$state" "${state%.json}.before"; then

@@ -144,6 +144,7 @@ class Settings(BaseSettings):
     no_proxy: str = Field("", alias="NO_PROXY")
     xdg_cache_home: Path | None = Field(default=None, alias="XDG_CACHE_HOME")
     xdg_state_home: Path | None = Field(default=None, alias="XDG_STATE_HOME")
+    history: str = Field("", alias="RUNNER_PROVISIONER_HISTORY")
 
     home: Path
     cwd: Path
@@ -233,6 +234,15 @@ class Settings(BaseSettings):
         if self.in_actions and self.runner_temp is not None:
             return self.runner_temp / _PROGRAM
         return _xdg(self.xdg_state_home, self.home / ".local" / "state")
+
+    @property
+    def history_file(self) -> Path | None:
+        """Where the installation remembers what it rented; None when it shall not."""
+        if self.history.lower() == "off":
+            return None
+        if not self.history:
+            return self.state_dir / "history.sqlite3"
+        return self.home / self.history[2:] if self.history.startswith("~/") else self.cwd / self.history
 
     @property
     def proxy_exceptions(self) -> tuple[str, ...]:

@@ -37,8 +37,9 @@ if TYPE_CHECKING:
     from runner_provisioner.domain.runners import Registration, RunnerDownload
     from runner_provisioner.github.connect import GitHub
     from runner_provisioner.logging import Redactor
-    from runner_provisioner.ports import Clock, EventSink, GpuProvider
+    from runner_provisioner.ports import Clock, EventSink, GpuProvider, History
     from runner_provisioner.settings import Settings
+    from runner_provisioner.storage.history import HistoryFile
 
 LABEL_LETTERS = 26
 LOCAL_RUN_LETTERS = 8
@@ -83,6 +84,7 @@ class Program:
     providers: Mapping[str, GpuProvider] = field(default_factory=dict)
     place: Place | None = None
     github: GitHub | None = None
+    history: History | None = None
 
     @property
     def polls(self) -> Polls:
@@ -312,10 +314,21 @@ async def assemble(
         runpod = _runpod(settings, plumbing)
         stack.push_async_callback(runpod.aclose)
         program.providers = {runpod.name: runpod}
+        program.history = history = history_of(settings, clock)
+        if history is not None:
+            stack.push_async_callback(history.aclose)
         if needs_github and place is not None:
             program.github = _connect(settings, plumbing, place, runner_group)
             stack.push_async_callback(program.github.aclose)
         yield program
+
+
+def history_of(settings: Settings, clock: Clock) -> HistoryFile | None:
+    """The installation's history, not opened yet; None when it is off."""
+    from runner_provisioner.storage.history import HistoryFile  # noqa: PLC0415 - beside its one use
+
+    path = settings.history_file
+    return HistoryFile(path, clock=clock) if path is not None else None
 
 
 def _runpod(settings: Settings, plumbing: Plumbing) -> RunPodProvider:

@@ -19,6 +19,7 @@ COMMANDS = {
     "stop": "End a run's pod and runner.",
     "cleanup": "End every pod and runner that nothing owns any more.",
     "status": "Show all pods and runners of this owner.",
+    "costs": "Show what jobs have cost, and what the money was for.",
     "offers": "Show what could be rented now, in the order it would be tried.",
     "ssh": "Log in to a pod, its host key checked.",
     "gpu-types": "List the GPU models that the provider knows.",

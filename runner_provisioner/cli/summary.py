@@ -124,10 +124,13 @@ def moments(timeline: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]
     return rows
 
 
-def of_stop(ended: Sequence[tuple[str, Sequence[str]]], cost: str | None) -> list[str]:
-    """What a stop ended, and what it had cost."""
+def of_stop(
+    ended: Sequence[tuple[str, Sequence[str]]], cost: str | None, parts: Iterable[Sequence[object]] = ()
+) -> list[str]:
+    """What a stop ended, what it had cost, and what the money was for."""
     rows = [(name, ", ".join(pods) or "was gone already") for name, pods in ended]
-    return [table(("name", "ended pods"), rows), f"Cost: {f'{escape(cost)} USD' if cost else 'unknown'}\n"]
+    told = f"Cost: {f'{escape(cost)} USD' if cost else 'unknown'}\n"
+    return [table(("name", "ended pods"), rows), told, table(("of the run's pods", "time", "USD"), parts)]
 
 
 def of_cleanup(data: Mapping[str, Any]) -> list[str]:

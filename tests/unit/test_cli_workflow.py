@@ -18,6 +18,7 @@ from runner_provisioner._http import CallMetrics, Plumbing, Tempo
 from runner_provisioner.cli import summary
 from runner_provisioner.cli.schedule import WARNING, warn_unless_cleaned
 from runner_provisioner.cli.session import Session
+from runner_provisioner.cli.spending import Jobs as RunJobs
 from runner_provisioner.cli.spending import Moment, Rate, spent
 from runner_provisioner.domain.names import RunKey, Scope
 from runner_provisioner.errors import PermissionDenied, RemoteError
@@ -237,7 +238,8 @@ async def test_the_cost_is_known_or_unknown(
     runs: Jobs | None, rate: Rate, ended: list[Ended], key: RunKey, wanted: str | None
 ) -> None:
     """Until the job completed, or until now for what was ended just now; never a guess."""
-    found = await spent(program(runs), PLACE, key, rate, ended)
+    one = program(runs)
+    found = await spent(RunJobs(one, PLACE), key, rate, ended, one.clock.now())
     assert (None if found is None else str(found)) == wanted
 
 
