@@ -25,6 +25,7 @@ COMMANDS = {
     "cp": "Copy files to and from a pod.",
     "logs": "Show the log of the start script and the runner in a pod.",
     "wait": "Wait until a pod can be logged in to, its runner is online, or it has ended.",
+    "hand-over": "Give a waiting runner of start --registration jit a new configuration.",
     "info": "Show everything that is known of one pod.",
     "gpu-types": "List the GPU models that the provider knows.",
     "pods": "Create, list, stop, resume and end pods by hand.",

@@ -52,6 +52,16 @@ def facts_command(pod_id: str) -> str:
     return _in_pod(pod_id, _FACTS)
 
 
+def waits_command(pod_id: str) -> str:
+    """A command that succeeds when the start script waits for its runner's configuration."""
+    return _in_pod(pod_id, '[ -p "$b/state/jit" ]')
+
+
+def give_command(pod_id: str) -> str:
+    """A command that passes its input on to the start script, and fails rather than make a file of it."""
+    return _in_pod(pod_id, '[ -p "$b/state/jit" ] && exec dd of="$b/state/jit" conv=nocreat,notrunc 2>/dev/null')
+
+
 def facts(text: str) -> Facts:
     """Read what `facts_command` printed; lines that make no sense are passed over."""
     marks, files = set(), {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import asyncssh
@@ -18,8 +18,12 @@ _USUAL = ("id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Where keys are looked for: one private key's `file`, else the `agent` (its socket) and `folder` (~/.ssh)."""
+    """Where keys are looked for: one private key's `file`, else the `agent` (its socket) and `folder` (~/.ssh).
 
+    `text` is a private key itself; then no other is looked for.
+    """
+
+    text: str | None = field(default=None, repr=False)
     file: Path | None = None
     agent: str | None = None
     folder: Path | None = None
@@ -32,6 +36,9 @@ async def client_keys(identity: Identity) -> AsyncIterator[list[asyncssh.SSHKeyP
     Raises InvalidRequest when the named file is no private key, when it has a passphrase and the agent does not hold
     it, and when there is no key at all.
     """
+    if identity.text is not None:
+        yield list(asyncssh.load_keypairs([asyncssh.import_private_key(identity.text)]))
+        return
     named = _named(identity.file) if identity.file is not None else None
     agent = await _agent(identity.agent)
     try:

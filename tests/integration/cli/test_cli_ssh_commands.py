@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 from support.sshd import Server, needs_sshd
 
+from runner_provisioner.bootstrap.host_key import login_key
+
 if TYPE_CHECKING:
     from integration.cli.conftest import Services
 
@@ -593,3 +595,64 @@ def test_a_pod_without_a_public_port_has_the_proxy_for_a_terminal(services: Serv
     assert refused.code == 2
     assert "gives a terminal only" in refused.errors[0]
     assert services.run("exec", pod.id, "--", "true").code == 2
+
+
+# --- hand-over -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        pytest.param(("nobody",), 6, "no pod 'nobody'", id="no-such-pod"),
+        pytest.param(("--organization", "octo", "ID"), 2, "give --repository", id="no-repository"),
+        pytest.param(("ID",), 6, "is not one that start rented", id="a-pod-without-nonce"),
+    ],
+)
+def test_hand_over_says_what_it_cannot_serve(
+    services: Services, pod: SimPod, words: tuple[str, ...], code: int, said: str
+) -> None:
+    """One line."""
+    more = {"GITHUB_REPOSITORY": ""} if "--organization" in words else {}
+    result = services.run("hand-over", *(pod.id if word == "ID" else word for word in words), **more)
+    assert result.code == code, result.err
+    assert said in result.errors[0]
+
+
+def test_hand_over_gives_through_the_pipe_and_goes_on_until_the_pod_ends(services: Services, sshd: Server) -> None:
+    """Only while a job is queued; what is given is a line, and no file of it is ever made."""
+    services.monkeypatch.setattr(
+        "runner_provisioner.simulators.runpod.simulator.inert_address", lambda *_: ("127.0.0.1", sshd.port)
+    )
+    env = {
+        "RP_OWNER": "0" * 8,
+        "RP_CLASS": "runner",
+        "RP_LABEL": "rp-one",
+        "RP_NONCE": "ab",
+        "RP_HOST_KEY": sshd.host_key,
+    }
+    pod = services.runpod.add_pod("rp-00000000-1-1-default", env=env)
+    folder = Path("/tmp") / f"runner-provisioner-{pod.id}"  # noqa: S108 - the last of the script's own choices
+    (folder / "state").mkdir(parents=True, mode=0o700)
+    pipe = folder / "state" / "jit"
+    authorized = sshd.identity.with_suffix(".pub")
+    before = authorized.read_text()
+    authorized.write_text(before + login_key(services.runpod.key, "ab").public + "\n")
+    try:
+        services.github.queue_job("octo/hello", ["rp-one"])
+        assert services.run("hand-over", "--json", pod.id).data["handed-over"] == 0
+        os.mkfifo(pipe, 0o600)
+        process = services.spawn("hand-over", "--follow", "--json", pod.id)
+        config = pipe.read_text()
+        pipe.unlink()
+        assert config.endswith("\n")
+        assert len(config.splitlines()) == 1
+        until(services.github.runners, "no runner")
+        services.run("pods", "terminate", pod.id)
+        out, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, err
+        assert '"handed-over": 1' in out
+        assert config.strip() not in out + err
+        assert not pipe.exists()
+    finally:
+        authorized.write_text(before)
+        shutil.rmtree(folder)
