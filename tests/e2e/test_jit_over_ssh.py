@@ -120,3 +120,19 @@ def test_a_start_killed_at_the_configuration_leaves_nothing_after_stop(stage: St
     fault.release.set()
     place.call("stop").well()
     stage.gone(pods=1)
+
+
+def test_a_second_start_goes_on_where_the_first_was_killed(stage: Stage) -> None:
+    """It adopts the pod, can log in to it though nothing was kept in a file, and frees the name."""
+    run_id = stage.queue("true")
+    place = stage.job(run_id)
+    fault = stage.strike("github", Fault(operation="generate-jitconfig", kind=FaultKind.HOLD_AFTER))
+    step = place.begin_start("--registration", "jit")
+    until(lambda: stage.runners, "the runner is made")
+    step.kill()
+    fault.release.set()
+    written = place.start("--registration", "jit")
+    place.provide(written["label"])
+    assert stage.job_ended(run_id) == "success"
+    place.call("stop").well()
+    stage.gone(pods=1)
