@@ -143,6 +143,13 @@ class RunnerRegistry(Protocol):
         """A token for one runner, kept out of every log; may be one made within the last minutes."""
         ...
 
+    async def jit_config(self, name: str, labels: Sequence[str]) -> str:
+        """Register this one runner and give its configuration, a secret that is good for minutes.
+
+        Never sent twice. RunnerNameTaken when a runner of the name exists, as after an answer that was lost.
+        """
+        ...
+
     async def download(self, architecture: str = "x64") -> RunnerDownload:
         """The runner's program for Linux on this architecture, a pinned one when GitHub does not say."""
         ...
@@ -161,6 +168,18 @@ class RunnerRegistry(Protocol):
 
     async def remove(self, runner_id: RunnerId) -> None:
         """Delete the registration. Gone already is success; RunnerBusy."""
+        ...
+
+
+class HandOver(Protocol):
+    """A way into a pod that waits for its runner's configuration, its host key checked."""
+
+    async def waits(self, pod: Pod) -> bool:
+        """Whether it waits for one now; False also while nobody can log in yet."""
+        ...
+
+    async def give(self, pod: Pod, config: str) -> None:
+        """Hand it over: never in an argument, an environment, a log or a file."""
         ...
 
 

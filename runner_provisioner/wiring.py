@@ -13,19 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner_provisioner._http import CallMetrics, Pace, Plumbing, Tempo
-from runner_provisioner.bootstrap.host_key import HostKey, new_host_key
+from runner_provisioner.bootstrap.host_key import HostKey, login_key, new_host_key
 from runner_provisioner.bootstrap.render import RunnerScript, render
 from runner_provisioner.clock import SystemClock
 from runner_provisioner.domain.leases import Lease, Limits, Phase
 from runner_provisioner.domain.names import RunKey, Scope
 from runner_provisioner.domain.pods import PodClass, PodSpec, PodTags
-from runner_provisioner.domain.request import StartRequest
+from runner_provisioner.domain.request import HowRegistered, StartRequest
 from runner_provisioner.domain.runners import creator_label
 from runner_provisioner.errors import InvalidRequest
 from runner_provisioner.github.connect import AppCredential, TokenCredential, connect
 from runner_provisioner.providers.runpod.api import RunPodApi
 from runner_provisioner.providers.runpod.provider import RunPodProvider
 from runner_provisioner.services.ending import Ending
+from runner_provisioner.services.jit import JitHandOver
 from runner_provisioner.services.provision import Order, Start
 from runner_provisioner.services.reconcile import Polls
 from runner_provisioner.services.stuck import StuckRuns
@@ -172,6 +173,10 @@ class Program:
         )
         host_key = new_host_key()
         self.redactor.add(host_key.private)
+        jit = None
+        if request.registration is HowRegistered.JIT:
+            ssh_keys = (*ssh_keys, self._login(record.nonce).public)
+            jit = self.jit(record.nonce, labels=(record.label, creator_label(creator), *request.label))
         draftsman = Draftsman(
             settings=self.settings,
             clock=self.clock,
@@ -190,8 +195,21 @@ class Program:
             request=request.gpus,
             lease=lease,
             draw_up=draftsman.draw_up,
+            jit=jit,
         )
         return order, store
+
+    def jit(self, nonce: str, *, labels: tuple[str, ...]) -> JitHandOver:
+        """The use case that hands a runner's configuration over to the pod of this nonce."""
+        from runner_provisioner.ssh.hand_over import SshHandOver  # noqa: PLC0415 - asyncssh is slow to import
+
+        way_in = SshHandOver(self._login(nonce).private, clock=self.clock)
+        return JitHandOver(registry=self._github().runners, way_in=way_in, labels=labels)
+
+    def _login(self, nonce: str) -> HostKey:
+        login = login_key(self.settings.runpod_key().get_secret_value(), nonce)
+        self.redactor.add(login.private)
+        return login
 
     def _github(self) -> GitHub:
         if self.github is None:
@@ -218,8 +236,8 @@ class Draftsman:
     host_key: HostKey
     ssh_keys: tuple[str, ...]
 
-    def draw_up(self, _offer: Offer, registration: Registration, download: RunnerDownload) -> PodSpec:
-        """The pod, with the start command that holds the registration token."""
+    def draw_up(self, _offer: Offer, registration: Registration | None, download: RunnerDownload) -> PodSpec:
+        """The pod, with the start command that holds the registration token, or waits for a configuration."""
         expires = self.clock.now() + self.request.lifetime
         env = {"PUBLIC_KEY": "\n".join(self.ssh_keys)} if self.ssh_keys else {}
         tags = self._tags(expires)
@@ -251,12 +269,12 @@ class Draftsman:
             host_key=self.host_key.public,
         )
 
-    def _script(self, registration: Registration, download: RunnerDownload) -> RunnerScript:
+    def _script(self, registration: Registration | None, download: RunnerDownload) -> RunnerScript:
         request = self.request
         return RunnerScript(
             name=self.key.name,
-            url=registration.url,
-            token=registration.token,
+            url=self.place.scope.url,
+            token=registration.token if registration is not None else None,
             labels=(self.record.label, creator_label(self.creator), *request.label),
             runner_group=request.runner_group,
             download=download,

@@ -37,6 +37,7 @@ _OURS = re.compile(
 _READ_ONLY = frozenset({"UID", "EUID", "PPID", "BASHOPTS", "SHELLOPTS", "BASH_VERSINFO"})  # bash refuses to set them
 _SETTINGS_BEGIN = "# >>> settings\n"
 _SETTINGS_END = "# <<< settings\n"
+_FUNCTION = r"^{}\(\) \{{\n(?:.+\n|\n)*?\}}\n"
 _GLOBAL = re.compile(r"\brp_[a-z0-9_]+\b")
 _GZIP = 31  # zlib's code for a gzip header
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -50,12 +51,13 @@ class RunnerScript:
     """Everything the script needs; times in seconds since the container started.
 
     `repository` (`owner/repository`) and `run_id` are whose jobs may run; without a repository any of `owner`'s may,
-    without a run any run's. `rest_url` ends in the version (`.../v2`). `job_env` is given to the job alone.
+    without a run any run's. Without a token the runner's configuration is waited for (jit.sh). `rest_url` ends in the
+    version (`.../v2`). `job_env` is given to the job alone.
     """
 
     name: str
     url: str
-    token: str = field(repr=False)
+    token: str | None = field(repr=False)
     labels: tuple[str, ...]
     runner_group: str | None = None
     download: RunnerDownload
@@ -81,7 +83,7 @@ def render(script: RunnerScript) -> str:
     would not stay under 8 KiB.
     """
     _check(script)
-    names, template = _template()
+    names, template = _template(jit=script.token is None)
     settings = _settings(script, names)
     mark = hashlib.sha256(settings.encode()).hexdigest()[:10]
     settings += f"{names['rp_mark']}={mark}\n"
@@ -100,9 +102,14 @@ def docker_args_size(command: str) -> int:
 
 
 @cache
-def _template() -> tuple[Mapping[str, str], str]:
+def _template(*, jit: bool) -> tuple[Mapping[str, str], str]:
     """The template without its settings, comments and indentation, and the short names of its global variables."""
-    whole = resources.files(__package__).joinpath("start.sh").read_text(encoding="utf-8")
+    whole = _source("start.sh")
+    if jit:
+        for name, function in _functions(_source("jit.sh")):
+            old = re.search(_FUNCTION.format(name), whole, flags=re.MULTILINE)
+            assert old is not None, name  # noqa: S101 - the two files belong together
+            whole = whole.replace(old[0], function)
     head, _, rest = whole.partition(_SETTINGS_BEGIN)
     settings, _, rest = rest.partition(_SETTINGS_END)
     lines = (line.lstrip("\t") for line in (head + rest).splitlines())
@@ -113,6 +120,15 @@ def _template() -> tuple[Mapping[str, str], str]:
     return names, _GLOBAL.sub(lambda match: names[match[0]], bare)
 
 
+def _source(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _functions(source: str) -> Iterator[tuple[str, str]]:
+    for found in re.finditer(_FUNCTION.format("([a-z_]+)"), source, flags=re.MULTILINE):
+        yield found[1], found[0]
+
+
 def _letters() -> Iterator[str]:
     for length in itertools.count(1):
         yield from map("".join, itertools.product(ascii_lowercase, repeat=length))
@@ -120,7 +136,8 @@ def _letters() -> Iterator[str]:
 
 def _settings(script: RunnerScript, names: Mapping[str, str]) -> str:
     values: dict[str, object] = {
-        "rp_token": script.token,
+        # Nothing that is looked for in command lines may be empty; without a token it is no secret.
+        "rp_token": script.token or hashlib.sha256(script.name.encode()).hexdigest(),
         "rp_download": script.download.url,
         "rp_sha256": script.download.sha256.lower(),
         "rp_run_as": script.run_as,
@@ -172,7 +189,7 @@ def _check(script: RunnerScript) -> None:
         parts = urlsplit(address)
         if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
             raise InvalidRequest(f"'{address}' is no https address (plain http is for loopback only)")
-    if len(script.token) < _SHORTEST_TOKEN:
+    if script.token is not None and len(script.token) < _SHORTEST_TOKEN:
         raise InvalidRequest("the registration token is too short to be one")
     if not re.fullmatch(r"[0-9a-fA-F]{64}", script.download.sha256):
         raise InvalidRequest("the runner's sha256 is not 64 hexadecimal digits")

@@ -18,7 +18,9 @@ rp_graphql='' rp_rest='' rp_private='' rp_public=''
 rp_export() { :; }
 # <<< settings
 
-log() { printf 'runner-provisioner: %s\n' "$*"; }
+# Kept for whoever logs in: the container's log cannot be read from inside.
+say() { { echo "$1" >>"$rp_state/log"; } 2>/dev/null; echo "$1"; }
+log() { say "runner-provisioner: $*"; }
 
 die() {
 	log "$*: ending"
@@ -247,7 +249,7 @@ relay() {
 	local line
 	while IFS= read -r line || [[ $line ]]; do
 		if [[ $line == *'Running job: '* ]]; then : >"$rp_state/job"; fi
-		printf 'runner: %s\n' "${line//"$rp_token"/***}"
+		say "runner: ${line//"$rp_token"/***}"
 	done
 }
 

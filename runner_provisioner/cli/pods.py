@@ -137,7 +137,7 @@ async def _create(session: Session, values: dict[str, Any]) -> None:
         pod = await pods.create(spec, request)
         data = describe(pod) | {"expires-at": when(spec.terminate_after)}
         try:
-            session.show(data, lines=_lines(data))
+            session.show(data, lines=lines_of(data))
         except OutputLost:
             # Nobody would learn of it.
             await pods.terminate(pod.id)
@@ -215,7 +215,7 @@ def terminate(*, session: Session, pod_id: str) -> None:
 def _one(session: Session, call: Callable[[ManualPods], Awaitable[Pod]]) -> None:
     async def work(pods: ManualPods) -> None:
         pod = await call(pods)
-        session.show(describe(pod), lines=_lines(describe(pod)))
+        session.show(describe(pod), lines=lines_of(describe(pod)))
 
     run(lambda: _with_pods(session, work))
 
@@ -270,7 +270,7 @@ def _telemetry(pod: Pod) -> dict[str, Any] | None:
     }
 
 
-def _lines(described: dict[str, Any]) -> list[str]:
+def lines_of(described: dict[str, Any]) -> list[str]:
     """What describe gave, one thing a line."""
     shown = {name: value for name, value in described.items() if value is not None and name != "telemetry"}
     shown |= {name: "yes" if value else "no" for name, value in shown.items() if isinstance(value, bool)}

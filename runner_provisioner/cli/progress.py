@@ -27,6 +27,8 @@ _WORDS = {
     "create_unanswered": "  no answer to the create ({error}): looking whether a pod exists",
     "pod_rented": "rented pod {pod} at {price} USD/h",
     "lease_booting": "pod {pod} boots",
+    "hand_over_done": "handed the runner's configuration over to pod {pod}",
+    "hand_over_failed": "  the runner's configuration could not be handed over yet: {error}",
     "lease_ready": "runner is online",
     "lease_busy": "runner is online and works already",
     "lease_draining": "giving back ({outcome})",

@@ -17,6 +17,7 @@ from runner_provisioner.domain.leases import (
     CreatePod,
     Decision,
     EndPod,
+    GiveConfig,
     Lease,
     Limits,
     Observation,
@@ -214,7 +215,14 @@ def _serving(lease: Lease, seen: Observation, sight: _Sight, now: datetime, limi
     lease = _settle(_by_runner(lease, seen), seen, sight, now, limits)
     if lease.phase is Phase.DRAINING:
         return Decision(lease=lease)
-    return _end(lease, _surplus(lease, sight))
+    return _end(lease, _surplus(lease, sight), *_give(lease, seen, kept))
+
+
+def _give(lease: Lease, seen: Observation, kept: Pod) -> tuple[Action, ...]:
+    """Asked in every pass without a runner that is online: the pod knows whether it waits for a configuration."""
+    online = isinstance(seen.runner, Unknown) or (seen.runner is not None and seen.runner.online)
+    ready = kept.state is PodState.RUNNING and kept.ssh is not None
+    return (GiveConfig(pod=kept),) if lease.hands_over and ready and not online else ()
 
 
 def _overdue(lease: Lease, seen: Observation, sight: _Sight, now: datetime, limits: Limits) -> Outcome | None:

@@ -89,7 +89,7 @@ class Lease:
     made by this process (`made`) or by an earlier one with the same state file (`inherited`). `ended` are the pods that
     this installation has asked to end. `unsure` is True from before a create is
     sent until its answer is known. `quiet_since` is the first of a row of looks that saw nothing, `crowded_at` the
-    last look that saw several pods of ours.
+    last look that saw several pods of ours. `hands_over`: the pod waits for its runner's configuration.
     """
 
     name: str
@@ -111,6 +111,7 @@ class Lease:
     quiet_since: datetime | None = None
     settled: bool = False
     uptime: int | None = None
+    hands_over: bool = False
 
     @property
     def known(self) -> frozenset[PodRef]:
@@ -153,7 +154,14 @@ class RemoveRunner:
     runner: RunnerId
 
 
-Action = CreatePod | EndPod | RemoveRunner
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GiveConfig:
+    """Hand the runner's configuration over, if this pod waits for one."""
+
+    pod: Pod
+
+
+Action = CreatePod | EndPod | RemoveRunner | GiveConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -131,7 +131,8 @@ class Pod:
 
     `price` is US dollars per hour for the whole pod; `uptime_seconds` counts from the start of the container, so it
     goes back when the container restarted; `tags` is None where the environment could not be read or is not ours;
-    `status` is the provider's own word and `detail` its free text.
+    `status` is the provider's own word and `detail` its free text; `ssh_proxy` is where the provider itself gives a
+    terminal, with a host key of its own.
     """
 
     provider: str
@@ -146,6 +147,7 @@ class Pod:
     gpu_count: int | None = None
     interruptible: bool | None = None
     ssh: SshEndpoint | None = None
+    ssh_proxy: SshEndpoint | None = None
     uptime_seconds: int | None = None
     telemetry: Telemetry | None = None
     status: str = ""

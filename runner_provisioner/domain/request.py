@@ -36,6 +36,17 @@ class RunAs(StrEnum):
     SAME = "same"
 
 
+class HowRegistered(StrEnum):
+    """How the pod's runner becomes one of GitHub's.
+
+    `TOKEN`: by a registration token in the start command. `JIT`: by a configuration for this one runner, handed over by
+    SSH once the pod is up; the start command holds nothing that registers.
+    """
+
+    TOKEN = "token"  # noqa: S105 - a way, not a secret
+    JIT = "jit"
+
+
 def option(help_text: str, *, metavar: str = "", many: bool = False, default: Any = None) -> Any:  # noqa: ANN401 - a field can be of any type, as with dataclasses.field
     """A field that is an option of the command line; its name with dashes is the option's, `many` may be repeated."""
     metadata = {"help": help_text, "metavar": metavar, "many": many}
@@ -90,6 +101,10 @@ class StartRequest:
     run_as: RunAs = option(
         "Account of the job in the pod; the documentation says what root and same risk.", default=RunAs.USER
     )
+    registration: HowRegistered = option(
+        "How the runner is registered: by a token in the start command, or by a one-time configuration over SSH (jit).",
+        default=HowRegistered.TOKEN,
+    )
     runner_group: str | None = option("Runner group of the organisation.", metavar="NAME")
     ssh_key: str | None = option(
         "Public SSH key, or its file, that may log in; default: the agent's keys, else the account's.", metavar="KEY"
@@ -124,6 +139,8 @@ class StartRequest:
         _check_labels(self.label)
         check_image("--image", self.image)
         object.__setattr__(self, "port", check_ports("--port", self.port))
+        if self.registration is HowRegistered.JIT and "22/tcp" not in self.port:
+            raise InvalidRequest("--registration jit hands over by SSH: leave 22/tcp among the ports (--port)")
         object.__setattr__(self, "volume_mount", check_mount("--volume-mount", self.volume_mount))
 
     def _check_times(self) -> None:

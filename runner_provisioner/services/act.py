@@ -9,9 +9,19 @@ import anyio
 
 from runner_provisioner.domain.events import Event
 from runner_provisioner.domain.ladder import Refusal
-from runner_provisioner.domain.leases import Action, CreatePod, EndPod, Lease, PodRef, RemoveRunner, created, refused
+from runner_provisioner.domain.leases import (
+    Action,
+    CreatePod,
+    EndPod,
+    GiveConfig,
+    Lease,
+    PodRef,
+    RemoveRunner,
+    created,
+    refused,
+)
 from runner_provisioner.domain.offers import Offer
-from runner_provisioner.domain.pods import PodSpec
+from runner_provisioner.domain.pods import Pod, PodSpec
 from runner_provisioner.errors import (
     ApiRetired,
     AuthenticationFailed,
@@ -30,6 +40,7 @@ from runner_provisioner.errors import (
     Unreachable,
 )
 from runner_provisioner.ports import Clock, EventSink, GpuProvider, RunnerRegistry
+from runner_provisioner.services.jit import JitHandOver
 
 Blueprint = Callable[[Offer], PodSpec]
 
@@ -57,6 +68,7 @@ class Hands:
         events: EventSink,
         plan: Plan | None = None,
         told_looks: set[tuple[str, str]] | None = None,
+        jit: JitHandOver | None = None,
     ) -> None:
         """`told_looks` are the causes of failed looks that were told; leases that end side by side share them."""
         self._providers = providers
@@ -64,6 +76,7 @@ class Hands:
         self._clock = clock
         self._events = events
         self._plan = plan
+        self._jit = jit
         self.refusals: list[Refusal] = []
         self.troubles: dict[str, RunnerProvisionerError] = {}
         self._told_looks = told_looks if told_looks is not None else set()
@@ -79,6 +92,8 @@ class Hands:
         for action in actions:
             if isinstance(action, CreatePod):
                 lease = await self._create(lease, action.rung)
+            elif isinstance(action, GiveConfig) and self._jit is not None:
+                await self._give(self._jit, action.pod, lease.name)
         return lease
 
     def tell(self, name: str, **fields: str | float | bool | None) -> None:
@@ -113,6 +128,18 @@ class Hands:
         else:
             self.troubles.pop(name, None)
             self.tell("runner_removed", runner=name)
+
+    async def _give(self, jit: JitHandOver, pod: Pod, name: str) -> None:
+        try:
+            given = await jit.give(pod, name)
+        except RunnerProvisionerError as error:
+            if str(error) != str(self.troubles.get("hand-over")):
+                self.tell("hand_over_failed", pod=pod.id, error=str(error))
+            self.troubles["hand-over"] = error
+            return
+        if given:
+            self.troubles.pop("hand-over", None)
+            self.tell("hand_over_done", pod=pod.id)
 
     async def _create(self, lease: Lease, rung: int) -> Lease:
         assert self._plan is not None  # noqa: S101 - only a lease with rungs decides to create

@@ -23,6 +23,7 @@ from runner_provisioner.errors import (
 )
 from runner_provisioner.ports import Clock, EventSink, GpuProvider, LeaseStore, RunnerRegistry
 from runner_provisioner.services.act import Hands, Plan
+from runner_provisioner.services.jit import JitHandOver
 from runner_provisioner.services.observe import Lookout
 from runner_provisioner.services.offers import survey
 from runner_provisioner.services.reconcile import Polls, Reconciler, cause_of, left_behind
@@ -30,7 +31,7 @@ from runner_provisioner.services.reconcile import Polls, Reconciler, cause_of, l
 CANCEL_WINDOW = 6.5  # GitHub sends SIGTERM 7.5 s after its first signal and kills 2.5 s later; the exit takes time too
 GIVE_BACK_WINDOW = 120.0
 
-DrawUp = Callable[[Offer, Registration, RunnerDownload], PodSpec]
+DrawUp = Callable[[Offer, Registration | None, RunnerDownload], PodSpec]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,7 @@ class Order:
     request: GpuRequest
     lease: Lease
     draw_up: DrawUp
+    jit: JitHandOver | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,12 +105,17 @@ class Start:
         """
         plan, refused = await self._prepare(order)
         hands = Hands(
-            providers=self._providers, registry=self._registry, clock=self._clock, events=self._events, plan=plan
+            providers=self._providers,
+            registry=self._registry,
+            clock=self._clock,
+            events=self._events,
+            plan=plan,
+            jit=order.jit,
         )
         for refusal in refused.refusals:
             hands.refuse(refusal.offer, refusal.error)
         reconciler = Reconciler(
-            replace(order.lease, rungs=len(plan.rungs)),
+            replace(order.lease, rungs=len(plan.rungs), hands_over=order.jit is not None),
             lookout=Lookout(providers=self._providers, registry=self._registry, owner8=order.owner8),
             hands=hands,
             store=self._store,
@@ -133,7 +140,7 @@ class Start:
         """Everything that can fail before anything is rented."""
         await self._registry.check()
         found = await survey(self._providers, order.request)
-        registration = await self._registry.register()
+        registration = await self._registry.register() if order.jit is None else None
         download = await self._registry.download()
 
         def blueprint(offer: Offer) -> PodSpec:

@@ -12,7 +12,7 @@ from runner_provisioner.domain.leases import Lease
 from runner_provisioner.domain.offers import GpuRequest, Interruptible, Offer
 from runner_provisioner.domain.pods import Pod, PodClass, PodId, PodSpec, PodState, PodTags
 from runner_provisioner.domain.runners import Registration, Runner, RunnerDownload, RunnerId, RunnerState, RunStatus
-from runner_provisioner.errors import NotFound, RunnerProvisionerError
+from runner_provisioner.errors import NotFound, RunnerNameTaken, RunnerProvisionerError
 from runner_provisioner.testing.clock import EPOCH, FakeClock
 
 OWNER8 = "0123abcd"
@@ -155,6 +155,14 @@ class FakeRegistry(Troubles):
         expires = self._clock.now() + timedelta(hours=1)
         return Registration(url="https://github.com/o/r", token="AAAA-planted-token", expires_at=expires)
 
+    async def jit_config(self, name: str, labels: Sequence[str]) -> str:
+        """A configuration; its runner is registered and offline."""
+        self.meet("jit_config")
+        if any(one.name == name for one in self.runners.values()):
+            raise RunnerNameTaken("Already exists")
+        self.put(name, RunnerState.OFFLINE, online=False)
+        return f"planted-configuration-{len(self.runners)}"
+
     async def download(self, architecture: str = "x64") -> RunnerDownload:
         """A release."""
         self.meet("download")
@@ -169,9 +177,9 @@ class FakeRegistry(Troubles):
             self.put(name)
         return next((one for one in self.runners.values() if one.name == name), None)
 
-    def put(self, name: str, state: RunnerState = RunnerState.IDLE) -> Runner:
+    def put(self, name: str, state: RunnerState = RunnerState.IDLE, *, online: bool = True) -> Runner:
         """A runner appears."""
-        runner = Runner(id=RunnerId(len(self.runners) + 1), name=name, state=state)
+        runner = Runner(id=RunnerId(len(self.runners) + 1), name=name, state=state, online=online)
         self.runners[runner.id] = runner
         return runner
 

@@ -123,6 +123,8 @@ def test_no_two_kinds_of_trouble_share_a_code_by_accident() -> None:
         errors.BudgetExceeded,
         errors.KeyInUse,
         errors.LeftBehind,
+        errors.SshFailed,
+        errors.OutOfTime,
         errors.StoreError,
         errors.JobFailed,
         errors.OutsideSchema,

@@ -15,6 +15,7 @@ from runner_provisioner.domain.decisions import TRANSITIONS, decide
 from runner_provisioner.domain.leases import (
     CreatePod,
     EndPod,
+    GiveConfig,
     Lease,
     Limits,
     Observation,
@@ -30,7 +31,7 @@ from runner_provisioner.domain.leases import (
     ref,
     refused,
 )
-from runner_provisioner.domain.pods import Pod, PodClass, PodId, PodState, PodTags
+from runner_provisioner.domain.pods import Pod, PodClass, PodId, PodState, PodTags, SshEndpoint
 from runner_provisioner.domain.runners import Runner, RunnerId, RunnerState, creator_label
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
@@ -404,3 +405,33 @@ def test_a_lost_pod_moves_to_the_next_offer_and_the_last_one_ends_it() -> None:
     assert (again.phase, again.rung, again.outcome) == (Phase.REQUESTED, 1, None)
     last = decide(replace(here, rung=1), gone, now=NOW, limits=LIMITS).lease
     assert (last.phase, last.outcome) == (Phase.RELEASED, Outcome.LOST)
+
+
+@pytest.mark.parametrize(
+    ("runner_seen", "hands_over", "ssh", "state", "asked"),
+    [
+        pytest.param(None, True, True, PodState.RUNNING, True, id="no-runner"),
+        pytest.param(runner(RunnerState.OFFLINE, online=False), True, True, PodState.RUNNING, True, id="offline"),
+        pytest.param(runner(RunnerState.IDLE), True, True, PodState.RUNNING, False, id="online"),
+        pytest.param(Unknown(reason="x"), True, True, PodState.RUNNING, False, id="unknown"),
+        pytest.param(None, False, True, PodState.RUNNING, False, id="by-token"),
+        pytest.param(None, True, False, PodState.RUNNING, False, id="no-address"),
+        pytest.param(None, True, True, PodState.STARTING, False, id="still-starting"),
+    ],
+)
+@pytest.mark.parametrize("phase", [Phase.BOOTING, Phase.READY])
+def test_a_configuration_is_offered_while_no_runner_is_online(
+    phase: Phase,
+    runner_seen: Runner | Unknown | None,
+    *,
+    hands_over: bool,
+    ssh: bool,
+    state: PodState,
+    asked: bool,
+) -> None:
+    """To the kept pod, once it runs and has an address; in every pass."""
+    one = replace(pod(1, state=state), ssh=SshEndpoint(host="203.0.113.7", port=22) if ssh else None)
+    held = replace(lease(phase), pod=ref(one), hands_over=hands_over)
+    seen = Observation(pods=(one,), runner=runner_seen)
+    decision = decide(held, seen, now=NOW, limits=LIMITS)
+    assert (GiveConfig(pod=one) in decision.actions) is asked

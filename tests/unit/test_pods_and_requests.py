@@ -8,7 +8,7 @@ import pytest
 
 from runner_provisioner.domain.offers import Offer
 from runner_provisioner.domain.pods import Pod, PodClass, PodId, PodState, PodTags
-from runner_provisioner.domain.request import StartRequest, options
+from runner_provisioner.domain.request import HowRegistered, StartRequest, options
 from runner_provisioner.errors import InvalidRequest
 
 FULL = PodTags(
@@ -145,3 +145,10 @@ def test_an_offer_says_itself_in_a_line() -> None:
 
     offer = Offer(provider="runpod", id="x", gpu_model="A4000", gpu_count=2, price=Decimal("0.4"), interruptible=True)
     assert str(offer) == "2 x A4000 interruptible at 0.4 USD/h (runpod)"
+
+
+def test_a_hand_over_needs_the_ssh_port() -> None:
+    """It is how the configuration comes."""
+    assert StartRequest(registration=HowRegistered.JIT).registration is HowRegistered.JIT
+    with pytest.raises(InvalidRequest, match="22/tcp"):
+        StartRequest(registration=HowRegistered.JIT, port=("8888/http",))

@@ -80,7 +80,7 @@ class Scene:
         )
 
 
-def _draw_up(_offer: Offer, _registration: Registration, _download: RunnerDownload) -> PodSpec:
+def _draw_up(_offer: Offer, _registration: Registration | None, _download: RunnerDownload) -> PodSpec:
     return PodSpec(name=NAME, image="image", tags=tags(nonce="n", creator="c"))
 
 

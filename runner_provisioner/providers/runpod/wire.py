@@ -24,6 +24,7 @@ from runner_provisioner.providers.runpod.failures import SERVICE
 from runner_provisioner.providers.runpod.moments import moment
 
 SSH_PORT = 22
+SSH_PROXY = "ssh.runpod.io"
 
 
 def _number(value: Decimal | None) -> float | None:
@@ -141,6 +142,11 @@ class WirePod(Wire):
             if port.is_ip_public and port.private_port == SSH_PORT and port.type in {"tcp", None}:
                 return SshEndpoint(host=port.ip, port=port.public_port) if port.ip and port.public_port else None
         return None
+
+    def ssh_proxy(self) -> SshEndpoint | None:
+        """RunPod's own way in, for a terminal only (docs.runpod.io/pods/configuration/use-ssh)."""
+        host_id = self.machine.pod_host_id if self.machine else None
+        return SshEndpoint(host=SSH_PROXY, port=SSH_PORT, user=host_id) if host_id else None
 
     def telemetry(self) -> Telemetry | None:
         """How busy the pod is: of the container where it is told, else of the host's last report."""
