@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from decimal import Decimal
 
@@ -102,6 +102,24 @@ class HasBalance(Protocol):
 
     async def balance(self) -> Decimal:
         """US dollars; also the cheapest check of the credential."""
+        ...
+
+
+@runtime_checkable
+class BillsPerPod(Protocol):
+    """A provider that tells what each pod has cost."""
+
+    async def billed(self, pods: Sequence[PodId], since: datetime) -> Mapping[PodId, Decimal]:
+        """US dollars billed for each of these pods since then; one that is left out was not billed."""
+        ...
+
+
+@runtime_checkable
+class HasSpend(Protocol):
+    """A provider that tells what the whole account has spent."""
+
+    async def spent(self, since: datetime) -> Decimal:
+        """US dollars since then, whoever spent them, up to now."""
         ...
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from runner_provisioner.domain.runners import Registration, RunnerDownload
     from runner_provisioner.github.connect import GitHub
     from runner_provisioner.logging import Redactor
-    from runner_provisioner.ports import Clock, EventSink, GpuProvider
+    from runner_provisioner.ports import Clock, EventSink, GpuProvider, History
     from runner_provisioner.settings import Settings
 
 LABEL_LETTERS = 26
@@ -82,6 +82,7 @@ class Program:
     providers: Mapping[str, GpuProvider] = field(default_factory=dict)
     place: Place | None = None
     github: GitHub | None = None
+    history: History | None = None
 
     @property
     def polls(self) -> Polls:
@@ -106,6 +107,7 @@ class Program:
             limits=self.limits(request),
             polls=self.polls,
             hurry=self.tempo.hurry,
+            history=self.history,
         )
 
     def ending(self) -> Ending:
@@ -187,6 +189,8 @@ class Program:
             request=request.gpus,
             lease=lease,
             draw_up=draftsman.draw_up,
+            terms=request.terms,
+            budget=request.budgets(day=self.settings.budget_day, month=self.settings.budget_month),
         )
         return order, store
 
@@ -215,16 +219,18 @@ class Draftsman:
     host_key: HostKey
     ssh_keys: tuple[str, ...]
 
-    def draw_up(self, _offer: Offer, registration: Registration, download: RunnerDownload) -> PodSpec:
+    def draw_up(self, offer: Offer, registration: Registration, download: RunnerDownload) -> PodSpec:
         """The pod, with the start command that holds the registration token."""
-        expires = self.clock.now() + self.request.lifetime
+        lifetime = self.request.terms.lifetime_at(offer.price)
+        wishes = self.request.gpus
+        expires = self.clock.now() + lifetime
         env = {"PUBLIC_KEY": "\n".join(self.ssh_keys)} if self.ssh_keys else {}
         tags = self._tags(expires)
         return PodSpec(
             name=self.key.name,
             image=self.request.image,
             tags=tags,
-            command=render(self._script(registration, download)),
+            command=render(self._script(registration, download, lifetime)),
             env={**env, **tags.to_env()},
             disk_gb=self.request.disk,
             volume_gb=self.request.volume,
@@ -232,6 +238,10 @@ class Draftsman:
             ports=self.request.port,
             min_vcpus=self.request.min_vcpus,
             min_memory_gb=self.request.min_memory,
+            min_disk_gb=wishes.disk_gb,
+            min_download=wishes.min_download,
+            min_upload=wishes.min_upload,
+            cuda=wishes.cuda,
             cloud=self.request.cloud,
             terminate_after=expires,
         )
@@ -248,7 +258,7 @@ class Draftsman:
             host_key=self.host_key.public,
         )
 
-    def _script(self, registration: Registration, download: RunnerDownload) -> RunnerScript:
+    def _script(self, registration: Registration, download: RunnerDownload, lifetime: timedelta) -> RunnerScript:
         request = self.request
         return RunnerScript(
             name=self.key.name,
@@ -259,7 +269,7 @@ class Draftsman:
             download=download,
             run_as=request.run_as,
             idle_seconds=int(request.idle.total_seconds()),
-            lifetime_seconds=int(request.lifetime.total_seconds()),
+            lifetime_seconds=int(lifetime.total_seconds()),
             register_seconds=int((request.start_timeout + REGISTER_MARGIN).total_seconds()),
             volume_mount=request.volume_mount if request.volume else None,
             owner=self.place.scope.owner,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import anyio
 
+from runner_provisioner.domain.budget import Budget, Terms, affordable
 from runner_provisioner.domain.ladder import Ladder, nothing_rented
 from runner_provisioner.domain.leases import Lease, Limits, Observation, Outcome, Phase, Unknown, drain, ref
 from runner_provisioner.domain.offers import GpuRequest, Offer
@@ -21,8 +22,10 @@ from runner_provisioner.errors import (
     RunnerProvisionerError,
     StoreError,
 )
-from runner_provisioner.ports import Clock, EventSink, GpuProvider, LeaseStore, RunnerRegistry
+from runner_provisioner.ports import Clock, EventSink, GpuProvider, History, LeaseStore, RunnerRegistry
 from runner_provisioner.services.act import Hands, Plan
+from runner_provisioner.services.budget import Purse
+from runner_provisioner.services.chronicle import Chronicle
 from runner_provisioner.services.observe import Lookout
 from runner_provisioner.services.offers import survey
 from runner_provisioner.services.reconcile import Polls, Reconciler, cause_of, left_behind
@@ -35,7 +38,10 @@ DrawUp = Callable[[Offer, Registration, RunnerDownload], PodSpec]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """A start: whose it is, what it may rent, and the lease it begins with (perhaps one that an earlier try left)."""
+    """A start: whose it is, what it may rent, and the lease it begins with (perhaps one that an earlier try left).
+
+    `terms` bound what its pod may cost, `budget` what all pods of the installation may.
+    """
 
     owner8: str
     key: str
@@ -43,6 +49,8 @@ class Order:
     request: GpuRequest
     lease: Lease
     draw_up: DrawUp
+    terms: Terms | None = None
+    budget: Budget = field(default_factory=Budget)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +93,7 @@ class Start:
         limits: Limits,
         polls: Polls,
         hurry: Callable[[], None],
+        history: History | None = None,
     ) -> None:
         self._providers = providers
         self._registry = registry
@@ -94,6 +103,7 @@ class Start:
         self._limits = limits
         self._polls = polls
         self._hurry = hurry
+        self._history = history
 
     async def run(self, order: Order) -> Started:
         """Rent, wait, and come back once the runner is online and `settle` has shown that its pod is the only one.
@@ -101,9 +111,15 @@ class Start:
         Raises a ProvisioningFailed or the error that decided; then nothing is left running, or LeftBehind says what.
         When cancelled, what is known is ended within `CANCEL_WINDOW` seconds before the cancellation goes on.
         """
-        plan, refused = await self._prepare(order)
+        purse = self._purse(order)
+        plan, refused = await self._prepare(order, purse)
         hands = Hands(
-            providers=self._providers, registry=self._registry, clock=self._clock, events=self._events, plan=plan
+            providers=self._providers,
+            registry=self._registry,
+            clock=self._clock,
+            events=self._events,
+            plan=plan,
+            history=self._history,
         )
         for refusal in refused.refusals:
             hands.refuse(refusal.offer, refusal.error)
@@ -118,6 +134,12 @@ class Start:
         )
         try:
             lease = await reconciler.run_until(lambda lease: _decided(lease, reconciler.seen))
+            kept = _kept(lease, reconciler.seen)
+            if kept is not None:
+                await purse.confirm(kept)
+        except BudgetExceeded:
+            await self._give_back(reconciler, hands, Outcome.OVERPRICED, GIVE_BACK_WINDOW)
+            raise
         except anyio.get_cancelled_exc_class():
             self._hurry()
             await self._give_back(reconciler, hands, Outcome.CANCELLED, CANCEL_WINDOW)
@@ -127,19 +149,33 @@ class Start:
             raise
         if lease.phase is Phase.RELEASED and lease.outcome is not Outcome.COMPLETED:
             raise self._failure(order, lease, hands)
-        return self._started(order, reconciler, plan, hands)
+        return self._started(order, reconciler, hands)
 
-    async def _prepare(self, order: Order) -> tuple[Plan, Ladder]:
+    def _purse(self, order: Order) -> Purse:
+        return Purse(
+            order.budget,
+            providers=self._providers,
+            history=self._history,
+            clock=self._clock,
+            events=self._events,
+            owner8=order.owner8,
+            lifetime=self._limits.lifetime,
+        )
+
+    async def _prepare(self, order: Order, purse: Purse) -> tuple[Plan, Ladder]:
         """Everything that can fail before anything is rented."""
         await self._registry.check()
-        found = await survey(self._providers, order.request)
+        memory = await Chronicle(self._history, clock=self._clock, events=self._events).memory()
+        found = await survey(self._providers, order.request, memory)
+        terms = order.terms or Terms(lifetime=self._limits.lifetime, max_price=order.lease.cap)
+        found = affordable(found, terms, await purse.enforced())
         registration = await self._registry.register()
         download = await self._registry.download()
 
         def blueprint(offer: Offer) -> PodSpec:
             return order.draw_up(offer, registration, download)
 
-        return Plan(rungs=found.rungs, blueprint=blueprint), found
+        return Plan(rungs=found.rungs, blueprint=blueprint, terms=terms), found
 
     async def _give_back(self, reconciler: Reconciler, hands: Hands, outcome: Outcome, seconds: float) -> None:
         """End what is known, shielded, for so long at most; the rest is in the stored lease for stop and clean-up."""
@@ -161,24 +197,33 @@ class Start:
             return nothing_rented(order.request, hands.refusals)
         if lease.outcome is Outcome.OVERPRICED:
             return BudgetExceeded(
-                f"the pod cost more than the max price {order.request.max_price} USD/h and was given back: "
-                "raise --max-price"
+                f"the pod cost more than {_most(order)} and was given back: raise "
+                f"{'--max-price' if order.terms is None or order.terms.max_cost is None else '--max-price or --max-cost'}"
             )
         return _too_late(lease, hands)
 
-    def _started(self, order: Order, reconciler: Reconciler, plan: Plan, hands: Hands) -> Started:
+    def _started(self, order: Order, reconciler: Reconciler, hands: Hands) -> Started:
         pod = _kept(reconciler.lease, reconciler.seen)
         if pod is None:
             raise ProvisioningFailed("the job was over before the start was: its pod is gone already")
-        offer = plan.rungs[reconciler.lease.rung] if reconciler.lease.rung < len(plan.rungs) else None
         return Started(
             name=reconciler.lease.name,
             label=order.label,
             pod=pod,
-            offer=offer,
+            offer=hands.offer_of(reconciler.lease),
             started_at=self._clock.now(),
             refusals=tuple((str(one.offer), str(one.error)) for one in hands.refusals),
         )
+
+
+def _most(order: Order) -> str:
+    cap = f"the max price {order.request.max_price} USD/h"
+    terms = order.terms
+    return (
+        cap
+        if terms is None or terms.max_cost is None
+        else f"{cap}, or than its offer, on which --max-cost was reckoned,"
+    )
 
 
 def _decided(lease: Lease, seen: Observation | None) -> bool:

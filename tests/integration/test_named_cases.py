@@ -14,6 +14,7 @@ from support.inprocess import GPU, OTHER_GPU, SETTLE, TOKEN, Process, World, sma
 from support.product import LAG
 from support.wire import RUNPOD, Kind, Sent, at
 
+from runner_provisioner.domain.bids import RAISES
 from runner_provisioner.domain.names import base36
 from runner_provisioner.errors import (
     AllOffersFailed,
@@ -428,7 +429,7 @@ def test_no_stock_anywhere_is_one_line_that_names_every_attempt(tmp_path: Path) 
             world.runpod.faults.add(Fault(operation=name, kind=FaultKind.ERROR, status=200, body=body, times=None))
         outcome = await Process(world=world).start()
         assert isinstance(outcome.error, AllOffersFailed)
-        assert len(outcome.error.attempts) == 4
+        assert len(outcome.error.attempts) == 4 + 2 * RAISES
         assert not world.runpod.pods()
 
     act(tmp_path, scene)
