@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-import anyio
-
-from runner_provisioner.domain.budget import Budget, Left, Span, Strictness, bounds
+from runner_provisioner.domain.budget import Budget, Left, Strictness, bounds
 from runner_provisioner.domain.events import Event
 from runner_provisioner.domain.history import OfferKind, PodRecord
 from runner_provisioner.domain.pods import Pod, PodId
@@ -160,15 +158,8 @@ class Purse:
         return _Books(records=tuple(records), began=began)
 
     async def _live(self) -> list[Pod]:
-        found: list[Pod] = []
-
-        async def look(provider: GpuProvider) -> None:
-            found.extend(await provider.list(self._owner8))
-
-        async with anyio.create_task_group() as group:
-            for provider in self._providers.values():
-                group.start_soon(look, provider)
-        return found
+        """One provider after the other: a look that fails is raised as it is."""
+        return [pod for provider in self._providers.values() for pod in await provider.list(self._owner8)]
 
     def _record(self, pod: Pod) -> PodRecord:
         created_at = pod.created_at or self._clock.now()

@@ -82,7 +82,7 @@ class _Forgiving:
 class Start:
     """The use case. Whatever ends it, what it rented is asked to end before the error leaves."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a collaborator of its own
         self,
         *,
         providers: Mapping[str, GpuProvider],
@@ -196,10 +196,7 @@ class Start:
         if lease.outcome is Outcome.NO_CAPACITY:
             return nothing_rented(order.request, hands.refusals)
         if lease.outcome is Outcome.OVERPRICED:
-            return BudgetExceeded(
-                f"the pod cost more than {_most(order)} and was given back: raise "
-                f"{'--max-price' if order.terms is None or order.terms.max_cost is None else '--max-price or --max-cost'}"
-            )
+            return _overpriced(order)
         return _too_late(lease, hands)
 
     def _started(self, order: Order, reconciler: Reconciler, hands: Hands) -> Started:
@@ -216,13 +213,13 @@ class Start:
         )
 
 
-def _most(order: Order) -> str:
+def _overpriced(order: Order) -> BudgetExceeded:
     cap = f"the max price {order.request.max_price} USD/h"
-    terms = order.terms
-    return (
-        cap
-        if terms is None or terms.max_cost is None
-        else f"{cap}, or than its offer, on which --max-cost was reckoned,"
+    if order.terms is None or order.terms.max_cost is None:
+        return BudgetExceeded(f"the pod cost more than {cap} and was given back: raise --max-price")
+    return BudgetExceeded(
+        f"the pod cost more than {cap}, or more than its offer said, so that it could have exceeded the max cost of "
+        f"{order.terms.max_cost} USD, and was given back: raise --max-price or --max-cost"
     )
 
 
