@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from runner_provisioner.domain.runners import Registration, RunnerDownload
     from runner_provisioner.github.connect import GitHub
     from runner_provisioner.logging import Redactor
-    from runner_provisioner.ports import Clock, EventSink, GpuProvider, History
+    from runner_provisioner.ports import Clock, EventSink, GpuProvider, History, RunnerRegistry
     from runner_provisioner.settings import Settings
 
 LABEL_LETTERS = 26
@@ -203,6 +203,13 @@ class Program:
         if self.place is None:
             raise InvalidRequest("this command needs a place to register runners")
         return self.place
+
+
+def registry_of(program: Program) -> RunnerRegistry:
+    """Where the program registers runners. Raises InvalidRequest for a program without GitHub."""
+    if program.github is None:
+        raise InvalidRequest("this command needs GitHub")
+    return program.github.runners
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ COMMANDS = {
     "cleanup": "End every pod and runner that nothing owns any more.",
     "status": "Show all pods and runners of this owner.",
     "offers": "Show what could be rented now, in the order it would be tried.",
+    "plan": "Show everything that start would do, without spending.",
     "ssh": "Log in to a pod, its host key checked.",
     "gpu-types": "List the GPU models that the provider knows.",
     "pods": "Create, list, stop, resume and end pods by hand.",

@@ -42,15 +42,9 @@ class Bid:
         for form, pattern in _PATTERNS:
             found = pattern.fullmatch(text)
             if found and len(found[1]) <= _LONGEST and text.isascii():
-                return cls(Decimal(found[1]), form)._checked(text)
+                _check(text, bid := cls(Decimal(found[1]), form))
+                return bid
         raise InvalidRequest(f"bid '{text}': {_FORMS}")
-
-    def _checked(self, text: str) -> Self:
-        if self.form is not BidForm.ABOVE_MINIMUM and self.amount <= 0:
-            raise InvalidRequest(f"bid '{text}': give more than 0")
-        if self.form is BidForm.OF_ON_DEMAND and self.amount > _WHOLE:
-            raise InvalidRequest(f"bid '{text}': nobody needs to bid more than 100% of the on-demand price")
-        return self
 
     def __str__(self) -> str:
         """As it is written on the command line."""
@@ -61,6 +55,13 @@ class Bid:
 
 _WHOLE = Decimal(100)
 _PATTERNS = ((BidForm.ABSOLUTE, _ABSOLUTE), (BidForm.ABOVE_MINIMUM, _ABOVE), (BidForm.OF_ON_DEMAND, _SHARE))
+
+
+def _check(text: str, bid: Bid) -> None:
+    if bid.form is not BidForm.ABOVE_MINIMUM and bid.amount <= 0:
+        raise InvalidRequest(f"bid '{text}': give more than 0")
+    if bid.form is BidForm.OF_ON_DEMAND and bid.amount > _WHOLE:
+        raise InvalidRequest(f"bid '{text}': nobody needs to bid more than 100% of the on-demand price")
 
 
 def first_bid(bid: Bid | None, *, minimum: Decimal, on_demand: Decimal | None, cap: Decimal) -> Decimal | None:

@@ -71,7 +71,11 @@ class Purse:
         found = await self.left()
         for one in found:
             self._tell("budget_left", span=one.span.value, left=str(one.amount), budget=str(one.budget), by=one.by)
-        return found if self._budget.strictness is Strictness.ENFORCE else ()
+        return self.binding(found)
+
+    def binding(self, left: tuple[Left, ...]) -> tuple[Left, ...]:
+        """Those that bind a start: none of an advisory budget."""
+        return left if self._budget.strictness is Strictness.ENFORCE else ()
 
     async def confirm(self, pod: Pod) -> None:
         """Raise BudgetExceeded when this pod and everything older exceed a budget: another start was quicker.

@@ -214,7 +214,7 @@ async def test_bids_are_raised_on_no_stock_and_each_step_is_told() -> None:
     scene.request = replace(scene.request, interruptible=Interruptible.REQUIRE, models=("A",))
     scene.provider.add("create", *[CapacityUnavailable("none")] * 3)
     started = await scene.run()
-    assert started.pod.price == Decimal("1")
+    assert started.pod.price == Decimal(1)
     told = [(one.fields["step"], one.fields["bid"]) for one in scene.memory.told("bid_raised")]
     assert [step for step, _bid in told] == [1, 2, 3]
     assert told[-1][1] == "1"
