@@ -106,11 +106,8 @@ class Foresight:
 
     async def _permissions(self) -> Sequence[Permission]:
         """The right to register runners, and each provider's credential."""
-        found = [await self._register()]
-        for provider in self._providers.values():
-            if isinstance(provider, HasBalance):
-                found.append(await _account(provider.name, provider))
-        return found
+        accounts = [one for one in self._providers.values() if isinstance(one, HasBalance)]
+        return [await self._register(), *[await _account(one) for one in accounts]]
 
     async def _register(self) -> Permission:
         try:
@@ -120,8 +117,8 @@ class Foresight:
         return Permission(name="register runners at GitHub")
 
 
-async def _account(name: str, provider: HasBalance) -> Permission:
-    what = f"use the account at {name}"
+async def _account(provider: HasBalance) -> Permission:
+    what = f"use the account at {getattr(provider, 'name', 'a provider')}"
     try:
         return Permission(name=what, detail=f"{await provider.balance()} USD on it")
     except RunnerProvisionerError as error:

@@ -16,7 +16,7 @@ def nothing_changed(services: Services) -> None:
     assert not any(services.runpod.faults.count(name) for name in MUTATIONS)
     assert not services.runpod.pods()
     assert not services.github.runners()
-    assert not [path for path in services.folder.rglob("rp-*.json")]
+    assert not list(services.folder.rglob("rp-*.json"))
 
 
 def test_a_plan_shows_everything_and_sends_only_reads(services: Services) -> None:
