@@ -1,4 +1,7 @@
-"""`python -m benchmarks [startup] [lifecycle] [offers] [action]`: measure and print a table; 1 when a count misses its goal."""
+"""`python -m benchmarks [startup] [lifecycle] [offers] [action]`: measure and print a table.
+
+1 when a count misses its goal.
+"""
 
 from __future__ import annotations
 

@@ -138,8 +138,10 @@ class Purse:
         return total
 
     async def _billed(self, provider: str, pods: Iterable[PodRecord], since: datetime) -> Mapping[PodId, Decimal]:
-        market = self._providers.get(provider)
-        return await market.billed([one.id for one in pods], since) if isinstance(market, BillsPerPod) else {}
+        market: object = self._providers.get(provider)
+        if not isinstance(market, BillsPerPod):
+            return {}
+        return await market.billed([one.id for one in pods], since)
 
     async def _account_spend(self, since: datetime) -> Decimal | None:
         """What all accounts have spent; None where one does not tell."""

@@ -85,7 +85,8 @@ class Foresight:
             owner8=owner8,
             lifetime=terms.lifetime,
         )
-        found, left = Ladder(rungs=(), refusals=()), ()
+        found = Ladder(rungs=(), refusals=())
+        left: tuple[Left, ...] = ()
         try:
             found = await survey(self._providers, request, memory)
             left = await purse.left()

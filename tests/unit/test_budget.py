@@ -16,7 +16,7 @@ from runner_provisioner.domain.budget import Budget, Left, Span, Strictness, Ter
 from runner_provisioner.domain.history import OfferKind, PodRecord
 from runner_provisioner.domain.ladder import Ladder
 from runner_provisioner.domain.pods import PodId
-from runner_provisioner.errors import BudgetExceeded, ServerError, StoreError
+from runner_provisioner.errors import BudgetExceeded, RunnerProvisionerError, ServerError, StoreError
 from runner_provisioner.services.budget import Purse
 from runner_provisioner.testing.clock import EPOCH, FakeClock
 
@@ -247,12 +247,12 @@ async def test_records_that_begin_later_are_counted_from_there_and_that_is_told(
 
 
 @pytest.mark.parametrize("error", [ServerError("down"), StoreError("locked")], ids=["provider", "records"])
-async def test_a_look_that_fails_refuses_or_is_told(error: Exception) -> None:
+async def test_a_look_that_fails_refuses_or_is_told(error: RunnerProvisionerError) -> None:
     """Before anything is rented; after that the first look holds."""
     till = Till()
     assert till.history is not None
     queue = till.provider if isinstance(error, ServerError) else till.history
-    queue.add("list" if isinstance(error, ServerError) else "pods", *[error] * 3)  # type: ignore[list-item] # both are ours
+    queue.add("list" if isinstance(error, ServerError) else "pods", *[error] * 3)
     with pytest.raises(type(error)):
         await till.purse.enforced()
     await till.purse.confirm(pod())
