@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 
 import anyio
 
@@ -57,7 +56,7 @@ class Plan:
 
     rungs: Sequence[Offer]
     blueprint: Blueprint
-    terms: Terms | None = None
+    terms: Terms
 
 
 class Hands:
@@ -134,9 +133,8 @@ class Hands:
     async def _create(self, lease: Lease, rung: int) -> Lease:
         assert self._plan is not None  # noqa: S101 - only a lease with rungs decides to create
         offer = self._plan.rungs[rung]
-        if self._plan.terms is not None:
-            # A pod that turns up without an answer is held to the same price.
-            lease = replace(lease, cap=self._plan.terms.cap(offer.price))
+        # A pod that turns up without an answer is held to the same price.
+        lease = replace(lease, cap=self._plan.terms.cap(offer.price))
         if offer.raises:
             self.tell("bid_raised", offer=str(offer), bid=str(offer.price), step=offer.raises)
         self.tell("offer_tried", offer=str(offer), provider=offer.provider, gpu=offer.gpu_model, rung=rung)
@@ -152,29 +150,22 @@ class Hands:
         self.tell(
             "pod_rented", pod=pod.id, provider=pod.provider, gpu=offer.gpu_model, price=str(pod.price or offer.price)
         )
-        self._plan = replace(self._plan, rungs=without_raises(self._plan.rungs, rung))
-        lease = replace(created(lease, pod), rungs=len(self._plan.rungs))
-        await self.chronicle.rented(pod, offer, lifetime=self._lifetime(offer))
+        plan = self._plan = replace(self._plan, rungs=without_raises(self._plan.rungs, rung))
+        lease = replace(created(lease, pod), rungs=len(plan.rungs))
+        await self.chronicle.rented(pod, offer, lifetime=plan.terms.lifetime_at(offer.price))
         return lease
 
     async def follow(self, before: Lease, after: Lease, seen: Observation) -> None:
         """Write down what a pass has shown of the lease's pods."""
         pod = self.chronicle.unwritten(after, seen)
-        if pod is not None:
-            offer = self.offer_of(after)
-            await self.chronicle.rented(pod, offer, lifetime=self._lifetime(offer))
+        if pod is not None and self._plan is not None:
+            await self.chronicle.rented(pod, self.offer_of(after), lifetime=self._plan.terms.lifetime)
         await self.chronicle.follow(before, after, seen)
 
     def offer_of(self, lease: Lease) -> Offer | None:
         """The offer on whose rung the lease stands."""
         rungs = self._plan.rungs if self._plan is not None else ()
         return rungs[lease.rung] if lease.rung < len(rungs) else None
-
-    def _lifetime(self, offer: Offer | None) -> timedelta:
-        terms = self._plan.terms if self._plan is not None else None
-        if terms is None:
-            return timedelta()
-        return terms.lifetime_at(offer.price) if offer is not None else terms.lifetime
 
     def _not_created(self, lease: Lease, offer: Offer, error: RemoteError) -> Lease:
         if isinstance(error, (*_NEXT_OFFER, *_NEXT_PROVIDER, SpotDiscontinued)):

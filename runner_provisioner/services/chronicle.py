@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from types import MappingProxyType
 
 from runner_provisioner.domain.events import Event
@@ -111,10 +111,7 @@ class Chronicle:
     def _tell(self, error: StoreError) -> None:
         if not self._told:
             self._told = True
-            self._events.emit(Event(name="history_failed", at=self._now(), fields={"error": str(error)}))
-
-    def _now(self) -> datetime:
-        return self._clock.now()
+            self._events.emit(Event(name="history_failed", at=self._clock.now(), fields={"error": str(error)}))
 
 
 def _kind_of(pod: Pod) -> OfferKind:

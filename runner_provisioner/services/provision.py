@@ -112,15 +112,16 @@ class Start:
         When cancelled, what is known is ended within `CANCEL_WINDOW` seconds before the cancellation goes on.
         """
         purse = self._purse(order)
-        plan, refused = await self._prepare(order, purse)
+        chronicle = Chronicle(self._history, clock=self._clock, events=self._events)
+        plan, refused = await self._prepare(order, purse, chronicle)
         hands = Hands(
             providers=self._providers,
             registry=self._registry,
             clock=self._clock,
             events=self._events,
             plan=plan,
-            history=self._history,
         )
+        hands.chronicle = chronicle  # one for all: a history that fails is told once
         for refusal in refused.refusals:
             hands.refuse(refusal.offer, refusal.error)
         reconciler = Reconciler(
@@ -162,11 +163,10 @@ class Start:
             lifetime=self._limits.lifetime,
         )
 
-    async def _prepare(self, order: Order, purse: Purse) -> tuple[Plan, Ladder]:
+    async def _prepare(self, order: Order, purse: Purse, chronicle: Chronicle) -> tuple[Plan, Ladder]:
         """Everything that can fail before anything is rented."""
         await self._registry.check()
-        memory = await Chronicle(self._history, clock=self._clock, events=self._events).memory()
-        found = await survey(self._providers, order.request, memory)
+        found = await survey(self._providers, order.request, await chronicle.memory())
         terms = order.terms or Terms(lifetime=self._limits.lifetime, max_price=order.lease.cap)
         found = affordable(found, terms, await purse.enforced())
         registration = await self._registry.register()

@@ -136,6 +136,7 @@ async def test_a_history_that_fails_is_told_once_and_stops_nothing(verb: str) ->
     """Whichever call it is."""
     scene = Scene()
     scene.provider.add("create", CapacityUnavailable("none"))
+    scene.history.add("refused", StoreError("disk full"))
     scene.history.add(verb, *[StoreError("disk full")] * 9)
     started = await scene.run()
     assert started.pod.id == "p1"
@@ -154,7 +155,7 @@ async def test_what_is_remembered_ranks_the_offers() -> None:
     assert not started.offer.interruptible
 
 
-def test_an_adopted_pod_without_a_price_is_not_written_down() -> None:
+async def test_an_adopted_pod_without_a_price_is_not_written_down() -> None:
     """Nobody knows what it costs; and without a history there is nothing to write."""
     clock, events = FakeClock(), Memory()
     lease = Lease(name=NAME, phase=Phase.BOOTING, pod=PodRef("fake", PodId("p1")))
@@ -163,7 +164,10 @@ def test_an_adopted_pod_without_a_price_is_not_written_down() -> None:
     assert chronicle.unwritten(lease, seen) == pod()
     assert chronicle.unwritten(lease, replace(seen, pods=Unknown(reason="down"))) is None
     assert chronicle.unwritten(replace(lease, pod=None), seen) is None
-    assert Chronicle(None, clock=clock, events=events).unwritten(lease, seen) is None
+    nobody = Chronicle(None, clock=clock, events=events)
+    assert nobody.unwritten(lease, seen) is None
+    await nobody.refused(offer(), CapacityUnavailable("none"))
+    assert not events.events
 
 
 async def test_a_pod_of_no_offer_is_written_down_as_the_provider_describes_it() -> None:

@@ -212,6 +212,21 @@ def test_a_request_that_can_never_succeed_is_refused(wrong: dict[str, object]) -
     with pytest.raises(InvalidRequest):
         check(replace(REQUEST, **wrong))  # type: ignore[arg-type] # the fields of a request
     check(REQUEST)
+    check(replace(REQUEST, bid=Bid(Decimal("0.5"))))
+    check(replace(REQUEST, models=(), min_vram_gb=24))
+
+
+def test_offers_that_nobody_can_afford_name_the_cheapest_and_its_own_reason() -> None:
+    """Where the max price is not what stands in the way."""
+    error = nothing_rented(REQUEST, [Refusal(offer=OFFERS[1], error=BudgetExceeded("2 USD left: raise --budget-day"))])
+    assert isinstance(error, BudgetExceeded)
+    assert str(error).endswith("0.20 USD/h (runpod): 2 USD left: raise --budget-day")
+
+
+def test_a_request_says_what_it_wants() -> None:
+    """By model, or by memory."""
+    assert str(REQUEST) == "1 x A4000 or A5000"
+    assert str(replace(REQUEST, models=(), min_vram_gb=24)) == "1 x any GPU of 24 GB"
 
 
 def _refused(*errors: RunnerProvisionerError) -> list[Refusal]:
