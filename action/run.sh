@@ -52,6 +52,7 @@ case $INPUT_MODE in
     one min-vcpus "$INPUT_MIN_VCPUS"
     one min-memory "$INPUT_MIN_MEMORY"
     many region "$INPUT_REGION"
+    one network-volume "$INPUT_NETWORK_VOLUME"
     one cuda "$INPUT_CUDA"
     one min-download "$INPUT_MIN_DOWNLOAD"
     one min-upload "$INPUT_MIN_UPLOAD"

@@ -249,6 +249,7 @@ class Draftsman:
             min_download=wishes.min_download,
             min_upload=wishes.min_upload,
             cuda=wishes.cuda,
+            network_volume=wishes.network_volume,
             cloud=self.request.cloud,
             terminate_after=expires,
         )
@@ -278,7 +279,7 @@ class Draftsman:
             idle_seconds=int(request.idle.total_seconds()),
             lifetime_seconds=int(lifetime.total_seconds()),
             register_seconds=int((request.start_timeout + REGISTER_MARGIN).total_seconds()),
-            volume_mount=request.volume_mount if request.volume else None,
+            volume_mount=request.volume_mount if request.volume or request.network_volume else None,
             owner=self.place.scope.owner,
             repository=self.place.repository,
             run_id=self.key.run_id,

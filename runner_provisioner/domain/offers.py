@@ -33,7 +33,7 @@ class GpuRequest:
     means: the smaller of the cap and 1.1 times the market's minimum. No `models` means every model of at least
     `min_vram_gb` (of one GPU). `regions` are data centres or two-letter countries; none means anywhere. `cuda` is the
     lowest version that the host's driver must serve; sizes are GB, speeds Mbit/s; None asks for nothing.
-    `volume_region` is where a network volume lies that the pod wants.
+    `network_volume` is the id of one that the pod wants: only offers where it lies fit.
     """
 
     models: tuple[str, ...]
@@ -51,7 +51,7 @@ class GpuRequest:
     min_memory_gb: int | None = None
     min_download: int | None = None
     min_upload: int | None = None
-    volume_region: str | None = None
+    network_volume: str | None = None
 
     def __str__(self) -> str:
         """What is wanted, in a few words."""

@@ -182,6 +182,7 @@ class PodSpec:
     min_download: int | None = None
     min_upload: int | None = None
     cuda: str | None = None
+    network_volume: str | None = None
     cloud: CloudType = CloudType.ALL
     start_ssh: bool = True
     terminate_after: datetime | None = None

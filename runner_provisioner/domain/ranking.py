@@ -93,7 +93,7 @@ def _same_anywhere(known: OfferKind, kind: OfferKind) -> bool:
 
 
 def ranked(offers: Iterable[Offer], request: GpuRequest, memory: Memory) -> list[Offer]:
-    """The offers, the best bargain first; those where the wanted volume lies before all others.
+    """The offers, the best bargain first.
 
     With `Ranking.LISTED` the order of the models comes before the price, and interruptible before on-demand.
     """
@@ -102,18 +102,13 @@ def ranked(offers: Iterable[Offer], request: GpuRequest, memory: Memory) -> list
         ordered = [offer for _weight, offer in sorted(rated, key=lambda one: _listed(one[1], request))]
     else:
         ordered = [offer for group in _near(rated) for offer in _by_model(group, request)]
-    return sorted(ordered, key=lambda offer: _afterthought(offer, request))
+    # A market may list more than was asked for.
+    return sorted(ordered, key=lambda offer: bool(request.models) and place(offer, request) == len(request.models))
 
 
 def _listed(offer: Offer, request: GpuRequest) -> tuple[bool, bool, int]:
     """By model; a raised bid comes after everything at its first price."""
     return (bool(offer.raises), not offer.interruptible, place(offer, request))
-
-
-def _afterthought(offer: Offer, request: GpuRequest) -> tuple[bool, bool]:
-    """What comes last whatever it costs: away from the volume, and models that a market lists and nobody named."""
-    away = request.volume_region is not None and offer.region != request.volume_region
-    return (away, bool(request.models) and place(offer, request) == len(request.models))
 
 
 def place(offer: Offer, request: GpuRequest) -> int:

@@ -24,6 +24,7 @@ from runner_provisioner.errors import InvalidRequest
 
 DEFAULT_GPUS = ("NVIDIA RTX A4000", "NVIDIA RTX A5000", "NVIDIA GeForce RTX 4090")
 DEFAULT_IMAGE = "runpod/pytorch:2.1.0-py3.10-cuda11.8.0-devel-ubuntu22.04"
+_VOLUME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _REGION = re.compile(r"[A-Za-z]{2}(?:-[A-Za-z0-9]{1,16}){0,4}", re.ASCII)
 LONGEST_START = timedelta(minutes=50)  # a registration token lives for 60 minutes
 
@@ -108,6 +109,9 @@ class StartRequest:
         many=True,
         default=(),
     )
+    network_volume: str | None = option(
+        "Network volume, by its id: the pod is rented where it lies and has it at the volume mount.", metavar="ID"
+    )
     cuda: str | None = option(
         "Lowest CUDA version that the host must serve, or 'any'; default: what the image's tag names.",
         metavar="VERSION",
@@ -164,6 +168,7 @@ class StartRequest:
             if value is not None and value < least:
                 raise InvalidRequest(f"--{name} {value}: give at least {least}")
         self._check_money()
+        self._check_volumes()
         _check_regions(self.region)
         _check_labels(self.label)
         check_image("--image", self.image)
@@ -190,6 +195,13 @@ class StartRequest:
             if value is not None and value <= 0:
                 raise InvalidRequest(f"--{name} {value}: give more than 0 USD")
         cuda_floor(self.cuda, self.image)
+
+    def _check_volumes(self) -> None:
+        wanted = self.network_volume
+        if wanted is not None and not _VOLUME.fullmatch(wanted):
+            raise InvalidRequest(f"--network-volume {wanted}: give its id, as the provider shows it")
+        if wanted is not None and self.volume:
+            raise InvalidRequest(f"--network-volume {wanted}: a pod has this or a --volume of its own, remove one")
 
     @property
     def terms(self) -> Terms:
@@ -222,6 +234,7 @@ class StartRequest:
             rank=self.rank,
             min_vram_gb=self.min_vram,
             regions=self.region,
+            network_volume=self.network_volume,
             cuda=cuda_floor(self.cuda, self.image),
             disk_gb=self.disk + self.volume,
             min_vcpus=self.min_vcpus,

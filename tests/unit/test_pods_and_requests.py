@@ -91,6 +91,8 @@ def test_a_request_that_cannot_work_is_refused(wrong: dict[str, object]) -> None
         ({"region": ("Europe",)}, "--region Europe"),
         ({"region": ("US", "EU RO")}, "--region EU RO"),
         ({"cuda": "latest"}, "--cuda latest"),
+        ({"network_volume": "a b"}, "--network-volume a b"),
+        ({"network_volume": "vol1", "volume": 20}, "--network-volume vol1"),
         ({"min_memory": -4}, "--min-memory -4"),
         ({"image": ""}, "--image ''"),
         ({"image": "a b"}, "--image 'a b'"),

@@ -79,12 +79,6 @@ def test_an_offer_that_is_never_in_stock_falls_behind_one_that_costs_a_little_mo
     assert ranked((SURE, much_dearer), REQUEST, never)[0] == SURE
 
 
-def test_the_region_of_the_volume_comes_first_whatever_it_costs() -> None:
-    """A volume cannot be reached from elsewhere."""
-    there = replace(SURE, id="there", region="EU-RO-1", price=Decimal("0.90"))
-    assert ranked((SURE, there), replace(REQUEST, volume_region="EU-RO-1"), Memory()) == [there, SURE]
-
-
 def test_a_region_without_a_history_of_its_own_has_that_of_its_kind() -> None:
     """What was seen before anybody named a region, and nothing of another region."""
     here = replace(SPOT, region="EU-RO-1")

@@ -54,7 +54,7 @@ class RunPodProvider:
         """Both kinds for each model and region, priced for the whole count; see the port."""
         models = await self._wanted(request)
         found: list[Offer] = []
-        for region in request.regions or (None,):
+        for region in await self._places(request):
             answers = await self._api.gpu_prices_of([gpu.id for gpu in models], price_input(request, region))
             found += [offer for answer in answers for offer in self._offers_of(answer, request.count, region)]
         return found
@@ -128,6 +128,21 @@ class RunPodProvider:
             await self._api.pod_terminate(pod_id)
         except ApiRetired:
             await self._api.delete_pod(pod_id)
+
+    async def _places(self, request: GpuRequest) -> Sequence[str | None]:
+        """Where to ask: where the network volume lies, else in the wanted regions, else anywhere."""
+        wanted = request.network_volume
+        if wanted is None:
+            return request.regions or (None,)
+        known = {volume.id: volume.data_center_id for volume in await self._api.network_volumes()}
+        if wanted not in known:
+            there = ", ".join(sorted(known)) or "none"
+            raise NotFound(
+                f"RunPod has no network volume '{wanted}' in this account: give one that is there ({there})",
+                service=SERVICE,
+                operation="networkVolumes",
+            )
+        return (known[wanted],)
 
     async def _wanted(self, request: GpuRequest) -> Sequence[GpuType]:
         """The named models, or all that have the memory; MIG slices are listed and never rented (gpuhunt)."""

@@ -100,6 +100,7 @@ def _wishes(spec: PodSpec, offer: Offer) -> dict[str, object]:
         "min_download": spec.min_download,
         "min_upload": spec.min_upload,
         "min_cuda_version": spec.cuda,
+        "network_volume_id": spec.network_volume,
         **where(offer.region),
     }
 

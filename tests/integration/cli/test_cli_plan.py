@@ -89,3 +89,15 @@ def test_regions_and_minimum_vram_choose_the_offers(services: Services) -> None:
     none = services.run("plan", "--json", "--cuda", "13.9")
     assert none.code == 20
     nothing_changed(services)
+
+
+def test_a_network_volume_decides_where_the_pod_is_rented(services: Services) -> None:
+    """Only where it lies; a volume that is not there is named with those that are."""
+    lost = services.run("plan", "--network-volume", "vol-unknown")
+    assert lost.code == 6
+    assert "'vol-unknown'" in lost.errors[0]
+    with services.runpod.lock:
+        made = services.runpod.shelf.create_volume({"name": "data", "size": 20, "dataCenterId": "EU-RO-1"})
+    data = services.run("plan", "--json", "--network-volume", made["id"]).data
+    assert {one["region"] for one in data["offers"]} == {"EU-RO-1"}
+    nothing_changed(services)
