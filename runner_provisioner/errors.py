@@ -6,7 +6,7 @@ RunnerProvisionerError
   RemoteError(service, operation, request_id, code)
       TransientError      ServiceUnavailable(ServerError Timeout Unreachable) RateLimited(retry_after)
       AuthenticationFailed PermissionDenied ProtocolViolation ApiRetired
-      ProviderError       CapacityUnavailable OfferGone BidTooLow InsufficientFunds SpotDiscontinued
+      ProviderError       CapacityUnavailable OfferGone OfferUnfit BidTooLow InsufficientFunds SpotDiscontinued
                           CreateOutcomeUnknown NotFound
       GitHubError         RunnerNameTaken RunnerBusy JobStillRunning RunnerGroupInvisible
       SshFailed           HostKeyChanged LoginRefused
@@ -192,6 +192,10 @@ class CapacityUnavailable(ProviderError):
 
 class OfferGone(CapacityUnavailable):
     """This very offer was taken by somebody else."""
+
+
+class OfferUnfit(CapacityUnavailable):
+    """The offer does not meet what was asked for, or there is none; nothing was sent."""
 
 
 class BidTooLow(ProviderError):

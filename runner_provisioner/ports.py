@@ -115,6 +115,24 @@ class HasBalance(Protocol):
 
 
 @runtime_checkable
+class BillsPerPod(Protocol):
+    """A provider that tells what each pod has cost."""
+
+    async def billed(self, pods: Sequence[PodId], since: datetime) -> Mapping[PodId, Decimal]:
+        """US dollars billed for each of these pods since then; one that is left out was not billed."""
+        ...
+
+
+@runtime_checkable
+class HasSpend(Protocol):
+    """A provider that tells what the whole account has spent."""
+
+    async def spent(self, since: datetime) -> Decimal:
+        """US dollars since then, whoever spent them, up to now."""
+        ...
+
+
+@runtime_checkable
 class HasGpuTypes(Protocol):
     """A provider that lists the GPU models it knows."""
 

@@ -11,6 +11,7 @@ import binascii
 import math
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, Self
 from urllib.parse import urlsplit
@@ -85,10 +86,12 @@ def _proxy(value: object) -> object:
 Seconds = Annotated[float, AfterValidator(_seconds)]
 PositiveSeconds = Annotated[float, AfterValidator(_positive_seconds)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
+Dollars = Annotated[Decimal, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
 
 _ANY_SECONDS = "must be a number of seconds from 0 to 3600, like 30"
 _SOME_SECONDS = "must be a number of seconds above 0 and up to 3600, like 5"
+_USD = "must be an amount of US dollars above 0, like 25"
 _COUNT = "must be a whole number from 1 to 100000, like 10"
 
 
@@ -111,6 +114,9 @@ class Settings(BaseSettings):
         alias="RUNNER_PROVISIONER_SPKI_PINS",
         description="must look like HOST=BASE64 of a SHA-256, with commas between, like api.runpod.io=47DE...Uo=",
     )
+
+    budget_day: Dollars | None = Field(default=None, alias="RUNNER_PROVISIONER_BUDGET_DAY", description=_USD)
+    budget_month: Dollars | None = Field(default=None, alias="RUNNER_PROVISIONER_BUDGET_MONTH", description=_USD)
 
     in_actions: Flag = Field(default=False, alias="GITHUB_ACTIONS")
     ci: Flag = Field(default=False, alias="CI")

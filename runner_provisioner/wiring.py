@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from runner_provisioner.domain.runners import Registration, RunnerDownload
     from runner_provisioner.github.connect import GitHub
     from runner_provisioner.logging import Redactor
-    from runner_provisioner.ports import Clock, EventSink, GpuProvider, History
+    from runner_provisioner.ports import Clock, EventSink, GpuProvider, History, RunnerRegistry
     from runner_provisioner.settings import Settings
     from runner_provisioner.storage.history import HistoryFile
 
@@ -110,6 +110,7 @@ class Program:
             limits=self.limits(request),
             polls=self.polls,
             hurry=self.tempo.hurry,
+            history=self.history,
         )
 
     def ending(self) -> Ending:
@@ -196,6 +197,8 @@ class Program:
             lease=lease,
             draw_up=draftsman.draw_up,
             jit=jit,
+            terms=request.terms,
+            budget=request.budgets(day=self.settings.budget_day, month=self.settings.budget_month),
         )
         return order, store
 
@@ -222,6 +225,13 @@ class Program:
         return self.place
 
 
+def registry_of(program: Program) -> RunnerRegistry:
+    """Where the program registers runners. Raises InvalidRequest for a program without GitHub."""
+    if program.github is None:
+        raise InvalidRequest("this command needs GitHub")
+    return program.github.runners
+
+
 @dataclass(frozen=True, kw_only=True)
 class Draftsman:
     """Writes down the pod that a start asks for."""
@@ -236,16 +246,18 @@ class Draftsman:
     host_key: HostKey
     ssh_keys: tuple[str, ...]
 
-    def draw_up(self, _offer: Offer, registration: Registration | None, download: RunnerDownload) -> PodSpec:
+    def draw_up(self, offer: Offer, registration: Registration | None, download: RunnerDownload) -> PodSpec:
         """The pod, with the start command that holds the registration token, or waits for a configuration."""
-        expires = self.clock.now() + self.request.lifetime
+        lifetime = self.request.terms.lifetime_at(offer.price)
+        wishes = self.request.gpus
+        expires = self.clock.now() + lifetime
         env = {"PUBLIC_KEY": "\n".join(self.ssh_keys)} if self.ssh_keys else {}
         tags = self._tags(expires)
         return PodSpec(
             name=self.key.name,
             image=self.request.image,
             tags=tags,
-            command=render(self._script(registration, download)),
+            command=render(self._script(registration, download, lifetime)),
             env={**env, **tags.to_env()},
             disk_gb=self.request.disk,
             volume_gb=self.request.volume,
@@ -253,6 +265,11 @@ class Draftsman:
             ports=self.request.port,
             min_vcpus=self.request.min_vcpus,
             min_memory_gb=self.request.min_memory,
+            min_disk_gb=wishes.disk_gb,
+            min_download=wishes.min_download,
+            min_upload=wishes.min_upload,
+            cuda=wishes.cuda,
+            network_volume=wishes.network_volume,
             cloud=self.request.cloud,
             terminate_after=expires,
         )
@@ -269,7 +286,7 @@ class Draftsman:
             host_key=self.host_key.public,
         )
 
-    def _script(self, registration: Registration | None, download: RunnerDownload) -> RunnerScript:
+    def _script(self, registration: Registration | None, download: RunnerDownload, lifetime: timedelta) -> RunnerScript:
         request = self.request
         return RunnerScript(
             name=self.key.name,
@@ -280,9 +297,9 @@ class Draftsman:
             download=download,
             run_as=request.run_as,
             idle_seconds=int(request.idle.total_seconds()),
-            lifetime_seconds=int(request.lifetime.total_seconds()),
+            lifetime_seconds=int(lifetime.total_seconds()),
             register_seconds=int((request.start_timeout + REGISTER_MARGIN).total_seconds()),
-            volume_mount=request.volume_mount if request.volume else None,
+            volume_mount=request.volume_mount if request.volume or request.network_volume else None,
             owner=self.place.scope.owner,
             repository=self.place.repository,
             run_id=self.key.run_id,

@@ -21,6 +21,7 @@ COMMANDS = {
     "status": "Show all pods and runners of this owner.",
     "costs": "Show what jobs have cost, and what the money was for.",
     "offers": "Show what could be rented now, in the order it would be tried.",
+    "plan": "Show everything that start would do, without spending.",
     "ssh": "Log in to a pod, its host key checked.",
     "exec": "Run a command in a pod.",
     "cp": "Copy files to and from a pod.",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from runner_provisioner.cli.options import Duration, NameValue, Price
+from runner_provisioner.cli.options import BidText, Duration, NameValue, Price
 from runner_provisioner.cli.session import Session, command_options, run, table, usd, when
 from runner_provisioner.domain.containers import check_image, check_mount, check_ports
 from runner_provisioner.domain.durations import show_duration
@@ -80,7 +80,9 @@ def command() -> None:
     show_default=True,
     help="Whether the provider may take the pod back.",
 )
-@click.option("--bid", type=Price(), metavar="USD", help="Bid per hour for the whole pod.")
+@click.option(
+    "--bid", type=BidText(), metavar="BID", help="Bid per hour for the whole pod, 'min+N%', or 'N% of on-demand'."
+)
 @click.option(
     "--max-price",
     type=Price(),

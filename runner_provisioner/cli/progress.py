@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 _WORDS = {
     "look_failed": "{service} could not be looked at: {error}: trying again{again}",
     "offer_tried": "trying {offer}",
+    "bid_raised": "no stock at the bid before: raising it",
+    "budget_left": "{left} of {budget} USD left for this {span} (by {by})",
+    "budget_unknown": "budget not checked: {error}",
+    "budget_incomplete": "the records of what was spent begin on {since}: what was spent before is not counted",
+    "history_failed": "what happens is not remembered: {error}",
     "offer_refused": "  not taken: {error}",
     "create_not_sent": "  not sent, will try again: {error}",
     "create_unanswered": "  no answer to the create ({error}): looking whether a pod exists",

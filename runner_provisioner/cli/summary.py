@@ -98,6 +98,8 @@ def offers(timeline: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
         name, offer = event["event"], str(event.get("offer") or "")
         if name == "offer_tried":
             rows.append([offer, "no answer yet"])
+        elif name == "offer_skipped":
+            rows.append([offer, f"not tried: {event.get('error')}"])
         elif name == "offer_refused":
             if not rows or rows[-1][0] != offer:
                 rows.append([offer, ""])

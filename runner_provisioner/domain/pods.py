@@ -164,6 +164,7 @@ class PodSpec:
     """What to rent; the offer says which machine and price.
 
     `command` is a bash command line that replaces the image's own; None leaves the image alone. Sizes are in GB.
+    `cuda` is the lowest version that the host must serve, speeds are Mbit/s; None asks for nothing.
     `terminate_after` is the moment at which a provider that can do so ends the pod by itself. `options` are the
     provider's further fields under its own names, checked by the adapter.
     """
@@ -179,6 +180,11 @@ class PodSpec:
     ports: tuple[str, ...] = ("22/tcp",)
     min_vcpus: int = 1
     min_memory_gb: int = 4
+    min_disk_gb: int | None = None
+    min_download: int | None = None
+    min_upload: int | None = None
+    cuda: str | None = None
+    network_volume: str | None = None
     cloud: CloudType = CloudType.ALL
     start_ssh: bool = True
     terminate_after: datetime | None = None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import anyio
 
+from runner_provisioner.domain.budget import Budget, Terms, affordable
 from runner_provisioner.domain.ladder import Ladder, nothing_rented
 from runner_provisioner.domain.leases import Lease, Limits, Observation, Outcome, Phase, Unknown, drain, ref
 from runner_provisioner.domain.offers import GpuRequest, Offer
@@ -21,8 +22,10 @@ from runner_provisioner.errors import (
     RunnerProvisionerError,
     StoreError,
 )
-from runner_provisioner.ports import Clock, EventSink, GpuProvider, LeaseStore, RunnerRegistry
+from runner_provisioner.ports import Clock, EventSink, GpuProvider, History, LeaseStore, RunnerRegistry
 from runner_provisioner.services.act import Hands, Plan
+from runner_provisioner.services.budget import Purse
+from runner_provisioner.services.chronicle import Chronicle
 from runner_provisioner.services.jit import JitHandOver
 from runner_provisioner.services.observe import Lookout
 from runner_provisioner.services.offers import survey
@@ -36,7 +39,10 @@ DrawUp = Callable[[Offer, Registration | None, RunnerDownload], PodSpec]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """A start: whose it is, what it may rent, and the lease it begins with (perhaps one that an earlier try left)."""
+    """A start: whose it is, what it may rent, and the lease it begins with (perhaps one that an earlier try left).
+
+    `terms` bound what its pod may cost, `budget` what all pods of the installation may.
+    """
 
     owner8: str
     key: str
@@ -45,6 +51,8 @@ class Order:
     lease: Lease
     draw_up: DrawUp
     jit: JitHandOver | None = None
+    terms: Terms | None = None
+    budget: Budget = field(default_factory=Budget)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +84,7 @@ class _Forgiving:
 class Start:
     """The use case. Whatever ends it, what it rented is asked to end before the error leaves."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a collaborator of its own
         self,
         *,
         providers: Mapping[str, GpuProvider],
@@ -87,6 +95,7 @@ class Start:
         limits: Limits,
         polls: Polls,
         hurry: Callable[[], None],
+        history: History | None = None,
     ) -> None:
         self._providers = providers
         self._registry = registry
@@ -96,6 +105,7 @@ class Start:
         self._limits = limits
         self._polls = polls
         self._hurry = hurry
+        self._history = history
 
     async def run(self, order: Order) -> Started:
         """Rent, wait, and come back once the runner is online and `settle` has shown that its pod is the only one.
@@ -103,7 +113,9 @@ class Start:
         Raises a ProvisioningFailed or the error that decided; then nothing is left running, or LeftBehind says what.
         When cancelled, what is known is ended within `CANCEL_WINDOW` seconds before the cancellation goes on.
         """
-        plan, refused = await self._prepare(order)
+        purse = self._purse(order)
+        chronicle = Chronicle(self._history, clock=self._clock, events=self._events)
+        plan, refused = await self._prepare(order, purse, chronicle)
         hands = Hands(
             providers=self._providers,
             registry=self._registry,
@@ -112,6 +124,7 @@ class Start:
             plan=plan,
             jit=order.jit,
         )
+        hands.chronicle = chronicle  # one for all: a history that fails is told once
         for refusal in refused.refusals:
             hands.refuse(refusal.offer, refusal.error)
         reconciler = Reconciler(
@@ -125,6 +138,12 @@ class Start:
         )
         try:
             lease = await reconciler.run_until(lambda lease: _decided(lease, reconciler.seen))
+            kept = _kept(lease, reconciler.seen)
+            if kept is not None:
+                await purse.confirm(kept)
+        except BudgetExceeded:
+            await self._give_back(reconciler, hands, Outcome.OVERPRICED, GIVE_BACK_WINDOW)
+            raise
         except anyio.get_cancelled_exc_class():
             self._hurry()
             await self._give_back(reconciler, hands, Outcome.CANCELLED, CANCEL_WINDOW)
@@ -134,19 +153,32 @@ class Start:
             raise
         if lease.phase is Phase.RELEASED and lease.outcome is not Outcome.COMPLETED:
             raise self._failure(order, lease, hands)
-        return self._started(order, reconciler, plan, hands)
+        return self._started(order, reconciler, hands)
 
-    async def _prepare(self, order: Order) -> tuple[Plan, Ladder]:
+    def _purse(self, order: Order) -> Purse:
+        return Purse(
+            order.budget,
+            providers=self._providers,
+            history=self._history,
+            clock=self._clock,
+            events=self._events,
+            owner8=order.owner8,
+            lifetime=self._limits.lifetime,
+        )
+
+    async def _prepare(self, order: Order, purse: Purse, chronicle: Chronicle) -> tuple[Plan, Ladder]:
         """Everything that can fail before anything is rented."""
         await self._registry.check()
-        found = await survey(self._providers, order.request)
+        found = await survey(self._providers, order.request, await chronicle.memory())
+        terms = order.terms or Terms(lifetime=self._limits.lifetime, max_price=order.lease.cap)
+        found = affordable(found, terms, await purse.enforced())
         registration = await self._registry.register() if order.jit is None else None
         download = await self._registry.download()
 
         def blueprint(offer: Offer) -> PodSpec:
             return order.draw_up(offer, registration, download)
 
-        return Plan(rungs=found.rungs, blueprint=blueprint), found
+        return Plan(rungs=found.rungs, blueprint=blueprint, terms=terms), found
 
     async def _give_back(self, reconciler: Reconciler, hands: Hands, outcome: Outcome, seconds: float) -> None:
         """End what is known, shielded, for so long at most; the rest is in the stored lease for stop and clean-up."""
@@ -167,25 +199,31 @@ class Start:
         if lease.outcome is Outcome.NO_CAPACITY:
             return nothing_rented(order.request, hands.refusals)
         if lease.outcome is Outcome.OVERPRICED:
-            return BudgetExceeded(
-                f"the pod cost more than the max price {order.request.max_price} USD/h and was given back: "
-                "raise --max-price"
-            )
+            return _overpriced(order)
         return _too_late(lease, hands)
 
-    def _started(self, order: Order, reconciler: Reconciler, plan: Plan, hands: Hands) -> Started:
+    def _started(self, order: Order, reconciler: Reconciler, hands: Hands) -> Started:
         pod = _kept(reconciler.lease, reconciler.seen)
         if pod is None:
             raise ProvisioningFailed("the job was over before the start was: its pod is gone already")
-        offer = plan.rungs[reconciler.lease.rung] if reconciler.lease.rung < len(plan.rungs) else None
         return Started(
             name=reconciler.lease.name,
             label=order.label,
             pod=pod,
-            offer=offer,
+            offer=hands.offer_of(reconciler.lease),
             started_at=self._clock.now(),
             refusals=tuple((str(one.offer), str(one.error)) for one in hands.refusals),
         )
+
+
+def _overpriced(order: Order) -> BudgetExceeded:
+    cap = f"the max price {order.request.max_price} USD/h"
+    if order.terms is None or order.terms.max_cost is None:
+        return BudgetExceeded(f"the pod cost more than {cap} and was given back: raise --max-price")
+    return BudgetExceeded(
+        f"the pod cost more than {cap}, or more than its offer said, so that it could have exceeded the max cost of "
+        f"{order.terms.max_cost} USD, and was given back: raise --max-price or --max-cost"
+    )
 
 
 def _decided(lease: Lease, seen: Observation | None) -> bool:

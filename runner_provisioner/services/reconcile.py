@@ -125,6 +125,7 @@ class Reconciler:
         if decision.actions:
             self.lease = await self._hands.perform(self.lease, decision.actions)
             self.lease = self.store.save(self.lease)
+        await self._hands.follow(before, self.lease, seen)
         self._hasty = self.lease.phase is not before.phase and self.lease.phase in _HASTY
         # After a create that surely rented nothing the next offer needs no new look.
         placed = decision.lease.phase is Phase.PLACING and self.lease.phase is Phase.REQUESTED

@@ -34,6 +34,7 @@ from runner_provisioner.domain.names import RunKey, base36
 from runner_provisioner.domain.request import StartRequest
 from runner_provisioner.domain.runners import RunStatus, creator_label
 from runner_provisioner.errors import PermissionDenied, RunnerProvisionerError
+from runner_provisioner.ports import History
 from runner_provisioner.services.ending import Ended
 from runner_provisioner.services.provision import Started
 from runner_provisioner.services.sweep import Swept
@@ -54,6 +55,7 @@ BOOT = 1.5
 REGISTER = 1.0
 SETTLE = 4.0
 POLL = 2.0
+SURCHARGE = Decimal("1.05")
 GPU = "NVIDIA RTX A4000"
 OTHER_GPU = "NVIDIA RTX A5000"
 
@@ -143,6 +145,8 @@ class World:
         self.events: list[Event] = []
         self.mute = 0
         """How many of the next pods never register a runner."""
+        self.dearer = 0
+        """How many of the next pods cost more than their offer said."""
         self.register_delay = REGISTER
         self.scopes: dict[str, str] = {}
         self._apps: dict[str, ASGIApp] = {RUNPOD: self.runpod.app, GITHUB: self.github.app}
@@ -192,6 +196,11 @@ class World:
         for pod in self.runpod.pods():
             if pod.id not in self._lives:
                 self._lives[pod.id] = None
+                if self.dearer > 0:
+                    self.dearer -= 1
+                    pod.price_per_gpu *= SURCHARGE
+                    for span in pod.meter.spans:
+                        span.rate = pod.price if span.kind == "gpu" else span.rate
                 if self.mute > 0:
                     self.mute -= 1
                 elif not pod.foreign:
@@ -318,6 +327,7 @@ class Process:
     latency: float = LATENCY
     account_key: str = ACCOUNT_KEY
     environ: Mapping[str, str] = field(default_factory=dict)
+    history: History | None = None
     wire: Wire = field(init=False)
 
     def __post_init__(self) -> None:
@@ -368,6 +378,7 @@ class Process:
             providers={runpod.name: runpod},
             place=place,
             github=wiring._connect(settings, plumbing, place, None),
+            history=self.history,
         )
         assert program.github is not None
         if self.world.library:

@@ -13,6 +13,7 @@ from runner_provisioner.cli.app import cli, run, say_error
 from runner_provisioner.cli.inputs import IN_ACTION, with_inputs
 from runner_provisioner.cli.session import Session
 from runner_provisioner.cli.visible import visible
+from runner_provisioner.domain.bids import Bid, BidForm
 from runner_provisioner.domain.ladder import check
 from runner_provisioner.domain.offers import GpuRequest, Interruptible
 from runner_provisioner.errors import InvalidRequest, KeyInUse, RunnerGroupInvisible, UnknownGpu
@@ -116,7 +117,7 @@ WISH = GpuRequest(models=("A4000",), count=1, interruptible=Interruptible.PREFER
     [
         pytest.param(replace(WISH, count=0), "--gpu-count", id="count"),
         pytest.param(replace(WISH, max_price=Decimal(0)), "--max-price", id="price"),
-        pytest.param(replace(WISH, bid=Decimal(0)), "--bid", id="bid"),
+        pytest.param(replace(WISH, bid=Bid(form=BidForm.ABSOLUTE, amount=Decimal(0))), "--bid", id="bid"),
     ],
 )
 def test_what_no_market_can_serve_names_its_option(wish: GpuRequest, option: str) -> None:

@@ -9,6 +9,7 @@ import anyio
 import pytest
 from support.fakes import OWNER8, FakeProvider, FakeRegistry, Memory, offer, pod, tags
 
+from runner_provisioner.domain.budget import Terms
 from runner_provisioner.domain.leases import Lease, Limits, Outcome, Phase, PodRef, Unknown, ref
 from runner_provisioner.domain.pods import Pod, PodId, PodSpec
 from runner_provisioner.domain.runners import RunnerState
@@ -243,7 +244,11 @@ async def test_a_lease_that_cannot_be_saved_stops_no_other() -> None:
 async def test_what_is_on_its_way_out_acts_first_and_what_is_released_is_left_alone() -> None:
     """With a bound of one the draining lease's pod is ended before another's is rented."""
     scene = Fleet(1)
-    plan = Plan(rungs=(offer("A"), offer("B")), blueprint=lambda _: PodSpec(name=name(7), image="i", tags=tags()))
+    plan = Plan(
+        rungs=(offer("A"), offer("B")),
+        blueprint=lambda _: PodSpec(name=name(7), image="i", tags=tags()),
+        terms=Terms(lifetime=timedelta(hours=6)),
+    )
     wanting = Lease(name=name(7), phase=Phase.REQUESTED, nonce="n", rungs=2, deadline=EPOCH + timedelta(hours=1))
     leaving = Fleet.serving(scene.pods[0], phase=Phase.DRAINING, outcome=Outcome.CANCELLED)
     over = Lease(name=name(8), phase=Phase.RELEASED)

@@ -133,7 +133,7 @@ async def test_another_providers_offer_survives_a_refused_credential() -> None:
 
 async def test_spot_that_is_discontinued_leaves_on_demand() -> None:
     """The other interruptible offers of that provider are not even asked for."""
-    scene = Scene(offer("A", spot=True), offer("B", spot=True), offer("A"))
+    scene = Scene(offer("A", spot=True, price="0.2"), offer("B", spot=True, price="0.2"), offer("A"))
     scene.provider.add("create", SpotDiscontinued("gone"))
     started = await scene.run()
     assert not started.offer or not started.offer.interruptible

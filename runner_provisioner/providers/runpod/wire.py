@@ -184,6 +184,13 @@ class WireGpuType(Wire):
     lowest_price: WirePrice | None = None
 
 
+class WireVolume(Wire):
+    """A network volume."""
+
+    id: str
+    data_center_id: str | None = None
+
+
 class WireUser(Wire):
     """The account."""
 
@@ -195,6 +202,7 @@ class WireUser(Wire):
     under_balance: bool | None = None
     pub_key: str | None = None
     pods: tuple[WirePod, ...] | None = None
+    network_volumes: tuple[WireVolume, ...] | None = None
 
 
 ModelT = TypeVar("ModelT", bound=Wire)
