@@ -28,33 +28,40 @@ flag() { # OPTION VALUE
 one repository "$INPUT_REPOSITORY"
 one organization "$INPUT_ORGANIZATION"
 one owner "$INPUT_OWNER"
+# What is rented, by start and by rerun alike.
+request() {
+  many gpu "$INPUT_GPU"
+  one gpu-count "$INPUT_GPU_COUNT"
+  one interruptible "$INPUT_INTERRUPTIBLE"
+  one max-price "$INPUT_MAX_PRICE"
+  one bid "$INPUT_BID"
+  one image "$INPUT_IMAGE"
+  one disk "$INPUT_DISK"
+  one volume "$INPUT_VOLUME"
+  one volume-mount "$INPUT_VOLUME_MOUNT"
+  many port "$INPUT_PORT"
+  one cloud "$INPUT_CLOUD"
+  one min-vcpus "$INPUT_MIN_VCPUS"
+  one min-memory "$INPUT_MIN_MEMORY"
+  many label "$INPUT_EXTRA_LABELS"
+  many env "$INPUT_ENV"
+  one run-as "$INPUT_RUN_AS"
+  one runner-group "$INPUT_RUNNER_GROUP"
+  one ssh-key "$INPUT_SSH_KEY"
+  one idle "$INPUT_IDLE"
+  one start-timeout "$INPUT_START_TIMEOUT"
+  one boot-timeout "$INPUT_BOOT_TIMEOUT"
+  one lifetime "$INPUT_LIFETIME"
+  flag allow-untrusted "$INPUT_ALLOW_UNTRUSTED"
+}
+
 case $INPUT_MODE in
   start)
     one key "$INPUT_KEY"
     one run-id "$INPUT_RUN_ID"
-    many gpu "$INPUT_GPU"
-    one gpu-count "$INPUT_GPU_COUNT"
-    one interruptible "$INPUT_INTERRUPTIBLE"
-    one max-price "$INPUT_MAX_PRICE"
-    one bid "$INPUT_BID"
-    one image "$INPUT_IMAGE"
-    one disk "$INPUT_DISK"
-    one volume "$INPUT_VOLUME"
-    one volume-mount "$INPUT_VOLUME_MOUNT"
-    many port "$INPUT_PORT"
-    one cloud "$INPUT_CLOUD"
-    one min-vcpus "$INPUT_MIN_VCPUS"
-    one min-memory "$INPUT_MIN_MEMORY"
-    many label "$INPUT_EXTRA_LABELS"
-    many env "$INPUT_ENV"
-    one run-as "$INPUT_RUN_AS"
-    one runner-group "$INPUT_RUNNER_GROUP"
-    one ssh-key "$INPUT_SSH_KEY"
-    one idle "$INPUT_IDLE"
-    one start-timeout "$INPUT_START_TIMEOUT"
-    one boot-timeout "$INPUT_BOOT_TIMEOUT"
-    one lifetime "$INPUT_LIFETIME"
-    flag allow-untrusted "$INPUT_ALLOW_UNTRUSTED"
+    one attempt "$INPUT_ATTEMPT"
+    one unique-label "$INPUT_UNIQUE_LABEL"
+    request
     ;;
   stop)
     one key "$INPUT_KEY"
@@ -62,6 +69,16 @@ case $INPUT_MODE in
     flag all "$INPUT_ALL"
     one price-per-hour "$INPUT_PRICE_PER_HOUR"
     one started-at "$INPUT_STARTED_AT"
+    ;;
+  watch)
+    one key "$INPUT_KEY"
+    one run-id "$INPUT_RUN_ID"
+    ;;
+  rerun)
+    one run-id "$INPUT_RUN_ID"
+    one attempt "$INPUT_ATTEMPT"
+    one max-attempts "$INPUT_MAX_ATTEMPTS"
+    request
     ;;
   cleanup)
     flag cancel-stuck "$INPUT_CANCEL_STUCK"

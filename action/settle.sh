@@ -3,9 +3,15 @@
 # What an earlier step's start made is told apart by the copy of its state file that run.sh has taken.
 set -euo pipefail
 
-arguments=(stop --own)
-for pair in "repository=$INPUT_REPOSITORY" "organization=$INPUT_ORGANIZATION" "owner=$INPUT_OWNER" "key=$INPUT_KEY" \
-  "run-id=$INPUT_RUN_ID"; do
+pairs=("repository=$INPUT_REPOSITORY" "organization=$INPUT_ORGANIZATION" "owner=$INPUT_OWNER" "run-id=$INPUT_RUN_ID")
+if [ "$INPUT_MODE" = rerun ]; then
+  arguments=(rerun --own)
+  pairs+=("attempt=$INPUT_ATTEMPT")
+else
+  arguments=(stop --own)
+  pairs+=("key=$INPUT_KEY")
+fi
+for pair in "${pairs[@]}"; do
   if [ -n "${pair#*=}" ]; then
     arguments+=("--$pair")
   fi

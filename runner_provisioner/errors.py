@@ -10,6 +10,7 @@ RunnerProvisionerError
                           CreateOutcomeUnknown NotFound
       GitHubError         RunnerNameTaken RunnerBusy JobStillRunning RunnerGroupInvisible
   ProvisioningFailed      AllOffersFailed(attempts) BootTimeout BudgetExceeded KeyInUse Cancelled
+  PodInterrupted          the provider took a pod back before its job was done
   LeftBehind              something that was to be ended is still there
   StoreError              StaleWrite LeadershipLost
   JobFailed               a job that `demo` played failed
@@ -281,6 +282,10 @@ class Cancelled(ProvisioningFailed):
     """A signal ended the start; what was rented has been given back."""
 
     exit_code = 130
+
+
+class PodInterrupted(RunnerProvisionerError):
+    """The provider took the pod back before its job was done; `watch` fails with it, so that a re-run repeats it."""
 
 
 class LeftBehind(RunnerProvisionerError):

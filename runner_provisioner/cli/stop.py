@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
+    from runner_provisioner.domain.interruptions import Interruption
     from runner_provisioner.domain.names import RunKey
     from runner_provisioner.services.ending import Ended
     from runner_provisioner.storage.state_file import Record
@@ -65,8 +66,8 @@ def command(  # noqa: PLR0913 - one for each option
 async def _settle(session: Session, place: Place, key: RunKey) -> None:
     """End what an unfinished start of this key made; a pod of the same name that another start made is left alone."""
     from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
-    from runner_provisioner.domain.leases import Lease, Outcome, Phase, drain  # noqa: PLC0415 - keeps --help quick
-    from runner_provisioner.storage.state_file import StateFile, resume  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.cli.repeating import settle  # noqa: PLC0415 - imports everything
+    from runner_provisioner.storage.state_file import StateFile  # noqa: PLC0415 - keeps --help quick
 
     store = StateFile(session.settings.state_dir / f"{key.name}.json", creator="")
     try:
@@ -80,11 +81,7 @@ async def _settle(session: Session, place: Place, key: RunKey) -> None:
         session.show({"ended": [], "timeline": []}, lines=["this start has left nothing here"])
         return
     async with opened(session, place=place) as program:
-        requested = Lease(name=key.name, phase=Phase.REQUESTED)
-        lease = resume(record, creator="", deadline=program.clock.now(), lease=requested)
-        ended = await program.ending().drain([drain(lease, Outcome.CANCELLED)], key.owner8)
-        store.forget()
-        _show(session, ended, None)
+        _show(session, await settle(program, store.path, key), None)
 
 
 def _began(record: Record, before: Record | None) -> bool:
@@ -98,6 +95,7 @@ def _began(record: Record, before: Record | None) -> bool:
 async def _stop(
     session: Session, place: Place, key: RunKey, rate: Rate, *, every_attempt: bool, forget: bool = True
 ) -> None:
+    from runner_provisioner.cli.interruption import found_by_stop, keep  # noqa: PLC0415 - keeps --help quick
     from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
     from runner_provisioner.storage.state_file import StateFile  # noqa: PLC0415 - keeps --help quick
 
@@ -105,7 +103,10 @@ async def _stop(
         ended = await program.ending().stop(key, every_attempt=every_attempt)
         for one in ended if forget else ():
             StateFile(session.settings.state_dir / f"{one.name}.json", creator="").forget()
-        _show(session, ended, await spent(program, place, key, rate, ended))
+        interruption = await found_by_stop(program, place, key, ended)
+        if interruption is not None:
+            keep(session, key, interruption)
+        _show(session, ended, await spent(program, place, key, rate, ended), interruption)
         if not session.settings.in_actions and not any(_found(session, one) for one in ended):
             session.talk(await _hint(program, place))
 
@@ -128,18 +129,26 @@ def _found(session: Session, one: Ended) -> bool:
 
 
 def _line(session: Session, one: Ended) -> str:
+    if one.ghost:
+        return (
+            f"{one.name}: no pod left; GitHub takes its runner for busy for some minutes yet, and clean-up removes it"
+        )
     if not _found(session, one):
         return f"found nothing named {one.name}"
     return f"{one.name}: nothing left" + (f" (ended pod {', '.join(one.pods)})" if one.pods else "")
 
 
-def _show(session: Session, ended: Sequence[Ended], cost: Decimal | None) -> None:
+def _show(
+    session: Session, ended: Sequence[Ended], cost: Decimal | None, interruption: Interruption | None = None
+) -> None:
+    from runner_provisioner.cli.interruption import shown  # noqa: PLC0415 - keeps --help quick
     from runner_provisioner.cli.summary import of_stop, publish  # noqa: PLC0415 - keeps --help quick
 
     told = None if cost is None else str(cost)
     data = {
         "ended": [{"name": one.name, "pods": list(one.pods)} for one in ended],
         "cost-usd": told,
+        "interruption": shown(interruption),
         "timeline": session.timeline,
     }
     lines = [_line(session, one) for one in ended]

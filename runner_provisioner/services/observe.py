@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import anyio
 
@@ -12,6 +13,18 @@ from runner_provisioner.domain.pods import Pod
 from runner_provisioner.domain.runners import Runner
 from runner_provisioner.errors import RemoteError
 from runner_provisioner.ports import GpuProvider, RunnerRegistry
+
+
+class Looks(Protocol):
+    """Whoever looks at the world for a lease."""
+
+    async def look(self, lease: Lease) -> Observation:
+        """See everything; what could not be looked at is Unknown. Never raises a RemoteError."""
+        ...
+
+    async def look_at_runner(self, lease: Lease, before: Observation) -> Observation:
+        """See the runner anew and take the pods as they were a moment ago."""
+        ...
 
 
 @dataclass
