@@ -15,7 +15,7 @@ from runner_provisioner.cli.app import cli
 from runner_provisioner.domain.durations import parse_duration
 from runner_provisioner.domain.request import StartRequest, options
 
-CREDENTIALS = {"runpod-api-key", "github-app-id", "github-app-private-key", "github-token"}
+CREDENTIALS = {"runpod-api-key", "github-app-id", "github-app-private-key", "github-token", "workflow-token"}
 OUTPUTS = (
     "label",
     "runner-name",
@@ -42,8 +42,8 @@ def of_command(name: str) -> set[str]:
 
 def test_every_option_that_suits_a_workflow_is_an_input() -> None:
     """And there is no input without an option behind it."""
-    wanted = of_command("start") | of_command("stop") | of_command("cleanup") | CREDENTIALS | {"mode"}
-    assert set(action().inputs) == wanted
+    modes = ("start", "stop", "watch", "rerun", "cleanup")
+    assert set(action().inputs) == set[str]().union(*map(of_command, modes)) | CREDENTIALS | {"mode"}
 
 
 @pytest.mark.parametrize("field", options(StartRequest), ids=lambda field: field.name)
@@ -71,9 +71,13 @@ def test_all_is_described_and_nothing_is_demanded() -> None:
 
 
 def test_no_expression_stands_in_a_script() -> None:
-    """Inputs reach scripts by the environment alone."""
+    """Inputs reach scripts by the environment alone; one step is another action, pinned."""
+    others = [step.uses for step in action().steps if step.run is None]
+    assert [str(one).partition("@")[0] for one in others] == ["actions/upload-artifact"]
+    assert re.fullmatch(r"\S+@[0-9a-f]{40}", str(others[0]))
     for step in action().steps:
-        assert step.run is not None
+        if step.run is None:
+            continue
         assert "${{" not in step.run
         assert re.fullmatch(r'(exec )?bash "\$GITHUB_ACTION_PATH/action/[a-z]+\.sh"', step.run)
 
@@ -130,6 +134,9 @@ CASES = {
     "no place": ({"repository": "nobody"}, "repository"),
     "no run": ({"mode": "stop", "run-id": "?"}, "run-id"),
     "no moment": ({"mode": "stop", "started-at": "today"}, "started-at"),
+    "no attempt": ({"attempt": "first"}, "attempt"),
+    "no label of ours": ({"unique-label": "gpu"}, "unique-label"),
+    "a rerun of nothing": ({"mode": "rerun", "attempt": "1"}, "run-id"),
     "a label with a comma": ({"extra-labels": "a,b"}, "label"),
     "no private key": ({"github-app-private-key": "hello there"}, "PRIVATE_KEY"),
 }
