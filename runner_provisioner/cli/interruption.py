@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from runner_provisioner.cli.session import Session
 from runner_provisioner.domain.interruptions import LABEL, Interruption, artifact_name, encode, interrupted, lost
-from runner_provisioner.errors import InvalidRequest, RemoteError
+from runner_provisioner.errors import InvalidRequest, RemoteError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from runner_provisioner.domain.names import RunKey
+    from runner_provisioner.ports import History
     from runner_provisioner.services.ending import Ended
     from runner_provisioner.wiring import Place, Program
 
@@ -29,6 +30,23 @@ async def found_by_stop(program: Program, place: Place, key: RunKey, ended: Sequ
     except RemoteError:
         jobs = None
     return interrupted(key.name, loss, first, jobs, program.clock.now())
+
+
+async def remember(program: Program, found: Interruption) -> None:
+    """Have the memory of the installation know of it, if there is one; what cannot be written is told."""
+    from runner_provisioner.domain.events import Event  # noqa: PLC0415 - only when there is something to remember
+    from runner_provisioner.domain.history import Ending  # noqa: PLC0415 - likewise
+    from runner_provisioner.domain.leases import PodRef  # noqa: PLC0415 - likewise
+    from runner_provisioner.domain.pods import PodId  # noqa: PLC0415 - likewise
+
+    history: History | None = getattr(program, "history", None)  # it comes with the installation's memory
+    if history is None or found.provider is None or found.pod is None:
+        return
+    try:
+        await history.ended(PodRef(found.provider, PodId(found.pod)), found.at, Ending.INTERRUPTED)
+    except StoreError as error:
+        fields = {"error": str(error)}
+        program.events.emit(Event(name="history_not_written", at=program.clock.now(), fields=fields))
 
 
 def keep(session: Session, key: RunKey, found: Interruption) -> None:

@@ -95,7 +95,7 @@ def _began(record: Record, before: Record | None) -> bool:
 async def _stop(
     session: Session, place: Place, key: RunKey, rate: Rate, *, every_attempt: bool, forget: bool = True
 ) -> None:
-    from runner_provisioner.cli.interruption import found_by_stop, keep  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.cli.interruption import found_by_stop, keep, remember  # noqa: PLC0415 - keeps --help quick
     from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
     from runner_provisioner.storage.state_file import StateFile  # noqa: PLC0415 - keeps --help quick
 
@@ -106,6 +106,7 @@ async def _stop(
         interruption = await found_by_stop(program, place, key, ended)
         if interruption is not None:
             keep(session, key, interruption)
+            await remember(program, interruption)
         _show(session, ended, await spent(program, place, key, rate, ended), interruption)
         if not session.settings.in_actions and not any(_found(session, one) for one in ended):
             session.talk(await _hint(program, place))

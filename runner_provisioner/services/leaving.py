@@ -39,12 +39,15 @@ class Remembering:
     def only_a_ghost_is_left(self, lease: Lease, seen: Observation | None) -> bool:
         """Whether all that is left is the registration of a pod that others have ended.
 
-        GitHub believes for about ten minutes that such a runner is at work, and refuses to remove it (runner#3539).
+        GitHub believes for about ten minutes that such a runner is at work, and refuses to remove it (runner#3539). For
+        the first of them it may even show it as connected, which counts where no pod was ever read by its id.
         """
         if seen is None or self.first is None or lost(self.first) is None:
             return False
         runner = seen.runner
-        if not isinstance(runner, Runner) or runner.online or runner.state is not RunnerState.BUSY:
+        if not isinstance(runner, Runner) or runner.state is not RunnerState.BUSY:
+            return False
+        if runner.online and not lease.known:
             return False
         return self._surely_gone(lease, seen)
 

@@ -16,7 +16,7 @@ from runner_provisioner.domain.interruptions import (
     job_of,
     lost,
 )
-from runner_provisioner.domain.leases import Lease, Observation, Phase, PodRef, Unknown, ref
+from runner_provisioner.domain.leases import Lease, Observation, Outcome, Phase, PodRef, Unknown, ref
 from runner_provisioner.domain.names import RunKey
 from runner_provisioner.domain.pods import Pod
 from runner_provisioner.domain.runners import Job, Runner
@@ -99,7 +99,7 @@ class Watch:
             self._note_failures(seen, memory)
             loss = await self._loss(seen, memory)
             if loss is not None:
-                watched = await self._lost(key, loss, seen, followed=bool(memory.known))
+                watched = await self._lost(key, loss, seen, frozenset(memory.known))
                 if watched is not None:
                     return watched
             elif self._is_over(seen, memory):
@@ -156,7 +156,7 @@ class Watch:
 
     # --- a pod that was lost
 
-    async def _lost(self, key: RunKey, loss: Loss, seen: Observation, *, followed: bool) -> Watched | None:
+    async def _lost(self, key: RunKey, loss: Loss, seen: Observation, known: frozenset[PodRef]) -> Watched | None:
         """End what is left of it and judge; None when it cannot be told yet whether the job was over before."""
         if loss.pod is None and isinstance(seen.runner, Unknown):
             return None
@@ -169,11 +169,11 @@ class Watch:
         jobs = await self._jobs(key)
         if loss.pod is None and jobs is None:
             return None
-        found = self._judge(key, loss, seen, jobs, at, followed=followed)
+        found = self._judge(key, loss, seen, jobs, at, followed=bool(known))
         if found is not None:
             self._tell("pod_interrupted", pod=found.pod, lease=key.name, reason=found.reason)
             await self._remember(loss)
-        ended, error = await self._drain(key)
+        ended, error = await self._drain(key, known)
         return Watched(interruption=found, ended=ended, error=error)
 
     def _judge(
@@ -195,9 +195,12 @@ class Watch:
         else:
             self._tell("pod_end_asked", pod=pod.id, provider=pod.provider)
 
-    async def _drain(self, key: RunKey) -> tuple[tuple[Ended, ...], RunnerProvisionerError | None]:
+    async def _drain(
+        self, key: RunKey, known: frozenset[PodRef]
+    ) -> tuple[tuple[Ended, ...], RunnerProvisionerError | None]:
+        lease = Lease(name=key.name, phase=Phase.DRAINING, outcome=Outcome.INTERRUPTED, made=known)
         try:
-            return tuple(await self._ending.stop(key)), None
+            return tuple(await self._ending.drain([lease], key.owner8)), None
         except RunnerProvisionerError as error:
             return (), error
 

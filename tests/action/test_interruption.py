@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from support.action_stage import PROGRAM, ROOT, ActionStage, SetUpAction, queue
@@ -179,6 +180,14 @@ def serve(stage: ActionStage, attempt: int = 1) -> tuple[SimPod, RunnerRecord]:
     return pod, stage.world.github.play_runner(REPOSITORY, pod.name, (pod.env["RP_LABEL"],))
 
 
+def outlived(stage: ActionStage, runner: RunnerRecord) -> None:
+    """Ten minutes have passed since the runner was lost: GitHub fails its job."""
+    with stage.world.github.world.lock:
+        assert runner.job is not None
+        assert runner.job.renewed_at is not None
+        runner.job.renewed_at -= timedelta(minutes=11)
+
+
 def queued(playing: Playing) -> Job:
     """Wait until the GPU job waits for its machine."""
 
@@ -243,9 +252,7 @@ def test_a_pod_that_is_taken_during_stop(set_up_action: SetUpAction) -> None:
         assert github.play_take(runner) is not None
         stage.stage.strike("runpod", Fault(operation="pod", kind=FaultKind.ERROR, status=500, times=4))
         github.play_loss(runner)
-        with github.world.lock:
-            assert runner.job is not None
-            runner.job.renewed_at -= timedelta(minutes=11)
+        outlived(stage, runner)
         until(lambda: "stop" in playing.jobs, "stop begins")
         stage.world.runpod.interrupt(pod.id)
 
@@ -291,7 +298,8 @@ def test_a_foreign_head_is_refused_before_anything_is_read(set_up_action: SetUpA
     playing = Playing(stage=stage, text="", run_id=run_id)
     context = followed(playing, head_repository={"full_name": "stranger/gpu-demo"})
     assert rerun_of(playing, context).ends == {"rerun": "skipped"}
-    job = stage.use(run_id, "rerun", **{"run-id": str(run_id)}, attempt="1")
+    of: dict[str, Any] = {"run-id": str(run_id), "attempt": "1"}
+    job = stage.use(run_id, "rerun", **of)
     job.job = stage.hosted(run_id, github=context)
     calls = len(stage.world.github.calls) + len(stage.world.runpod.faults.calls)
     job.play()
@@ -312,13 +320,12 @@ def test_a_rerun_that_is_cancelled_leaves_nothing(set_up_action: SetUpAction) ->
         assert stage.world.github.play_take(runner) is not None
         stage.world.runpod.interrupt(pod.id)
         stage.world.github.play_loss(runner)
-        with stage.world.github.world.lock:
-            assert runner.job is not None
-            runner.job.renewed_at -= timedelta(minutes=11)
+        outlived(stage, runner)
 
     with beside(lose):
         assert playing.play()["stop"] == "success", playing.told
-    use = stage.use(playing.run_id, "rerun", **{"run-id": str(playing.run_id)}, attempt="1")
+    of: dict[str, Any] = {"run-id": str(playing.run_id), "attempt": "1"}
+    use = stage.use(playing.run_id, "rerun", **of)
     use.job = stage.hosted(queue(stage.stage), github=followed(playing))
     use.begin()
     until(lambda: stage.stage.live, "the second machine is rented")

@@ -24,7 +24,7 @@ from runner_provisioner.services.rerun import Rerun
 
 EVERY = tuple(kind for kind in Kind if kind is not Kind.PASS)
 DEADLY = (Kind.CRASH_AFTER, Kind.DROP_AFTER, Kind.CANCEL_AFTER)
-LAST = 6  # requests: the order of the re-run and what surrounds it
+LAST = 4  # requests: the order of the re-run and what surrounds it
 IDLE = StartRequest().idle.total_seconds()
 
 Count = Callable[[str, object], None]
@@ -212,6 +212,7 @@ def test_it_notices_a_rerun_that_gives_nothing_back(monkeypatch: pytest.MonkeyPa
     assert _noticed(Kind.ERROR)
 
 
+@pytest.mark.full
 def test_it_notices_a_rerun_that_ends_what_the_new_attempt_owns(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that is lost: the attempt exists, and its job would wait for ever."""
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.fakes import NAME, OWNER8, pod, tags
+from support.fakes import NAME, OWNER8, Memory, pod, tags
 
+from runner_provisioner.cli.interruption import remember
+from runner_provisioner.domain.history import Ending
 from runner_provisioner.domain.interruptions import (
     Findings,
     Interruption,
@@ -24,11 +28,12 @@ from runner_provisioner.domain.interruptions import (
     lost,
     seal_key,
 )
-from runner_provisioner.domain.leases import Observation, Unknown
+from runner_provisioner.domain.leases import Observation, PodRef, Unknown
 from runner_provisioner.domain.names import RunKey
-from runner_provisioner.domain.pods import PodState
+from runner_provisioner.domain.pods import PodId, PodState
 from runner_provisioner.domain.runners import Job, Runner, RunnerId, RunnerState
-from runner_provisioner.testing.clock import EPOCH
+from runner_provisioner.errors import StoreError
+from runner_provisioner.testing.clock import EPOCH, FakeClock
 
 LABEL = "rp-" + "a" * 26
 KEY = seal_key("rpa_something")
@@ -181,6 +186,34 @@ def test_a_pod_that_was_followed_did_not_end_itself_for_want_of_a_job() -> None:
     waiting = [job(runner_name=None, status="queued", conclusion=None)]
     assert interrupted(NAME, GONE, seen(who=runner()), waiting, EPOCH, followed=True) is not None
     assert interrupted(NAME, GONE, seen(who=runner()), waiting, EPOCH) is None
+
+
+class _Past:
+    """The part of a History that stop writes."""
+
+    def __init__(self, error: StoreError | None = None) -> None:
+        self.ends: list[object] = []
+        self._error = error
+
+    async def ended(self, *given: object) -> None:
+        """Note an end."""
+        if self._error is not None:
+            raise self._error
+        self.ends.append(given)
+
+
+async def test_stop_has_the_memory_know() -> None:
+    """Where there is one; that it cannot be written is told."""
+    events, past = Memory(), _Past()
+    program: Any = SimpleNamespace(history=past, events=events, clock=FakeClock())
+    await remember(program, RECORD)
+    assert past.ends == [(PodRef("fake", PodId("p1")), EPOCH, Ending.INTERRUPTED)]
+    program.history = _Past(StoreError("disk full"))
+    await remember(program, RECORD)
+    assert events.told("history_not_written")
+    await remember(SimpleNamespace(), RECORD)  # type: ignore[arg-type]
+    await remember(program, replace(RECORD, pod=None))
+    assert len(events.events) == 1
 
 
 # -- what explains a failure

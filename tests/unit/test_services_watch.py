@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import anyio
 import pytest
@@ -159,7 +160,8 @@ class Scene:
 
     def put(self, **more: object) -> Pod:
         """The pod."""
-        made = pod(tags=tags(label=LABEL), **{"uptime_seconds": 9, **more})
+        values: dict[str, Any] = {"uptime_seconds": 9, **more}
+        made = pod(tags=tags(label=LABEL), **values)
         self.provider.pods[made.id] = made
         return made
 
@@ -355,6 +357,15 @@ async def test_stop_looks_twice_before_it_believes_that_a_pod_is_gone() -> None:
     (ended,) = await scene.ending.stop(KEY)
     assert ended.ghost
     assert scene.clock.now() - EPOCH >= LIMITS.settle
+
+
+async def test_stop_believes_a_runner_that_is_connected_more_than_a_list() -> None:
+    """A pod that nobody has read by its id may only be missing from the list."""
+    scene = Scene()
+    scene.run_out(online=True)
+    scene.registry.add("remove", *[RunnerBusy("busy")] * 500)
+    with pytest.raises(LeftBehind):
+        await scene.ending.stop(KEY)
 
 
 async def test_what_was_there_first_is_kept() -> None:
