@@ -56,6 +56,9 @@ single organization "$INPUT_ORGANIZATION"
 single owner "$INPUT_OWNER"
 single key "$INPUT_KEY"
 single run-id "$INPUT_RUN_ID"
+single attempt "$INPUT_ATTEMPT"
+single unique-label "$INPUT_UNIQUE_LABEL"
+single max-attempts "$INPUT_MAX_ATTEMPTS"
 single min-vram "$INPUT_MIN_VRAM"
 single rank "$INPUT_RANK"
 single gpu-count "$INPUT_GPU_COUNT"
@@ -99,9 +102,12 @@ lines extra-labels "$INPUT_EXTRA_LABELS"
 lines env "$INPUT_ENV"
 
 case $INPUT_MODE in
-  start | stop | cleanup) ;;
-  *) fail "input 'mode' is '$INPUT_MODE': write start, stop or cleanup" ;;
+  start | stop | watch | rerun | cleanup) ;;
+  *) fail "input 'mode' is '$INPUT_MODE': write start, stop, watch, rerun or cleanup" ;;
 esac
+if [ "$INPUT_MODE" = rerun ] && { [ -z "$INPUT_RUN_ID" ] || [ -z "$INPUT_ATTEMPT" ]; }; then
+  fail "inputs 'run-id' and 'attempt' are needed with mode 'rerun': give it the run that failed"
+fi
 
 flag all "$INPUT_ALL"
 flag cancel-stuck "$INPUT_CANCEL_STUCK"
@@ -111,7 +117,9 @@ flag state-cache "$INPUT_STATE_CACHE"
 only_in all "$INPUT_ALL" stop
 only_in cancel-stuck "$INPUT_CANCEL_STUCK" cleanup
 only_in dry-run "$INPUT_DRY_RUN" cleanup
-only_in allow-untrusted "$INPUT_ALLOW_UNTRUSTED" start
+if [ "$INPUT_MODE" != rerun ]; then
+  only_in allow-untrusted "$INPUT_ALLOW_UNTRUSTED" start
+fi
 
 key='^[a-z0-9]([a-z0-9-]*[a-z0-9])?$'
 if [[ -n $INPUT_KEY && ! $INPUT_KEY =~ $key ]]; then

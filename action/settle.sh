@@ -6,9 +6,15 @@ set -euo pipefail
 . "$GITHUB_ACTION_PATH/action/trim.sh"
 export RUNNER_PROVISIONER_IN_ACTION=true # errors name inputs, not options
 
-arguments=(stop --own)
-for pair in "repository=$INPUT_REPOSITORY" "organization=$INPUT_ORGANIZATION" "owner=$INPUT_OWNER" "key=$INPUT_KEY" \
-  "run-id=$INPUT_RUN_ID"; do
+pairs=("repository=$INPUT_REPOSITORY" "organization=$INPUT_ORGANIZATION" "owner=$INPUT_OWNER" "run-id=$INPUT_RUN_ID")
+if [ "$INPUT_MODE" = rerun ]; then
+  arguments=(rerun --own)
+  pairs+=("attempt=$INPUT_ATTEMPT")
+else
+  arguments=(stop --own)
+  pairs+=("key=$INPUT_KEY")
+fi
+for pair in "${pairs[@]}"; do
   if [ -n "${pair#*=}" ]; then
     arguments+=("--$pair")
   fi

@@ -86,6 +86,7 @@ class _Call:
     classify: Classify
     variables: Mapping[str, object] | None = field(repr=False)
     client: httpx.AsyncClient = field(repr=False)
+    follow: bool = True
 
 
 class HttpSession:
@@ -137,14 +138,17 @@ class HttpSession:
         retry: Retry = Retry.IDEMPOTENT,
         classify: Classify | None = None,
         variables: Mapping[str, object] | None = None,
+        follow: bool = True,
     ) -> Answer:
         """Send, again where `retry` allows, and return the first answer that `classify` finds nothing wrong with.
 
         `path` is joined to the base address ("" is that address itself); an absolute one must have the same scheme,
         host and port. `classify` sees every answer, also a 200, inside the retry loop; by default the status decides.
-        `variables` is what the log shows of the request. Raises the typed error of the last attempt: Timeout
-        (NETWORK_TIMEOUT), Unreachable (DNS_ERROR, CONNECTION_REFUSED, TLS_ERROR, CERTIFICATE_INVALID, PIN_MISMATCH,
-        CONNECTION_BROKEN), ProtocolViolation, and what `classify` returns.
+        `variables` is what the log shows of the request. Without `follow` a redirect is an answer like any other.
+
+        Raises the typed error of the last attempt: Timeout (NETWORK_TIMEOUT), Unreachable (DNS_ERROR,
+        CONNECTION_REFUSED, TLS_ERROR, CERTIFICATE_INVALID, PIN_MISMATCH, CONNECTION_BROKEN), ProtocolViolation, and
+        what `classify` returns.
         """
         given = {name.lower(): value for name, value in (headers or {}).items()}
         if not all(value.isascii() and value.isprintable() and value == value.strip() for value in given.values()):
@@ -164,6 +168,7 @@ class HttpSession:
             classify=classify or error_of_status,
             variables=variables,
             client=self._fresh if retry is Retry.CREATE else self._kept,
+            follow=follow,
         )
         return await retrying(retry, self._plumbing.tempo, self._plumbing.clock)(self._once, call)
 
@@ -194,7 +199,7 @@ class HttpSession:
         return answer
 
     def _judge(self, call: _Call, answer: Answer) -> None:
-        if answer.status in _REDIRECTS and "location" in answer.headers:
+        if call.follow and answer.status in _REDIRECTS and "location" in answer.headers:
             raise answer.error(
                 ProtocolViolation,
                 "REDIRECTED",
@@ -226,7 +231,7 @@ class HttpSession:
         )
         for _ in range(_MAX_REDIRECTS):
             async with _streamed(call.client, request) as response:
-                onward = response.next_request if call.method == "GET" else None
+                onward = response.next_request if call.follow and call.method == "GET" else None
                 if onward is None or not _same_origin(onward.url, request.url):
                     return await self._read(call, response)
             request = onward

@@ -12,6 +12,7 @@ RunnerProvisionerError
       SshFailed           HostKeyChanged LoginRefused
   OutOfTime               what was waited for, or a remote command, did not end in time
   ProvisioningFailed      AllOffersFailed(attempts) BootTimeout BudgetExceeded KeyInUse Cancelled
+  PodInterrupted          the provider took a pod back before its job was done
   LeftBehind              something that was to be ended is still there
   StoreError              StaleWrite LeadershipLost
   JobFailed               a job that `demo` played failed
@@ -307,6 +308,10 @@ class Cancelled(ProvisioningFailed):
     """A signal ended the start; what was rented has been given back."""
 
     exit_code = 130
+
+
+class PodInterrupted(RunnerProvisionerError):
+    """The provider took the pod back before its job was done; `watch` fails with it, so that a re-run repeats it."""
 
 
 class LeftBehind(RunnerProvisionerError):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from runner_provisioner.domain.leases import Lease, PodRef
     from runner_provisioner.domain.offers import GpuRequest, GpuType, Offer
     from runner_provisioner.domain.pods import Pod, PodId, PodSpec
-    from runner_provisioner.domain.runners import Registration, Runner, RunnerDownload, RunnerId, RunStatus
+    from runner_provisioner.domain.runners import Job, Registration, Runner, RunnerDownload, RunnerId, RunStatus
     from runner_provisioner.domain.stuck import QueuedJob
 
 
@@ -206,6 +206,29 @@ class WorkflowRuns(Protocol):
 
     async def attempt(self, repository: str, run_id: int, attempt: int) -> RunStatus | None:
         """How far `owner/repository`'s run attempt is; None = GitHub says that there is none (404)."""
+        ...
+
+
+class RunAttempts(WorkflowRuns, Protocol):
+    """What GitHub knows of the jobs of a run's attempt, and the order to repeat those that failed."""
+
+    async def jobs(self, repository: str, run_id: int, attempt: int | None = None) -> Sequence[Job]:
+        """The jobs of an attempt, by default of the latest; PermissionDenied (NOT_FOUND) when there is no such run."""
+        ...
+
+    async def rerun_failed_jobs(self, repository: str, run_id: int) -> None:
+        """Begin a new attempt of the jobs that failed and of those that need them; never sent twice.
+
+        Raises JobStillRunning while the attempt has not ended. After any error the attempt may have begun.
+        """
+        ...
+
+
+class RunFiles(Protocol):
+    """What jobs of a run have left behind, whoever they are: to be taken for hints."""
+
+    async def small_files(self, repository: str, run_id: int, prefix: str) -> Sequence[bytes]:
+        """The one file of each small upload, of every attempt, whose name begins so; others are left out."""
         ...
 
 

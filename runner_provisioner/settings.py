@@ -148,6 +148,7 @@ class Settings(BaseSettings):
         default=None, alias="HTTPS_PROXY", description="must look like http://host:port"
     )
     no_proxy: str = Field("", alias="NO_PROXY")
+    workflow_token: SecretStr | None = Field(default=None, alias="RUNNER_PROVISIONER_WORKFLOW_TOKEN")
     xdg_cache_home: Path | None = Field(default=None, alias="XDG_CACHE_HOME")
     xdg_state_home: Path | None = Field(default=None, alias="XDG_STATE_HOME")
     history: str = Field("", alias="RUNNER_PROVISIONER_HISTORY")
@@ -201,6 +202,8 @@ class Settings(BaseSettings):
         found = list(self._sources.secrets()) if self._sources is not None else []
         if self.runpod is not None:
             found.append(self.runpod.value.get_secret_value())
+        if self.workflow_token is not None:
+            found.append(self.workflow_token.get_secret_value())
         password = urlsplit(self.https_proxy.get_secret_value()).password if self.https_proxy is not None else None
         return (*found, password) if password else tuple(found)
 

@@ -38,7 +38,15 @@ if TYPE_CHECKING:
     from runner_provisioner.domain.runners import Registration, RunnerDownload
     from runner_provisioner.github.connect import GitHub
     from runner_provisioner.logging import Redactor
-    from runner_provisioner.ports import Clock, EventSink, GpuProvider, History, RunnerRegistry
+    from runner_provisioner.ports import (
+        Clock,
+        EventSink,
+        GpuProvider,
+        History,
+        RunAttempts,
+        RunFiles,
+        RunnerRegistry,
+    )
     from runner_provisioner.settings import Settings
     from runner_provisioner.storage.history import HistoryFile
 
@@ -73,7 +81,10 @@ class Place:
 
 @dataclass(kw_only=True)
 class Program:
-    """The parts of one running program; the sessions close with `assemble`."""
+    """The parts of one running program; the sessions close with `assemble`.
+
+    `workflow` is GitHub as the workflow's own token sees it, where there is one.
+    """
 
     settings: Settings
     clock: Clock
@@ -86,6 +97,7 @@ class Program:
     place: Place | None = None
     github: GitHub | None = None
     history: History | None = None
+    workflow: GitHub | None = None
 
     @property
     def polls(self) -> Polls:
@@ -155,16 +167,42 @@ class Program:
             settle=timedelta(seconds=self.settings.settle),
         )
 
+    @property
+    def runs(self) -> RunAttempts:
+        """Runs and their jobs, by the workflow's own token where there is one."""
+        return (self.workflow or self._github()).runs
+
+    @property
+    def files(self) -> RunFiles:
+        """What jobs have uploaded, by the workflow's own token where there is one."""
+        return (self.workflow or self._github()).artifacts
+
     def order(
-        self, request: StartRequest, key: RunKey, *, state: Path, ssh_keys: tuple[str, ...]
+        self,
+        request: StartRequest,
+        key: RunKey,
+        *,
+        state: Path,
+        ssh_keys: tuple[str, ...],
+        label: str | None = None,
     ) -> tuple[Order, StateFile]:
-        """Draw up a start: its state file, made or found, and the lease that goes on from it. Raises StoreError."""
+        """Draw up a start: its state file, made or found, and the lease that goes on from it.
+
+        `label` is the unique one that a job waits for already; by default a new one. Raises StoreError.
+        """
         place = self._place()
         creator = _letters(LOCAL_RUN_LETTERS)
         fresh = Record(
-            name=key.name, scope=place.scope.url, label="rp-" + _letters(LABEL_LETTERS), nonce=secrets.token_hex(16)
+            name=key.name,
+            scope=place.scope.url,
+            label=label or "rp-" + _letters(LABEL_LETTERS),
+            nonce=secrets.token_hex(16),
         )
         store, record, _found = StateFile.begin(state, fresh, creator=creator)
+        if label not in {None, record.label}:
+            raise InvalidRequest(
+                f"an earlier start of {key.name} has the label {record.label}, not {label}: end it with 'stop' first"
+            )
         now = self.clock.now()
         lease = resume(
             record,
@@ -307,8 +345,14 @@ class Draftsman:
             rest_url=self.settings.runpod_rest_url,
             host_private_key=self.host_key.private,
             host_public_key=self.host_key.public,
-            job_env=request.env,
+            job_env={**request.env, **self._again()},
         )
+
+    def _again(self) -> dict[str, str]:
+        """What tells a job that it is a re-run, which may go on from where the last attempt was."""
+        if self.key.attempt <= 1:
+            return {}
+        return {"RUNNER_PROVISIONER_ATTEMPT": str(self.key.attempt), "RUNNER_PROVISIONER_RESUME": "1"}
 
 
 @asynccontextmanager
@@ -355,6 +399,9 @@ async def assemble(
         if needs_github and place is not None:
             program.github = _connect(settings, plumbing, place, runner_group)
             stack.push_async_callback(program.github.aclose)
+            program.workflow = _connect_workflow(settings, plumbing, place)
+            if program.workflow is not None:
+                stack.push_async_callback(program.workflow.aclose)
         yield program
 
 
@@ -398,6 +445,17 @@ def _connect(settings: Settings, plumbing: Plumbing, place: Place, runner_group:
         runner_group=runner_group,
         repository=place.repository,
     )
+
+
+def _connect_workflow(settings: Settings, plumbing: Plumbing, place: Place) -> GitHub | None:
+    """GitHub by the token that a workflow gets by itself: it may order re-runs, and cannot register runners."""
+    if settings.workflow_token is None or place.repository is None:
+        return None
+    scope = Scope.parse(place.repository, server_url=settings.github_server_url)
+    credential = TokenCredential(
+        token=settings.workflow_token.get_secret_value(), origin="RUNNER_PROVISIONER_WORKFLOW_TOKEN"
+    )
+    return connect(scope, credential, plumbing=plumbing, api_url=settings.github_api_url)
 
 
 def user_agent() -> str:

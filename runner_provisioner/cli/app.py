@@ -17,6 +17,8 @@ INTERRUPTED = 130
 COMMANDS = {
     "start": "Rent a GPU pod and bring one runner for one job online.",
     "stop": "End a run's pod and runner.",
+    "watch": "Follow a run's pod, and notice at once when the provider takes it back.",
+    "rerun": "Repeat the jobs of a run that lost their machines, on new ones.",
     "cleanup": "End every pod and runner that nothing owns any more.",
     "status": "Show all pods and runners of this owner.",
     "costs": "Show what jobs have cost, and what the money was for.",

@@ -20,7 +20,7 @@ from runner_provisioner.cli.session import (
     when,
 )
 from runner_provisioner.domain.request import StartRequest
-from runner_provisioner.errors import StoreError
+from runner_provisioner.errors import InvalidRequest, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,6 +36,15 @@ if TYPE_CHECKING:
     "--key", default="default", show_default=True, metavar="KEY", help="Tells several starts of one run apart."
 )
 @click.option("--run-id", metavar="RUN", help="The workflow run, or what an earlier local start printed.")
+@click.option(
+    "--attempt",
+    type=click.IntRange(1, 10_000),
+    metavar="N",
+    help="Which attempt of --run-id this is for; default: now's.",
+)
+@click.option(
+    "--unique-label", metavar="LABEL", help="The label of an earlier start, which a job waits for; default: a new one."
+)
 @request_options(StartRequest)
 @guarded
 @command_options
@@ -47,26 +56,32 @@ def command(
     owner: str | None,
     key: str,
     run_id: str | None,
+    attempt: int | None,
+    unique_label: str | None,
     **values: Any,  # noqa: ANN401 - the options of the request
 ) -> None:
     """Rent a GPU pod and bring one runner for one job online.
 
     Prints the label that the job must ask for with runs-on, and writes it to GITHUB_OUTPUT in a workflow.
     """
+    from runner_provisioner.cli.interruption import check_label  # noqa: PLC0415 - keeps --help quick
     from runner_provisioner.domain.names import RunKey  # noqa: PLC0415 - keeps --help quick
     from runner_provisioner.wiring import local_run  # noqa: PLC0415 - imports everything
 
     request: StartRequest = request_of(StartRequest, values)
     place = place_of(session, repository, organization, owner)
-    run_name, attempt = run_part(run_id, session.settings) or (local_run(), 0)
-    run_key = RunKey(owner8=place.owner8, run=run_name, attempt=attempt, key=key)
-    if attempt == 0:
+    label = check_label(unique_label)
+    run_name, current = run_part(run_id, session.settings) or (local_run(), 0)
+    if attempt is not None and current == 0:
+        raise InvalidRequest(f"--attempt {attempt}: only a workflow run has attempts; give its number with --run-id")
+    run_key = RunKey(owner8=place.owner8, run=run_name, attempt=attempt or current, key=key)
+    if current == 0:
         session.talk(
             f"no workflow run: any job of {place.repository or place.scope.path} that asks for the label may take it"
         )
     try:
         run(
-            lambda: _start(session, place, run_key, request),
+            lambda: _start(session, place, run_key, request, label),
             after_cancel=lambda: after_cancel(session.timeline),
         )
     except Exception as error:
@@ -74,7 +89,7 @@ def command(
         raise
 
 
-async def _start(session: Session, place: Place, key: RunKey, request: StartRequest) -> None:
+async def _start(session: Session, place: Place, key: RunKey, request: StartRequest, label: str | None) -> None:
     import anyio  # noqa: PLC0415 - keeps --help quick
 
     from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
@@ -93,7 +108,7 @@ async def _start(session: Session, place: Place, key: RunKey, request: StartRequ
             opened(session, place=place, runner_group=request.runner_group, progress=progress) as program,
             anyio.create_task_group() as group,
         ):
-            order, store = program.order(request, key, state=state, ssh_keys=ssh_keys)
+            order, store = program.order(request, key, state=state, ssh_keys=ssh_keys, label=label)
             group.start_soon(progress.tick)
             group.start_soon(warn_unless_cleaned, session, program, place)
             try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import click
@@ -13,11 +12,12 @@ from runner_provisioner.cli.spending import Jobs, Moment, Rate, spent
 from runner_provisioner.errors import InvalidRequest, RemoteError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
     from decimal import Decimal
 
     from runner_provisioner.domain.costs import JobCosts
+    from runner_provisioner.domain.interruptions import Interruption
     from runner_provisioner.domain.names import RunKey
     from runner_provisioner.services.ending import Ended
     from runner_provisioner.storage.state_file import Record
@@ -67,8 +67,8 @@ def command(  # noqa: PLR0913 - one for each option
 async def _settle(session: Session, place: Place, key: RunKey) -> None:
     """End what an unfinished start of this key made; a pod of the same name that another start made is left alone."""
     from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
-    from runner_provisioner.domain.leases import Lease, Outcome, Phase, drain  # noqa: PLC0415 - keeps --help quick
-    from runner_provisioner.storage.state_file import StateFile, resume  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.cli.repeating import settle  # noqa: PLC0415 - imports everything
+    from runner_provisioner.storage.state_file import StateFile  # noqa: PLC0415 - keeps --help quick
 
     store = StateFile(session.settings.state_dir / f"{key.name}.json", creator="")
     try:
@@ -82,10 +82,7 @@ async def _settle(session: Session, place: Place, key: RunKey) -> None:
         session.show({"ended": [], "timeline": []}, lines=["this start has left nothing here"])
         return
     async with opened(session, place=place) as program:
-        requested = Lease(name=key.name, phase=Phase.REQUESTED)
-        lease = resume(record, creator="", deadline=program.clock.now(), lease=requested)
-        ended = await program.ending().drain([drain(lease, Outcome.CANCELLED)], key.owner8)
-        store.forget()
+        ended = await settle(program, store.path, key)
         await _tell(session, program, place, key, Rate(), ended)
 
 
@@ -100,6 +97,7 @@ def _began(record: Record, before: Record | None) -> bool:
 async def _stop(
     session: Session, place: Place, key: RunKey, rate: Rate, *, every_attempt: bool, forget: bool = True
 ) -> None:
+    from runner_provisioner.cli.interruption import found_by_stop, keep, remember  # noqa: PLC0415 - keeps --help quick
     from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
     from runner_provisioner.storage.state_file import StateFile  # noqa: PLC0415 - keeps --help quick
 
@@ -107,7 +105,11 @@ async def _stop(
         ended = await program.ending().stop(key, every_attempt=every_attempt)
         for one in ended if forget else ():
             StateFile(session.settings.state_dir / f"{one.name}.json", creator="").forget()
-        await _tell(session, program, place, key, rate, ended)
+        interruption = await found_by_stop(program, place, key, ended)
+        if interruption is not None:
+            keep(session, key, interruption)
+            await remember(program, interruption)
+        await _tell(session, program, place, key, rate, ended, interruption)
         if not session.settings.in_actions and not any(_found(session, one) for one in ended):
             session.talk(await _hint(program, place))
 
@@ -130,6 +132,10 @@ def _found(session: Session, one: Ended) -> bool:
 
 
 def _line(session: Session, one: Ended) -> str:
+    if one.ghost:
+        return (
+            f"{one.name}: no pod left; GitHub takes its runner for busy for some minutes yet, and clean-up removes it"
+        )
     if not _found(session, one):
         return f"found nothing named {one.name}"
     return f"{one.name}: nothing left" + (f" (ended pod {', '.join(one.pods)})" if one.pods else "")
@@ -142,25 +148,32 @@ async def _tell(
     key: RunKey,
     rate: Rate,
     ended: Sequence[Ended],
-    *,
-    lost: Mapping[str, datetime] = MappingProxyType({}),
+    interruption: Interruption | None = None,
 ) -> None:
-    """Note it in the history, and show it with what the key has cost; `lost` are names whose pod was taken back."""
+    """Note it in the history, and show it with what the key has cost."""
     from runner_provisioner.cli.bookkeeping import book_stop  # noqa: PLC0415 - keeps --help quick
     from runner_provisioner.domain.costs import job_of  # noqa: PLC0415 - likewise
 
     jobs = Jobs(program, place)
     cost = await spent(jobs, key, rate, ended, program.clock.now())
+    lost = {interruption.name: interruption.at} if interruption is not None else {}
     records = await book_stop(session, program, jobs, ended, lost)
     now = program.clock.now()
     if cost is None:
         attempt = job_of([record for record in records if record.name == key.name], key, now)
         cost = attempt.paid.usd if attempt is not None and attempt.settled else None
-    _show(session, ended, cost, job_of(records, key, now))
+    _show(session, ended, cost, job_of(records, key, now), interruption)
 
 
-def _show(session: Session, ended: Sequence[Ended], cost: Decimal | None, job: JobCosts | None) -> None:
+def _show(
+    session: Session,
+    ended: Sequence[Ended],
+    cost: Decimal | None,
+    job: JobCosts | None,
+    interruption: Interruption | None,
+) -> None:
     from runner_provisioner.cli.costs import breakdown, describe  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.cli.interruption import shown  # noqa: PLC0415 - likewise
     from runner_provisioner.cli.summary import of_stop, publish  # noqa: PLC0415 - likewise
 
     told = None if cost is None else str(cost)
@@ -168,6 +181,7 @@ def _show(session: Session, ended: Sequence[Ended], cost: Decimal | None, job: J
         "ended": [{"name": one.name, "pods": list(one.pods)} for one in ended],
         "cost-usd": told,
         "costs": describe(job) if job is not None else None,
+        "interruption": shown(interruption),
         "timeline": session.timeline,
     }
     lines = [_line(session, one) for one in ended]

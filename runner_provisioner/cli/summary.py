@@ -135,6 +135,22 @@ def of_stop(
     return [table(("name", "ended pods"), rows), told, table(("of the run's pods", "time", "USD"), parts)]
 
 
+def of_watch(interruption: Mapping[str, str | None] | None) -> list[str]:
+    """What a watch saw."""
+    if interruption is None:
+        return ["Its job is over.\n"]
+    rows = [(name, value) for name, value in interruption.items() if value]
+    return ["The provider took its machine back.\n", table(("", "value"), rows)]
+
+
+def of_rerun(data: Mapping[str, Any], verdict: str) -> list[str]:
+    """Which jobs lost their machines, and what was done about it."""
+    lost = [(job["name"], job["label"], job["times"]) for job in data["interrupted"]]
+    names = ("runner-name", "gpu-type", "price-per-hour", "interruptible")
+    new = [tuple(one[name] for name in names) for one in data["started"]]
+    return [f"{escape(verdict)}.\n", table(("lost", "label", "times"), lost), table(names, new)]
+
+
 def of_cleanup(data: Mapping[str, Any]) -> list[str]:
     """What a clean-up ended (or would), what it left alone, what remains although it should not."""
     head = ("kind", "name", "id", "state", "USD/h", "why")

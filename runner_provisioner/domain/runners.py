@@ -67,3 +67,17 @@ class RunStatus(StrEnum):
 
     ACTIVE = "active"
     COMPLETED = "completed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A job of one attempt; `runner_name` and the times are None until a runner has taken it."""
+
+    id: int
+    name: str
+    status: str
+    conclusion: str | None
+    labels: tuple[str, ...]
+    runner_name: str | None
+    started_at: datetime | None = None
+    completed_at: datetime | None = None

@@ -45,9 +45,9 @@ def is_served(job: QueuedJob, pods: Collection[Pod], runners: Collection[Runner]
     """Whether any of these may still take the job.
 
     `pods` are those of the whole account, `runners` all of the scope. A runner that is offline may come back, unless it
-    is of this owner and no pod of its name exists: its credential was in the pod alone.
+    is of this owner and no pod of its name may run: its credential was in the pod alone.
     """
-    names = {pod.name for pod in pods}
+    names = {pod.name for pod in pods if pod.state not in _WITHOUT_RUNNER}
     return any(_pod_may(pod, job) for pod in pods) or any(_runner_may(one, job, names, owner8) for one in runners)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from runner_provisioner.errors import InvalidRequest
 from runner_provisioner.github.addresses import api_url_of, repository_path, scope_path
 from runner_provisioner.github.app import AppClient, AppKey
+from runner_provisioner.github.artifacts import GitHubArtifacts
 from runner_provisioner.github.credentials import InstallationToken, PersonalToken, runner_access
 from runner_provisioner.github.queue import GitHubQueue
 from runner_provisioner.github.runners import GitHubRunners
@@ -44,6 +45,7 @@ class GitHub:
     runners: GitHubRunners
     runs: GitHubRuns
     queue: GitHubQueue
+    artifacts: GitHubArtifacts
     _api: GitHubApi
 
     async def aclose(self) -> None:
@@ -73,7 +75,8 @@ def connect(
     runners = GitHubRunners(scope, api=api, credential=speaks, runner_group=runner_group, repository=known)
     runs = GitHubRuns(api=api, credential=speaks)
     queue = GitHubQueue(api=api, credential=speaks, runs=runs)
-    return GitHub(runners=runners, runs=runs, queue=queue, _api=api)
+    artifacts = GitHubArtifacts(api=api, credential=speaks, plumbing=plumbing)
+    return GitHub(runners=runners, runs=runs, queue=queue, artifacts=artifacts, _api=api)
 
 
 def _served(scope: Scope, repository: str | None) -> str | None:

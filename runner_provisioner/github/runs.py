@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from runner_provisioner._http import Retry
-from runner_provisioner.domain.runners import RunStatus
+from runner_provisioner.domain.runners import Job, RunStatus
 from runner_provisioner.errors import PermissionDenied
 from runner_provisioner.github.addresses import repository_path
 from runner_provisioner.github.credentials import run_access
@@ -18,6 +16,7 @@ from runner_provisioner.github.wire import read
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from github.Requester import Requester
     from github.WorkflowJob import WorkflowJob
@@ -26,24 +25,11 @@ if TYPE_CHECKING:
     from runner_provisioner.github.fields import Fields
     from runner_provisioner.github.wire import GitHubApi
 
+__all__ = ["GitHubRuns", "Job"]
 
 # Many a repository has a clean-up of something else, such as of caches.
 _CLEANUP = re.compile(r"(?=.*clean[-_ ]?up)(?=.*(?:gpu|runner)).*|(?:scheduled[-_])?clean[-_]?up\.ya?ml")
 _NEWEST = 30  # a run is some 15 KB of JSON
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """A job of one attempt; `runner_name` and the times are None until a runner has taken it."""
-
-    id: int
-    name: str
-    status: str
-    conclusion: str | None
-    labels: tuple[str, ...]
-    runner_name: str | None
-    started_at: datetime | None
-    completed_at: datetime | None
 
 
 class GitHubRuns:

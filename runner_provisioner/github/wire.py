@@ -46,7 +46,7 @@ class GitHubApi:
         self.clock = plumbing.clock
         self.redactor = plumbing.redactor
 
-    async def call(
+    async def call(  # noqa: PLR0913 - one call says all there is to say about a request
         self,
         operation: str,
         method: str,
@@ -57,8 +57,9 @@ class GitHubApi:
         params: Mapping[str, str | int] | None = None,
         accepted: Collection[int] = (),
         retry: Retry = Retry.IDEMPOTENT,
+        follow: bool = True,
     ) -> Answer:
-        """Send it; statuses in `accepted` are returned like a success.
+        """Send it; statuses in `accepted` are returned like a success, redirects only without `follow`.
 
         By default a call may be repeated without harm: a second token is as good as the first.
         """
@@ -80,6 +81,7 @@ class GitHubApi:
             retry=retry,
             classify=classify,
             variables={"path": path, **(params or {})},
+            follow=follow,
         )
 
     async def pages(

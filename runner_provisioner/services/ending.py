@@ -7,23 +7,30 @@ from dataclasses import dataclass, replace
 
 import anyio
 
-from runner_provisioner.domain.leases import Lease, Limits, Outcome, Phase
+from runner_provisioner.domain.leases import Lease, Limits, Observation, Outcome, Phase
 from runner_provisioner.domain.names import RunKey
 from runner_provisioner.errors import LeftBehind, RemoteError, RunnerProvisionerError
 from runner_provisioner.ports import Clock, EventSink, GpuProvider, LeaseStore, RunnerRegistry
 from runner_provisioner.services.act import Hands
+from runner_provisioner.services.leaving import Remembering
 from runner_provisioner.services.observe import Lookout
 from runner_provisioner.services.reconcile import Polls, Reconciler, cause_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """A name of which nothing is left, or what is."""
+    """A name of which nothing is left, or what is.
+
+    `first` is what was there before anything was ended; `ghost` is whether the registration of a pod that others have
+    ended is left, which GitHub believes to be at work for some minutes yet: it is clean-up's to remove.
+    """
 
     name: str
     pods: tuple[str, ...]
     left: tuple[str, ...] = ()
     because: str = ""
+    first: Observation | None = None
+    ghost: bool = False
 
 
 class ForgetfulStore:
@@ -119,7 +126,7 @@ class Ending:
     async def _drain_one(
         self,
         lease: Lease,
-        lookout: Lookout,
+        shared: Lookout,
         told: set[tuple[str, str]],
         ended: list[Ended],
         errors: list[RunnerProvisionerError],
@@ -131,6 +138,7 @@ class Ending:
             events=self._events,
             told_looks=told,
         )
+        lookout = Remembering(shared, clock=self._clock, limits=self._limits)
         reconciler = Reconciler(
             lease,
             lookout=lookout,
@@ -143,7 +151,7 @@ class Ending:
         left: tuple[str, ...] = ()
         because = ""
         try:
-            await reconciler.run_until(_released)
+            await reconciler.run_until(lambda one: _released(one) or lookout.only_a_ghost_is_left(one, reconciler.seen))
         except LeftBehind as error:
             left = error.what
             because = cause_of(error.__cause__)
@@ -151,7 +159,10 @@ class Ending:
             errors.append(error)
             return
         pods = tuple(sorted(one.id for one in reconciler.lease.ended))
-        ended.append(Ended(name=lease.name, pods=pods, left=left, because=because))
+        ghost = not left and not _released(reconciler.lease)
+        if ghost:
+            hands.tell("runner_left_busy", runner=lease.name)
+        ended.append(Ended(name=lease.name, pods=pods, left=left, because=because, first=lookout.first, ghost=ghost))
 
 
 def _released(lease: Lease) -> bool:

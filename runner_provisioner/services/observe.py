@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import anyio
 
@@ -17,6 +18,18 @@ AT_ONCE = 16  # reads of single pods side by side, where a provider has no other
 
 PodSight = Pod | Unknown | None
 RunnerSight = Runner | Unknown | None
+
+
+class Looks(Protocol):
+    """Whoever looks at the world for a lease."""
+
+    async def look(self, lease: Lease) -> Observation:
+        """See everything; what could not be looked at is Unknown. Never raises a RemoteError."""
+        ...
+
+    async def look_at_runner(self, lease: Lease, before: Observation) -> Observation:
+        """See the runner anew and take the pods as they were a moment ago."""
+        ...
 
 
 @dataclass

@@ -13,7 +13,7 @@ from runner_provisioner.domain.runners import Runner
 from runner_provisioner.errors import ApiRetired, AuthenticationFailed, LeftBehind, PermissionDenied, RemoteError
 from runner_provisioner.ports import Clock, LeaseStore
 from runner_provisioner.services.act import Hands
-from runner_provisioner.services.observe import Lookout
+from runner_provisioner.services.observe import Looks
 
 REFUSED_PATIENCE = 10.0  # seconds: a credential that was refused will be refused again
 _HASTY = frozenset({Phase.DRAINING, Phase.PLACING})  # what follows is due at once
@@ -53,7 +53,7 @@ class Reconciler:
         self,
         lease: Lease,
         *,
-        lookout: Lookout,
+        lookout: Looks,
         hands: Hands,
         store: LeaseStore,
         clock: Clock,

@@ -15,7 +15,7 @@ from runner_provisioner.cli.app import cli
 from runner_provisioner.domain.durations import parse_duration
 from runner_provisioner.domain.request import StartRequest, options
 
-CREDENTIALS = {"runpod-api-key", "github-app-id", "github-app-private-key", "github-token"}
+CREDENTIALS = {"runpod-api-key", "github-app-id", "github-app-private-key", "github-token", "workflow-token"}
 OUTPUTS = (
     "label",
     "runner-name",
@@ -42,7 +42,8 @@ def of_command(name: str) -> set[str]:
 
 def test_every_option_that_suits_a_workflow_is_an_input() -> None:
     """And there is no input without an option behind it."""
-    wanted = of_command("start") | of_command("stop") | of_command("cleanup") | CREDENTIALS | {"mode", "state-cache"}
+    modes = ("start", "stop", "watch", "rerun", "cleanup")
+    wanted = set[str]().union(*map(of_command, modes)) | CREDENTIALS | {"mode", "state-cache"}
     assert set(action().inputs) == wanted
 
 
@@ -71,10 +72,13 @@ def test_all_is_described_and_nothing_is_demanded() -> None:
 
 
 def test_no_expression_stands_in_a_script() -> None:
-    """Inputs reach scripts by the environment alone."""
+    """Inputs reach scripts by the environment alone; the other steps are other actions, pinned."""
+    others = [str(step.uses) for step in action().steps if step.run is None]
+    named = {"actions/upload-artifact", "actions/cache/restore", "actions/cache/save"}
+    assert {one.partition("@")[0] for one in others} == named
+    assert all(re.fullmatch(r"\S+@[0-9a-f]{40}", one) for one in others)
     for step in action().steps:
         if step.run is None:
-            assert re.fullmatch(r"actions/cache/(restore|save)@[0-9a-f]{40}", str(step.uses))
             continue
         assert "${{" not in step.run
         assert re.fullmatch(r'(exec )?bash "\$GITHUB_ACTION_PATH/action/[a-z]+\.sh"', step.run)
@@ -133,6 +137,9 @@ CASES = {
     "no place": ({"repository": "nobody"}, "repository"),
     "no run": ({"mode": "stop", "run-id": "?"}, "run-id"),
     "no moment": ({"mode": "stop", "started-at": "today"}, "started-at"),
+    "no attempt": ({"attempt": "first"}, "attempt"),
+    "no label of ours": ({"unique-label": "gpu"}, "unique-label"),
+    "a rerun of nothing": ({"mode": "rerun", "attempt": "1"}, "run-id"),
     "a label with a comma": ({"extra-labels": "a,b"}, "extra-labels"),
     "no private key": ({"github-app-private-key": "hello there"}, "github-app-private-key"),
     "no price at all": ({"max-price": "0"}, "max-price"),

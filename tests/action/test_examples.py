@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -24,9 +25,11 @@ PLAYED = {
     "matrix.yml",
     "fork-safe.yml",
     "scheduled-cleanup.yml",
+    "checkpoint.yml",
+    "rerun-interrupted.yml",  # by tests/action/test_interruption.py
 }
 VARIABLES = {"GPU_APP_ID": str(APP_ID)}
-SUCCESS = {"start": "success", "gpu": "success", "stop": "success"}
+SUCCESS = {"start": "success", "gpu": "success", "watch": "skipped", "stop": "success"}
 LABEL = "rp-" + "w" * 26
 
 
@@ -76,7 +79,7 @@ def play_called(stage: ActionStage, text: str, **inputs: Value) -> dict[str, Pla
 
 def well(playing: Playing) -> Mapping[str, str]:
     """How the jobs ended, with what they said when one did not end well."""
-    if set(playing.ends.values()) != {"success"}:
+    if not set(playing.ends.values()) <= {"success", "skipped"}:
         github = playing.stage.world.github
         machines = [github.job_log(playing.run_id, key) for key in playing.ends if key not in playing.jobs]
         pytest.fail(f"{playing.ends}\n{playing.told}\n==== machines\n" + "\n".join(machines))
@@ -191,6 +194,27 @@ def test_a_pull_request_from_a_fork_is_told_how_to_go_on(set_up_action: SetUpAct
     assert own.play() == {"explain": "skipped"}
 
 
+def test_a_job_that_goes_on_from_its_checkpoint(set_up_action: SetUpAction) -> None:
+    """Its commands, without the uploads: what an earlier attempt has done is not done again."""
+    stage = set_up_action()
+    text = text_of("checkpoint.yml")
+    for use in ("actions/download-artifact", "actions/upload-artifact"):
+        assert use in text
+        text = re.sub(rf"uses: {use}@\S+ # \S+\n( +)with:\n(?:\1  .*\n)+", "run: 'true'\n", text)
+    text = text.replace(
+        "          mkdir -p checkpoint\n", "          mkdir -p checkpoint; echo 2 >checkpoint/part\n", 1
+    )
+    resume = "          env: |\n            RUNNER_PROVISIONER_RESUME=1\n            RUNNER_PROVISIONER_ATTEMPT=2\n"
+    text = text.replace("          mode: start\n", f"          mode: start\n{resume}")
+    playing = play(stage, text)
+    assert playing.ends == {"start": "success", "train": "success", "watch": "success", "stop": "success"}, playing.told
+    log = stage.world.github.job_log(playing.run_id, "train")
+    assert "attempt 2 goes on after part 2" in log
+    assert "part 3 is done" in log
+    assert "part 1 is done" not in log
+    stage.stage.gone(pods=1)
+
+
 def test_the_scheduled_clean_up(set_up_action: SetUpAction) -> None:
     """It ends what a finished run left, and cancels a run that waits for a machine that is gone."""
     stage = set_up_action(inert=True)
@@ -238,7 +262,7 @@ def test_the_commands_arrive_as_they_are(set_up_action: SetUpAction, commands: s
     text = (ROOT / ".github/workflows/gpu-job.yml").read_text("utf-8")
     inputs: dict[str, Value] = {"run": commands, "checkout": False, **needed_here(stage)}
     playing = Playing(stage=stage, text=text, inputs=inputs, secrets=secrets_of(stage), variables=VARIABLES)
-    assert playing.play() == {"start": "success", "gpu": ends, "stop": "success"}, playing.told
+    assert playing.play() == {**SUCCESS, "gpu": ends}, playing.told
     log = stage.world.github.job_log(playing.run_id, "gpu")
     assert "one\n" in log
     assert "two\n" not in log
@@ -253,7 +277,7 @@ def test_a_start_that_fails_is_followed_by_the_stop(set_up_action: SetUpAction) 
     text = (ROOT / ".github/workflows/gpu-job.yml").read_text("utf-8")
     inputs: dict[str, Value] = {"run": "true", "max-price": "0.01"}
     playing = Playing(stage=stage, text=text, inputs=inputs, secrets=secrets_of(stage), variables=VARIABLES)
-    assert playing.play() == {"start": "failure", "gpu": "skipped", "stop": "success"}, playing.told
+    assert playing.play() == {**SUCCESS, "start": "failure", "gpu": "skipped"}, playing.told
     assert playing.jobs["stop"].step(PROGRAM).outcome == "success"
     stage.stage.gone(pods=0)
 

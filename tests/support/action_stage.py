@@ -96,7 +96,7 @@ class ActionStage:
         self.stage = stage
         self.world = stage.world
         self.world.github.violations.clear()
-        self.shelf = Shelf(stage.folder / "shelf", tree=ROOT)
+        self.shelf = Shelf(stage.folder / "shelf", tree=ROOT, uploaded=self._upload)
         self.changed: str | None = None
         self.machine: dict[str, str] = {}
         self.secrets = {
@@ -140,6 +140,11 @@ class ActionStage:
             given = {"gpu-count": "1", **({"run-as": options[1]} if options else {}), **given}
         step = {"id": "gpu", "uses": "./", "with": {"mode": mode, **given}}
         return Use(job=self.hosted(run_id, ready=ready), steps=[step])
+
+    def _upload(self, job: HostedJob, name: str, files: Mapping[str, bytes]) -> None:
+        """GitHub knows of each artifact."""
+        run_id = int(job.contexts["github"]["run_id"])
+        self.world.github.upload(run_id, name, files, overwrite=True)
 
     def _environ(self) -> dict[str, str]:
         """What the machine has: addresses, which at the real services are known, and the tests' pace."""

@@ -6,13 +6,15 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from support.action_runner import HostedJob, StandIn
 
 from runner_provisioner.simulators.workflow import WorkflowError
+
+Uploaded = Callable[[HostedJob, str, Mapping[str, bytes]], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,12 +29,13 @@ class Cached:
 class Shelf:
     """What lasts longer than a job: the repository's files, artifacts and caches."""
 
-    def __init__(self, folder: Path, *, tree: Path | None = None) -> None:
-        """`tree` is what is checked out."""
+    def __init__(self, folder: Path, *, tree: Path | None = None, uploaded: Uploaded | None = None) -> None:
+        """`tree` is what is checked out; `uploaded` is told of each artifact: its job, its name and its files."""
         self._folder = folder
         self._tree = tree
         self.caches: list[Cached] = []
         """What was saved, oldest first."""
+        self._uploaded = uploaded
 
     @property
     def stand_ins(self) -> Mapping[str, StandIn]:
@@ -93,18 +96,26 @@ class Shelf:
 
     def _upload(self, job: HostedJob, inputs: Mapping[str, str]) -> Mapping[str, str]:
         source = _inside(job, inputs["path"])
-        place = self._place("artifacts", inputs.get("name", "artifact"))
-        if place.exists():
-            raise WorkflowError(f"an artifact {inputs.get('name', 'artifact')} is there already")
+        # An artifact is of its run, and of all its attempts.
+        run_id = (job.contexts.get("github") or {}).get("run_id", "")
+        name = inputs.get("name", "artifact")
+        place = self._place("artifacts", f"{run_id} {name}")
+        if place.exists() and inputs.get("overwrite") != "true":
+            raise WorkflowError(f"an artifact {name} is there already")
+        shutil.rmtree(place, ignore_errors=True)
         if source.is_dir():
             shutil.copytree(source, place)
         else:
             place.mkdir(parents=True)
             shutil.copy2(source, place)
+        if self._uploaded is not None:
+            files = {str(one.relative_to(place)): one.read_bytes() for one in place.rglob("*") if one.is_file()}
+            self._uploaded(job, name, files)
         return {}
 
     def _download(self, job: HostedJob, inputs: Mapping[str, str]) -> Mapping[str, str]:
-        place = self._place("artifacts", inputs.get("name", "artifact"))
+        run_id = (job.contexts.get("github") or {}).get("run_id", "")
+        place = self._place("artifacts", f"{run_id} {inputs.get('name', 'artifact')}")
         if not place.exists():
             raise WorkflowError(f"there is no artifact {inputs.get('name', 'artifact')}")
         shutil.copytree(place, _inside(job, inputs.get("path", ".")), dirs_exist_ok=True)

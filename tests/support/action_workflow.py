@@ -48,6 +48,11 @@ class Playing:
             secrets=self.secrets,
             given={"inputs": {**self._defaults(), **self.inputs}, "vars": self.variables},
         )
+        return self.follow(seconds)
+
+    def follow(self, seconds: float = 90.0) -> dict[str, str]:
+        """Play the latest attempt to its end; how each job ended."""
+        github = self.stage.world.github
         deadline = time.monotonic() + seconds
         while github.run(self.run_id).latest.status != "completed":
             if self._failures:

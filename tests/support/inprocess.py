@@ -27,12 +27,12 @@ from support.wire import GITHUB, LATENCY, RUNPOD, Rule, Wire, answered
 
 from runner_provisioner import logging as program_log
 from runner_provisioner import wiring
-from runner_provisioner._http import CallMetrics, Plumbing, Tempo
+from runner_provisioner._http import CallMetrics, Plumbing, Retry, Tempo
 from runner_provisioner._redaction import Redactor
 from runner_provisioner.domain.events import Event
 from runner_provisioner.domain.names import RunKey, base36
 from runner_provisioner.domain.request import StartRequest
-from runner_provisioner.domain.runners import RunStatus, creator_label
+from runner_provisioner.domain.runners import Job, RunStatus, creator_label
 from runner_provisioner.errors import PermissionDenied, RunnerProvisionerError
 from runner_provisioner.ports import History
 from runner_provisioner.services.ending import Ended
@@ -65,7 +65,7 @@ graph._checked = functools.cache(graph._checked)
 
 
 class DirectRuns:
-    """WorkflowRuns that ask over the same wire, without PyGithub."""
+    """RunAttempts that ask over the same wire, without PyGithub."""
 
     def __init__(self, program: wiring.Program) -> None:
         """Borrow the session and the credential."""
@@ -81,8 +81,33 @@ class DirectRuns:
         except PermissionDenied:
             return None
         run = answer.json()
+        if run["run_attempt"] < attempt:
+            return None
         over = run["run_attempt"] > attempt or run["status"] == "completed"
         return RunStatus.COMPLETED if over else RunStatus.ACTIVE
+
+    async def jobs(self, repository: str, run_id: int, attempt: int | None = None) -> list[Job]:
+        """Those of an attempt."""
+        errand = await self._runs._errand("listJobs", repository)
+        path = f"/repos/{repository}/actions/runs/{run_id}/attempts/{attempt}/jobs?per_page=100"
+        answer = await errand.api.call("listJobs", "GET", path, bearer=errand.bearer, retry=errand.retry)
+        return [
+            Job(
+                id=one["id"],
+                name=one["name"],
+                status=one["status"],
+                conclusion=one["conclusion"],
+                labels=tuple(one["labels"]),
+                runner_name=one["runner_name"],
+            )
+            for one in answer.json()["jobs"]
+        ]
+
+    async def rerun_failed_jobs(self, repository: str, run_id: int) -> None:
+        """Ask for them."""
+        errand = await self._runs._errand("rerunFailedJobs", repository, "write", Retry.NEVER)
+        path = f"/repos/{repository}/actions/runs/{run_id}/rerun-failed-jobs"
+        await errand.api.call("rerunFailedJobs", "POST", path, bearer=errand.bearer, retry=errand.retry)
 
 
 @dataclass(kw_only=True)

@@ -42,6 +42,10 @@ _ELSEWHERE = {
     "started-at",
     "dry-run",
     "cancel-stuck",
+    "attempt",
+    "unique-label",
+    "max-attempts",
+    "workflow-token",
 }
 
 
@@ -163,7 +167,7 @@ def test_the_name_of_the_action_is_written_everywhere(tmp_path: Path, capsys: py
     assert pin_action.main(["acme/runner_provisioner@v2"], tmp_path) == 0
     assert "written: .github/workflows/gpu-job.yml" in capsys.readouterr().out
     gpu_job = (tmp_path / ".github/workflows/gpu-job.yml").read_text()
-    assert gpu_job.count("uses: acme/runner_provisioner@v2\n") == 2
+    assert gpu_job.count("uses: acme/runner_provisioner@v2\n") == 3
     assert SLUG.split("@")[0] not in gpu_job
     assert "        acme/runner_provisioner/*: ref-pin" in (tmp_path / ".github/zizmor.yml").read_text()
     assert (
@@ -270,15 +274,31 @@ def test_the_reusable_workflow_hands_every_input_on() -> None:
     action = read(ROOT / "action.yml")["inputs"]
     path = ROOT / ".github/workflows/gpu-job.yml"
     inputs = read(path)["on"]["workflow_call"]["inputs"]
-    rent, give_back = (step for step in steps(path) if step.get("uses") == SLUG)
+    rent, follow, give_back = (step for step in steps(path) if step.get("uses") == SLUG)
     for name in action.keys() - _ELSEWHERE:
         assert inputs[name]["default"] == action[name]["default"], name
         assert inputs[name]["description"] == action[name]["description"], name
         assert rent["with"][name] == f"${{{{ inputs.{name} }}}}"
     for name in ("organization", "owner", "key"):
-        assert give_back["with"][name] == rent["with"][name]
+        assert give_back["with"][name] == follow["with"][name] == rent["with"][name]
     assert rent["with"].keys() <= action.keys()
     assert give_back["with"].keys() <= action.keys()
+
+
+def test_the_re_run_rents_as_the_start_did() -> None:
+    """It has what the reusable workflow has, with the same defaults and words, and refuses a foreign head first."""
+    path = ROOT / ".github/workflows/rerun.yml"
+    theirs = read(ROOT / ".github/workflows/gpu-job.yml")["on"]["workflow_call"]["inputs"]
+    own = read(path)["on"]["workflow_call"]["inputs"]
+    (step,) = steps(path)
+    for name in read(ROOT / "action.yml")["inputs"].keys() - _ELSEWHERE - {"key", "allow-untrusted"}:
+        assert own[name] == theirs[name], name
+        assert step["with"][name] == f"${{{{ inputs.{name} }}}}"
+    (job,) = jobs(path).values()
+    assert "github.event.workflow_run.head_repository.full_name == github.repository" in job["if"]
+    assert job["permissions"] == {"actions": "write"}
+    assert "checkout" not in path.read_text("utf-8")
+    assert read(ROOT / "examples/rerun-interrupted.yml")["on"]["workflow_run"]["types"] == ["completed"]
 
 
 def test_the_machine_gets_neither_secrets_nor_an_environment() -> None:

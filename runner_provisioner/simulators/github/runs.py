@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from runner_provisioner.simulators.github.artifacts import Shelf
 from runner_provisioner.simulators.github.entities import ApiError, Repository, RunnerRecord, not_found
 from runner_provisioner.simulators.github.state import World
 from runner_provisioner.simulators.workflow import (
@@ -107,6 +108,7 @@ class Runs:
         self._world = world
         self._runs: dict[int, Run] = {}
         self.listeners: list[LogListener] = []
+        self.shelf = Shelf()
 
     # ------------------------------------------------------------------ looking
     def run(self, run_id: int, repository: Repository | None = None) -> Run:

@@ -17,8 +17,16 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 from runner_provisioner.simulators.faults import Call, Fault, Faults
-from runner_provisioner.simulators.github import control, rest_apps, rest_runners, rest_runs
-from runner_provisioner.simulators.github.entities import DEFAULT_GROUP, Account, Group, Repository, RunnerRecord
+from runner_provisioner.simulators.github import control, rest_apps, rest_artifacts, rest_runners, rest_runs
+from runner_provisioner.simulators.github.artifacts import PLACE, Artifact, packed
+from runner_provisioner.simulators.github.entities import (
+    DEFAULT_GROUP,
+    Account,
+    ApiError,
+    Group,
+    Repository,
+    RunnerRecord,
+)
 from runner_provisioner.simulators.github.lines import Lines
 from runner_provisioner.simulators.github.rest import Rest
 from runner_provisioner.simulators.github.runner_api import TEXT, RunnerApi, is_session
@@ -45,7 +53,8 @@ class GitHubSimulator:
         self.world.settings = settings or self.world.settings
         self.runs = Runs(self.world)
         self.faults = Faults(clock.now)
-        self._rest = Rest(self.world, self.runs, rest_apps.ROUTES + rest_runners.ROUTES + rest_runs.ROUTES)
+        routes = rest_apps.ROUTES + rest_runners.ROUTES + rest_runs.ROUTES + rest_artifacts.ROUTES
+        self._rest = Rest(self.world, self.runs, routes)
         self._runner_api = RunnerApi(self.world, self.runs)
 
     # ------------------------------------------------------------------ what there is
@@ -257,6 +266,19 @@ class GitHubSimulator:
         ]
         return {"attempt": latest.number, "status": latest.status, "conclusion": latest.conclusion, "jobs": jobs}
 
+    def upload(self, run_id: int, name: str, files: Mapping[str, bytes], *, overwrite: bool = False) -> int:
+        """Give a run an artifact, as a job of it would; its id. ApiError(409) when there is one of that name."""
+        with self.world.lock:
+            made = Artifact(
+                id=self.world.next_id() + 60_000,
+                run=self.runs.run(run_id),
+                name=name,
+                archive=packed(files),
+                created_at=self.clock.now(),
+            )
+            self.runs.shelf.put(made, overwrite=overwrite)
+            return made.id
+
     # ------------------------------------------------------------------ runners
     def runners(self, scope: str | None = None) -> list[RunnerRecord]:
         """Registered runners, of one scope (`owner/name` or `org`) or all."""
@@ -315,6 +337,8 @@ class GitHubSimulator:
             await self._serve_control(scope, receive, send)
         elif path.startswith("/actions/runner/releases/"):
             await self._serve_download(scope, receive, send)
+        elif path.startswith(PLACE):
+            await self._serve_artifact(scope, receive, send)
         else:
             await self._serve_rest(scope, receive, send)
 
@@ -388,6 +412,19 @@ class GitHubSimulator:
                     await answer(send, 200, archive.content, {"content-type": "application/octet-stream"})
                 return
         await answer(send, 404, "Not Found", {"content-type": "text/plain"})
+
+    async def _serve_artifact(self, scope: Scope, receive: Receive, send: Send) -> None:
+        fault = self.faults.take("artifact.fetch")
+        if await before(fault, scope, receive, send, self.clock):
+            return
+        try:
+            with self.world.lock:
+                content = self.runs.shelf.fetch(str(scope["path"]), self.clock.now())
+        except ApiError as error:
+            await answer(send, error.status, error.message, {"content-type": "text/plain"})
+            return
+        if not await after(fault, scope, receive, send, self.clock):
+            await answer(send, 200, content, {"content-type": "application/zip"})
 
     def _origin(self, scope: Scope, headers: Mapping[str, str]) -> str:
         origin = f"{scope.get('scheme', 'http')}://{headers.get('host', 'github.test')}"

@@ -1,0 +1,456 @@
+"""Machines that the provider takes back, in one process: what watch and stop see, what a re-run repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+
+import anyio
+import pytest
+from support import virtual_time
+from support.inprocess import POLL, World, small_request
+from support.product import scratch
+from support.repeating import Repeating
+from support.virtual_time import VirtualLoop
+
+from runner_provisioner.domain.interruptions import Interruption
+from runner_provisioner.domain.offers import Interruptible
+from runner_provisioner.domain.orphans import Verdict
+from runner_provisioner.errors import JobStillRunning, RemoteError, RunnerProvisionerError
+from runner_provisioner.simulators.faults import ANY, Fault, FaultKind
+
+Story = Callable[[Repeating], Awaitable[None]]
+
+
+def tell(story: Story, *, watched: bool = False) -> None:
+    """Play a story in a world of its own; at its end nothing bills and nothing was outside GitHub's schema."""
+    with scratch() as folder:
+
+        async def main(loop: VirtualLoop) -> None:
+            world = World(folder, loop, library=False)
+            run = Repeating(world, watched=watched)
+            await story(run)
+            assert not world.live()
+            assert not world.github.violations
+            assert world.runpod.bill().gpu == run.used()
+            assert world.longest_overlap() == 0.0
+            world.check_secrets()
+
+        virtual_time.run(main)
+
+
+def of_last(run: Repeating) -> bool:
+    """Whether the newest pod is interruptible."""
+    return run.world.runpod.pods()[-1].pod_type == "INTERRUPTABLE"
+
+
+def test_a_job_that_lost_its_machine_succeeds_on_a_second_one() -> None:
+    """Stop writes the record; the re-run rents under the same label and asks once."""
+
+    async def story(run: Repeating) -> None:
+        await run.first_attempt()
+        outcome = await run.rerun(1)
+        assert outcome.ok, repr(outcome.error)
+        survey, found = outcome.result
+        assert survey.why_not is None
+        (started,) = found
+        assert started.name == run.name(2)
+        assert run.job().labels == (started.label,)
+        assert run.world.github.faults.count("rerun-failed-jobs") == 1
+        await run.finish(2)
+        assert not run.world.github.runners()
+
+    tell(story)
+
+
+def test_a_second_interruption_is_followed_by_a_machine_that_cannot_be_taken_back() -> None:
+    """And after the last attempt that is allowed nothing is rented."""
+
+    async def story(run: Repeating) -> None:
+        await run.first_attempt()
+        assert (await run.rerun(1)).ok
+        assert of_last(run)
+        run.interrupt(run.take())
+        await run.fail()
+        _, record = await run.stop(2)
+        assert record is not None
+        capped = await run.rerun(2, most=2)
+        assert capped.result[1] == []
+        assert "--max-attempts 2" in capped.result[0].why_not
+        assert (await run.rerun(2, request=small_request(bid=Decimal("0.30")))).ok
+        assert not of_last(run)
+        await run.finish(3)
+
+    tell(story)
+
+
+def test_a_pod_that_is_lost_while_idle_is_repeated_once_its_run_was_cancelled() -> None:
+    """Nobody serves the label any more; clean-up cancels the run, and its stop finds the pod taken."""
+
+    async def story(run: Repeating) -> None:
+        await run.start()
+        (pod,) = run.world.live()
+        run.interrupt(pod)
+        run.world.github.cancel(run.run_id)
+        outcome, record = await run.stop(1)
+        assert outcome.ok
+        assert record is not None
+        assert record.pod == pod.id
+        assert (await run.rerun(1)).ok
+        await run.finish(2)
+
+    tell(story)
+
+
+def test_a_run_that_somebody_cancelled_is_not_repeated() -> None:
+    """Its pod was alive: stop ended it."""
+
+    async def story(run: Repeating) -> None:
+        await run.start()
+        run.world.github.cancel(run.run_id)
+        outcome, record = await run.stop(1)
+        assert outcome.ok
+        assert record is None
+        outcome = await run.rerun(1)
+        assert outcome.result[1] == []
+
+    tell(story)
+
+
+def test_a_pod_that_boots_is_replaced_by_the_start_itself() -> None:
+    """The first attempt goes on to the next offer, and the job runs there."""
+
+    async def story(run: Repeating) -> None:
+        run.world.runpod.interrupt_new()
+        await run.start()
+        assert len(run.world.runpod.pods()) == 2
+        await run.finish(1)
+
+    tell(story)
+
+
+def test_a_pod_that_is_lost_during_stop_after_its_job_is_nobodys_loss() -> None:
+    """The job is done: no record, and nothing to repeat."""
+
+    async def story(run: Repeating) -> None:
+        await run.start()
+        pod = run.take()
+        runner = run.world.runner_of(pod.id)
+        assert runner is not None
+        run.world.github.play_finish(runner)
+        run.interrupt(pod)
+        outcome, record = await run.stop(1)
+        assert outcome.ok
+        assert record is None
+
+    tell(story)
+
+
+def test_a_stop_that_is_struck_finds_the_interruption_all_the_same() -> None:
+    """The provider fails while stop looks; the next look counts, and the job succeeds on a second pod."""
+
+    async def story(run: Repeating) -> None:
+        await run.start()
+        run.interrupt(run.take())
+        await run.fail()
+        run.world.runpod.faults.add(Fault(operation="pod", kind=FaultKind.ERROR, status=500, times=3))
+        outcome, record = await run.stop(1)
+        assert outcome.ok
+        assert record is not None
+        assert (await run.rerun(1)).ok
+        await run.finish(2)
+
+    tell(story)
+
+
+def test_a_job_that_failed_by_itself_is_never_repeated() -> None:
+    """Its pod was alive when it failed; nothing is rented, and the reason is told."""
+
+    async def story(run: Repeating) -> None:
+        await run.start()
+        pod = run.take()
+        runner = run.world.runner_of(pod.id)
+        assert runner is not None
+        run.world.github.play_finish(runner, "failure")
+        _, record = await run.stop(1)
+        assert record is None
+        outcome = await run.rerun(1)
+        assert outcome.ok
+        assert "failed by itself" in outcome.result[0].why_not
+        assert run.attempts == 1
+        assert len(run.world.runpod.pods()) == 1
+
+    tell(story)
+
+
+@pytest.mark.parametrize("how", ["another seal", "another label", "another run", "garbage"])
+def test_a_forged_record_rents_nothing(how: str) -> None:
+    """Whoever can upload a file cannot make up an interruption."""
+
+    async def story(run: Repeating) -> None:
+        started = await run.start()
+        pod = run.take()
+        runner = run.world.runner_of(pod.id)
+        assert runner is not None
+        run.world.github.play_finish(runner, "failure")
+        await run.stop(1)
+        process = run.process(1)
+        record = Interruption(
+            name=run.name(1),
+            label=started.label,
+            provider="runpod",
+            pod=pod.id,
+            machine=None,
+            reason="interrupted",
+            at=run.world.clock.now(),
+        )
+        if how == "garbage":
+            name = "runner-provisioner-interruption-default-1"
+            run.world.github.upload(run.run_id, name, {"record.json": b'{"label": "rp-x"}'})
+            run.world.github.upload(run.run_id, name + "0", {"a": b"1", "b": b"2"})
+        elif how == "another label":
+            run.keep(process, replace(record, label="rp-" + "q" * 26))
+        elif how == "another run":
+            run.keep(process, replace(record, name=record.name.replace("-1-default", "-9-default")))
+        else:
+            run.keep(process, record, seal=b"what a stranger has")
+        outcome = await run.rerun(1)
+        assert outcome.ok, repr(outcome.error)
+        assert outcome.result[1] == []
+        assert len(run.world.runpod.pods()) == 1
+
+    tell(story)
+
+
+def test_a_pod_that_is_alive_contradicts_a_record() -> None:
+    """The provider is asked, by id."""
+
+    async def story(run: Repeating) -> None:
+        started = await run.start()
+        run.take()
+        run.world.github.complete_run(run.run_id, conclusion="failure")
+        record = Interruption(
+            name=started.name,
+            label=started.label,
+            provider=None,
+            pod=None,
+            machine=None,
+            reason="vanished",
+            at=run.world.clock.now(),
+        )
+        run.keep(run.process(1), record)
+        outcome = await run.rerun(1)
+        assert "its machine is still there" in outcome.result[0].why_not
+        await run.process(1).stop()
+
+    tell(story)
+
+
+def test_an_unknown_look_rents_nothing() -> None:
+    """A provider that does not answer is an error, not an absence."""
+
+    async def story(run: Repeating) -> None:
+        await run.first_attempt()
+        run.world.runpod.faults.add(Fault(operation=ANY, kind=FaultKind.ERROR, status=500, times=50))
+        outcome = await run.rerun(1)
+        assert isinstance(outcome.error, RemoteError)
+        assert len(run.world.runpod.pods()) == 1
+        run.world.runpod.faults.clear()
+
+    tell(story)
+
+
+def test_an_attempt_that_runs_is_not_repeated() -> None:
+    """And neither is one that has been repeated already."""
+
+    async def story(run: Repeating) -> None:
+        await run.start()
+        early = await run.rerun(1)
+        assert isinstance(early.error, JobStillRunning)
+        run.interrupt(run.take())
+        await run.fail()
+        await run.stop(1)
+        run.world.github.rerun(run.run_id, failed_only=True)
+        late = await run.rerun(1)
+        assert late.result[0].why_not == "attempt 2 exists already"
+        run.world.github.cancel(run.run_id)
+
+    tell(story)
+
+
+def test_clean_up_in_a_loop_touches_nothing_between_the_rental_and_the_re_run() -> None:
+    """The attempt does not exist yet, which is no ground; the pod and its runner survive."""
+
+    async def story(run: Repeating) -> None:
+        await run.first_attempt()
+        swept: list[set[Verdict]] = []
+        over = anyio.Event()
+
+        async def clean() -> None:
+            while not over.is_set():
+                outcome = await run.process(1, state="cleanup").cleanup()
+                assert outcome.ok
+                assert outcome.result.ended == ()
+                swept.append({entry.finding.verdict for entry in outcome.result.kept})
+                await anyio.sleep(0.2)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(clean)
+            outcome = await run.rerun(1)
+            over.set()
+        assert outcome.ok, repr(outcome.error)
+        assert len(swept) > 10
+        assert {Verdict.OWNED} in swept
+        await run.finish(2)
+
+    tell(story)
+
+
+# -- watch
+
+
+async def _watching(run: Repeating, act: Callable[[], Awaitable[None]]) -> object:
+    found: list[object] = []
+
+    async def watch() -> None:
+        found.append(await run.watch(run.attempts))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch)
+        await act()
+    return found[0]
+
+
+def test_watch_ends_a_lost_pod_within_one_pass_and_two_seconds() -> None:
+    """Its runner, which GitHub takes for busy, delays nothing; the record is there before the job has failed."""
+
+    async def story(run: Repeating) -> None:
+        await run.start()
+        pod = run.take()
+        taken: list[float] = []
+
+        async def act() -> None:
+            await anyio.sleep(7.3)
+            taken.append(run.world.clock.monotonic())
+            run.interrupt(pod)
+
+        watched = await _watching(run, act)
+        assert watched.interruption is not None  # type: ignore[attr-defined]
+        assert watched.interruption.pod == pod.id  # type: ignore[attr-defined]
+        assert pod.ended_at is not None
+        deleted = next(event.at for event in pod.events if event.what.startswith("terminated"))
+        begun = next(event.at for event in pod.events if event.what.startswith("interrupted"))
+        assert deleted - begun <= timedelta(seconds=POLL + 2)
+        assert run.world.clock.monotonic() - taken[0] < 60
+        assert run.job().status == "in_progress"
+        await run.fail()
+        outcome, _ = await run.stop(1)
+        assert outcome.ok
+        again = await run.rerun(1)
+        assert again.ok, repr(again.error)
+        assert run.job("watch").status == "queued"
+
+        async def succeed() -> None:
+            await anyio.sleep(5)
+            await run.finish(2)
+
+        second = await _watching(run, succeed)
+        assert second.interruption is None  # type: ignore[attr-defined]
+
+    tell(story, watched=True)
+
+
+def test_watch_ends_with_the_job() -> None:
+    """However that ended."""
+
+    async def story(run: Repeating) -> None:
+        await run.start()
+        pod = run.take()
+
+        async def act() -> None:
+            await anyio.sleep(30)
+            runner = run.world.runner_of(pod.id)
+            assert runner is not None
+            run.world.github.play_finish(runner, "failure")
+            await anyio.sleep(1)
+            run.world.end_from_inside(pod)
+
+        watched = await _watching(run, act)
+        assert watched.interruption is None  # type: ignore[attr-defined]
+        await run.stop(1)
+
+    tell(story, watched=True)
+
+
+def test_watch_sees_a_pod_that_vanished() -> None:
+    """No trace of it is left at the provider; its job goes on as far as GitHub knows."""
+
+    async def story(run: Repeating) -> None:
+        await run.start()
+        pod = run.take()
+
+        async def act() -> None:
+            await anyio.sleep(9)
+            run.world.end_from_inside(pod)
+
+        watched = await _watching(run, act)
+        assert watched.interruption is not None  # type: ignore[attr-defined]
+        assert watched.interruption.reason == "vanished"  # type: ignore[attr-defined]
+        await run.fail()
+        await run.stop(1)
+        assert (await run.rerun(1)).ok
+        run.world.github.cancel(run.run_id)
+        await run.process(2).stop()
+
+    tell(story, watched=True)
+
+
+def test_stop_sees_that_a_pod_vanished_and_does_not_wait_for_its_runner() -> None:
+    """The registration is busy for GitHub; stop ends well at once and leaves it to clean-up."""
+
+    async def story(run: Repeating) -> None:
+        await run.start()
+        pod = run.take()
+        run.world.end_from_inside(pod)
+        began = run.world.clock.monotonic()
+        outcome = await run.process(1).stop()
+        assert outcome.ok, repr(outcome.error)
+        assert outcome.result[0].ghost
+        assert run.world.clock.monotonic() - began < 20
+        await run.fail()
+        outcome, record = await run.stop(1)
+        assert outcome.ok
+        assert record is not None
+        assert record.reason == "vanished"
+        assert not run.world.github.runners()
+
+    tell(story)
+
+
+# -- two jobs
+
+
+def test_nothing_is_rented_when_the_last_rental_fails() -> None:
+    """What the market refuses ends the whole re-run, and what was rented for others is given back."""
+
+    async def story(run: Repeating) -> None:
+        await run.first_attempt()
+        outcome = await run.rerun(1, request=small_request(max_price=Decimal("0.01")))
+        assert isinstance(outcome.error, RunnerProvisionerError)
+        assert run.attempts == 1
+
+    tell(story)
+
+
+def test_the_next_machine_is_asked_for_as_the_first_was() -> None:
+    """A request that takes on-demand alone stays one."""
+
+    async def story(run: Repeating) -> None:
+        await run.first_attempt(small_request(interruptible=Interruptible.REQUIRE))
+        assert (await run.rerun(1, request=small_request(interruptible=Interruptible.NEVER))).ok
+        assert not of_last(run)
+        await run.finish(2)
+
+    tell(story)
