@@ -43,7 +43,7 @@ def watch_of(program: Program, place: Place) -> Watch:
         events=program.events,
         polls=program.polls,
         settle=timedelta(seconds=program.settings.settle),
-        history=getattr(program, "history", None),  # it comes with the installation's memory
+        history=program.history,
     )
 
 

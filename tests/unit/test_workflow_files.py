@@ -90,12 +90,13 @@ def test_the_auditor_finds_nothing_in_the_examples() -> None:
 
 
 def test_the_auditor_has_a_single_exception() -> None:
-    """Our own action by its moving tag; nothing is ignored in the files themselves."""
+    """Our own action by its moving tag; in the files only the trigger without which no re-run can be asked for."""
     settings = read(ROOT / ".github/zizmor.yml")
     own = SLUG.partition("@")[0]
     policies = {"*": "hash-pin", own: "ref-pin", f"{own}/*": "ref-pin"}
     assert settings == {"rules": {"unpinned-uses": {"config": {"policies": policies}}}}
-    assert [one.name for one in (*EVERY, ROOT / "action.yml") if "zizmor:" in one.read_text("utf-8")] == []
+    ignored = [line.strip() for one in (*EVERY, ROOT / "action.yml") for line in one.read_text("utf-8").splitlines()]
+    assert [line for line in ignored if "zizmor:" in line] == ["workflow_run: # zizmor: ignore[dangerous-triggers]"]
 
 
 def test_the_schemas_are_kept() -> None:
