@@ -48,6 +48,8 @@ case $INPUT_MODE in
     many label "$INPUT_EXTRA_LABELS"
     many env "$INPUT_ENV"
     one run-as "$INPUT_RUN_AS"
+    one min-driver "$INPUT_MIN_DRIVER"
+    one gate "$INPUT_GATE"
     one runner-group "$INPUT_RUNNER_GROUP"
     one ssh-key "$INPUT_SSH_KEY"
     one idle "$INPUT_IDLE"

@@ -7,19 +7,20 @@ import secrets
 import string
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner_provisioner._http import CallMetrics, Pace, Plumbing, Tempo
 from runner_provisioner.bootstrap.host_key import HostKey, new_host_key
-from runner_provisioner.bootstrap.render import RunnerScript, render
+from runner_provisioner.bootstrap.render import RunnerScript, render, render_gate
 from runner_provisioner.clock import SystemClock
+from runner_provisioner.domain.gate import GATE, GateFloor
 from runner_provisioner.domain.leases import Lease, Limits, Phase
 from runner_provisioner.domain.names import RunKey, Scope
 from runner_provisioner.domain.pods import PodClass, PodSpec, PodTags
-from runner_provisioner.domain.request import StartRequest
+from runner_provisioner.domain.request import Gate, StartRequest
 from runner_provisioner.errors import InvalidRequest
 from runner_provisioner.github.connect import AppCredential, TokenCredential, connect
 from runner_provisioner.providers.runpod.api import RunPodApi
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from runner_provisioner.domain.runners import Registration, RunnerDownload
     from runner_provisioner.github.connect import GitHub
     from runner_provisioner.logging import Redactor
-    from runner_provisioner.ports import Clock, EventSink, GpuProvider
+    from runner_provisioner.ports import Clock, EventSink, GpuProvider, History
     from runner_provisioner.settings import Settings
 
 LABEL_LETTERS = 26
@@ -82,6 +83,7 @@ class Program:
     providers: Mapping[str, GpuProvider] = field(default_factory=dict)
     place: Place | None = None
     github: GitHub | None = None
+    history: History | None = None
 
     @property
     def polls(self) -> Polls:
@@ -106,6 +108,7 @@ class Program:
             limits=self.limits(request),
             polls=self.polls,
             hurry=self.tempo.hurry,
+            history=self.history,
         )
 
     def ending(self) -> Ending:
@@ -215,16 +218,18 @@ class Draftsman:
     host_key: HostKey
     ssh_keys: tuple[str, ...]
 
-    def draw_up(self, _offer: Offer, registration: Registration, download: RunnerDownload) -> PodSpec:
+    def draw_up(self, offer: Offer, registration: Registration, download: RunnerDownload) -> PodSpec:
         """The pod, with the start command that holds the registration token."""
         expires = self.clock.now() + self.request.lifetime
         env = {"PUBLIC_KEY": "\n".join(self.ssh_keys)} if self.ssh_keys else {}
         tags = self._tags(expires)
+        floor = self._floor(offer)
+        env |= {GATE: render_gate(floor)} if floor else {}
         return PodSpec(
             name=self.key.name,
             image=self.request.image,
             tags=tags,
-            command=render(self._script(registration, download)),
+            command=render(replace(self._script(registration, download), gate=floor)),
             env={**env, **tags.to_env()},
             disk_gb=self.request.disk,
             volume_gb=self.request.volume,
@@ -234,6 +239,20 @@ class Draftsman:
             min_memory_gb=self.request.min_memory,
             cloud=self.request.cloud,
             terminate_after=expires,
+        )
+
+    def _floor(self, offer: Offer) -> GateFloor | None:
+        """What the gate in the pod asks for; None where it is off."""
+        if self.request.gate is Gate.OFF:
+            return None
+        return GateFloor.of(
+            model=offer.gpu_model,
+            count=offer.gpu_count,
+            memory_gb=offer.memory_gb,
+            driver=self.request.min_driver,
+            cuda=self.request.gpus.cuda,
+            disk_gb=self.request.disk,
+            download_mbps=self.request.gpus.min_download or 0,
         )
 
     def _tags(self, expires: datetime) -> PodTags:
@@ -268,7 +287,6 @@ class Draftsman:
             graphql_url=self.settings.runpod_api_url,
             rest_url=self.settings.runpod_rest_url,
             host_private_key=self.host_key.private,
-            host_public_key=self.host_key.public,
             job_env=request.env,
         )
 

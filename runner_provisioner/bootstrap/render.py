@@ -23,6 +23,7 @@ from string import ascii_lowercase
 from urllib.parse import urlsplit
 
 from runner_provisioner.domain.containers import check_mount
+from runner_provisioner.domain.gate import GATE, GateFloor
 from runner_provisioner.domain.request import RunAs
 from runner_provisioner.domain.runners import RunnerDownload
 from runner_provisioner.errors import InvalidRequest
@@ -32,13 +33,18 @@ ENTRYPOINT = ("bash", "-c")
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OURS = re.compile(
-    r"RP_.*|RUNPOD_API_KEY|RUNNER_PROVISIONER|RUNNER_ALLOW_RUNASROOT|ACTIONS_RUNNER_.*|GITHUB_.*", re.IGNORECASE
+    r"RP_.*|RUNPOD_API_KEY|RUNNER_PROVISIONER|RUNNER_ALLOW_RUNASROOT|ACTIONS_RUNNER_.*|GITHUB_.*|_[a-z]{0,2}",
+    re.IGNORECASE,
 )
 _READ_ONLY = frozenset({"UID", "EUID", "PPID", "BASHOPTS", "SHELLOPTS", "BASH_VERSINFO"})  # bash refuses to set them
 _SETTINGS_BEGIN = "# >>> settings\n"
 _SETTINGS_END = "# <<< settings\n"
 _GLOBAL = re.compile(r"\brp_[a-z0-9_]+\b")
 _GZIP = 31  # zlib's code for a gzip header
+_FUNCTION = re.compile(r"^([a-z_]+)\(\) ", re.MULTILINE)
+_IN_COMMAND = r"(^|[;&|(){!] |[(]|\b(?:if|then|else|do|while|until|trap) )(%s)(?=[ ;)\n]|\(\))"
+_HOOKS = frozenset({"guard", "completed"})  # printed by their own names into files that the runner runs
+_BYTES_PER_MEGABIT = 125_000
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _SHORTEST_TOKEN = 8  # a shorter one would be found in innocent command lines
 _PLACES = "/tmp /dev/shm /var/tmp /run . /"  # noqa: S108 - the file is created exclusively, for its owner alone
@@ -50,7 +56,8 @@ class RunnerScript:
     """Everything the script needs; times in seconds since the container started.
 
     `repository` (`owner/repository`) and `run_id` are whose jobs may run; without a repository any of `owner`'s may,
-    without a run any run's. `rest_url` ends in the version (`.../v2`). `job_env` is given to the job alone.
+    without a run any run's. With a `gate` the pod's environment has to hold `render_gate` of the same floor as GATE, and
+    the host's public key as RP_HOST_KEY. `rest_url` ends in the version (`.../v2`). `job_env` is given to the job alone.
     """
 
     name: str
@@ -70,7 +77,7 @@ class RunnerScript:
     graphql_url: str
     rest_url: str
     host_private_key: str | None = field(default=None, repr=False)
-    host_public_key: str | None = None
+    gate: GateFloor | None = None
     job_env: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -109,8 +116,35 @@ def _template() -> tuple[Mapping[str, str], str]:
     bare = "".join(f"{line}\n" for line in lines if line and not line.startswith("#"))
     found = Counter(_GLOBAL.findall(settings + bare))
     ordered = sorted(found, key=lambda name: (-found[name], name))
-    names = {name: f"rp{letters}" for name, letters in zip(ordered, _letters(), strict=False)}
-    return names, _GLOBAL.sub(lambda match: names[match[0]], bare)
+    names = {name: f"_{letters}" for name, letters in zip(ordered, _letters(), strict=False)}
+    return names, _shorter_functions(_GLOBAL.sub(lambda match: names[match[0]], bare))
+
+
+def _shorter_functions(text: str) -> str:
+    """The script with its functions named by one or two capitals, where they are called and nowhere else."""
+    found = [name for name in _FUNCTION.findall(text) if name not in _HOOKS]
+    short = dict(zip(found, map(str.upper, _letters()), strict=False))
+    calls = re.compile(_IN_COMMAND % "|".join(found), re.MULTILINE)
+    return calls.sub(lambda match: match[1] + short[match[2]], text)
+
+
+def render_gate(floor: GateFloor) -> str:
+    """The gate with its values, packed as the start script wants it in the pod's variable `GATE`. Pure."""
+    whole = resources.files(__package__).joinpath("gate.sh").read_text(encoding="utf-8")
+    _, _, rest = whole.partition(_SETTINGS_BEGIN)
+    _, _, rest = rest.partition(_SETTINGS_END)
+    lines = (line.lstrip("\t") for line in rest.splitlines())
+    bare = "".join(f"{line}\n" for line in lines if line and not line.startswith("#"))
+    values = {
+        "count": floor.count,
+        "gpu": floor.gpu,
+        "vram": floor.vram_mib,
+        "driver": floor.driver,
+        "cuda": floor.cuda,
+        "free": floor.free_gb,
+    }
+    settings = "".join(f"{name}={_quote(value)}\n" for name, value in values.items())
+    return _pack(settings, bare)
 
 
 def _letters() -> Iterator[str]:
@@ -134,7 +168,8 @@ def _settings(script: RunnerScript, names: Mapping[str, str]) -> str:
         "rp_graphql": script.graphql_url,
         "rp_rest": script.rest_url.rstrip("/"),
         "rp_private": script.host_private_key,
-        "rp_public": script.host_public_key,
+        "rp_gated": "1" if script.gate else "",
+        "rp_speed": script.gate.download_mbps * _BYTES_PER_MEGABIT or "" if script.gate else "",
     }
     options = ["--name", script.name, "--url", script.url, "--labels", ",".join(script.labels)]
     options += ["--runnergroup", script.runner_group] if script.runner_group else []
@@ -160,7 +195,7 @@ def _command(blob: str, mark: str, key: str) -> str:
     # A pipe that nobody closes is a sleep that needs no program.
     return (
         f": {mark};umask 077;set -C -o pipefail;for d in {_PLACES};do f=$d/.rp$$;"
-        f"if {{ {{ printf 'unset ${{!rp@}};{key}=%q\\n' \"$RUNPOD_API_KEY\";"
+        f"if {{ {{ printf 'unset ${{!_@}};{key}=%q\\n' \"$RUNPOD_API_KEY\";"
         f"printf %s {blob}|base64 -d|gzip -dc;}}>$f;}} 2>/dev/null;"
         "then unset RUNPOD_API_KEY;exec $BASH -p $f;fi;rm -f $f;done;"
         f"echo '{_CANNOT}';while :;do read -rt 9999 <> <(:);done"

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # What runs inside a rented pod: one ephemeral runner, one job, and then the end of the pod.
 #
-# render() puts values in place of the settings, drops comments and tabs, shortens every name that begins with rp_, and
-# packs the rest, which has to be small (8 KiB for all): so indent by tabs, and begin no line of a string with a tab or #.
+# render() puts values in place of the settings, drops comments and tabs, shortens every name that begins with rp_ and
+# those of the functions, and packs the rest, which has to be small (8 KiB for all): so indent by tabs, begin no line of a
+# string with a tab, a # or a function's name, and call no function from a string.
 # Two processes share the work. `main` supervises: it only ever waits, so that a signal is heard at once, and it is the
 # dead-man's switch. `flow` does what can hang: it downloads, registers, listens. However it ends, `main` ends the pod.
 # Secrets (rp_key, rp_token, rp_private) are shell variables: never exported, never an argument of a program.
@@ -14,14 +15,23 @@
 # >>> settings
 rp_key='' rp_mark='' rp_token='' rp_config=(--name '' --url '' --labels '') rp_download='' rp_sha256=''
 rp_run_as=user rp_idle=600 rp_lifetime=22500 rp_register=1200 rp_volume='' rp_owner='' rp_repository='' rp_run=''
-rp_graphql='' rp_rest='' rp_private='' rp_public=''
+rp_graphql='' rp_rest='' rp_private='' rp_gated='' rp_speed=''
 rp_export() { :; }
 # <<< settings
 
 log() { printf 'runner-provisioner: %s\n' "$*"; }
 
+# report PHASE [REASON]: for whoever looks from outside (domain/gate.py). A whole file at any moment, and no secret in it.
+report() {
+	printf '{"phase":"%s","reason":"%s","gate":{%s}}' "$1" "${2-}" "$(<"$rp_state/gate")" >"$rp_report.$BASHPID" &&
+		mv -f "$rp_report.$BASHPID" "$rp_report"
+} 2>/dev/null
+
+# Before anything is registered: whoever rented the pod takes its machine for a bad one. The first reason stays.
 die() {
 	log "$*: ending"
+	[[ -e $rp_state/failed ]] || report gate-failed "$*"
+	: >"$rp_state/failed"
 	exit 1
 }
 
@@ -60,7 +70,7 @@ trusts() {
 }
 
 clients() {
-	if ! look || ! trusts; then install curl ca-certificates; fi
+	if ! look || ! trusts; then add curl ca-certificates; fi
 	look
 }
 
@@ -139,13 +149,13 @@ answer() {
 
 has_icu() { [[ $(/sbin/ldconfig -p) == *libicuuc* ]]; }
 
-install() {
+add() {
 	if ((EUID)) || ! has apt-get; then return 1; fi
 	log "installing $*"
 	{
 		timeout 90 apt-get -qq update
-		DEBIAN_FRONTEND=noninteractive timeout 150 apt-get -qqy --no-install-recommends -o DPkg::Lock::Timeout=60 \
-			install "$@"
+		DEBIAN_FRONTEND=noninteractive timeout 150 \
+			apt-get -qqy --no-install-recommends -o DPkg::Lock::Timeout=60 install "$@"
 	} </dev/null >/dev/null 2>&1
 }
 
@@ -154,23 +164,37 @@ prepare() {
 	local missing=''
 	has_icu || missing='^libicu[0-9]*$'
 	has git || missing+=' git'
-	[[ ! $missing ]] || install $missing || log "going on without $missing"
+	[[ ! $missing ]] || add $missing || log "going on without $missing"
 }
 
 # Every second attempt resumes what the one before left, where the client can. sha256sum comes with base64, without which
 # this script would not run.
 fetch() {
-	local n sum
+	local n sum begun=$SECONDS
 	log "downloading $rp_download"
 	for n in 0 1 2 3; do
 		pause $n
 		((n % 2)) || rm -f "$rp_tar"
 		request "${rp_clients[n % ${#rp_clients[@]}]}" "$rp_download" "$rp_tar"
 		sum=$(sha256sum "$rp_tar")
-		if [[ ${sum%% *} == "$rp_sha256" ]]; then return; fi
+		if [[ ${sum%% *} == "$rp_sha256" ]]; then
+			# In whole seconds, rounded in the machine's favour.
+			[[ ! $rp_speed ]] || ((rp_speed * (SECONDS - begun - 1) <= $(wc -c <"$rp_tar"))) || die 'gate: slow download'
+			return
+		fi
 		log "wrong sha256: ${sum%% *}"
 	done
 	return 1
+}
+
+# What is not as it was rented ends the pod before a job can see it. The gate (gate.sh) tells what it found and, in its
+# last line, what is wrong; it travels in the environment, because it would not fit here and holds no secret.
+gate() {
+	local found
+	if [[ ! $rp_gated ]]; then return; fi
+	found=$(printf %s "$rp_code" | base64 -d | gzip -dc | "$BASH" -s "$rp_base" 2>/dev/null)
+	printf %s "${found%$'\n'*}" >"$rp_state/gate"
+	[[ $found == *passed ]] || die "gate: ${found##*$'\n'}"
 }
 
 # Without --no-same-owner root keeps the owners that the archive names.
@@ -246,13 +270,17 @@ as_job() {
 relay() {
 	local line
 	while IFS= read -r line || [[ $line ]]; do
-		if [[ $line == *'Running job: '* ]]; then : >"$rp_state/job"; fi
+		if [[ $line == *'Running job: '* ]]; then
+			: >"$rp_state/job"
+			report working
+		fi
 		printf 'runner: %s\n' "${line//"$rp_token"/***}"
 	done
 }
 
 configure() {
 	log "registering ${rp_config[1]}"
+	report registering
 	(
 		export ACTIONS_RUNNER_INPUT_TOKEN=$rp_token
 		as_job "$rp_runner/config.sh" --unattended --ephemeral --disableupdate --no-default-labels \
@@ -269,20 +297,27 @@ listen() {
 	printf %s $! >"$rp_state/listener"
 	: >"$rp_state/registered"
 	log 'registered, listening'
+	report listening
 	wait $!
 	rm -f "$rp_state/listener"
 }
 
 flow() {
-	local preparing
+	local preparing fetching
 	# A subshell begins without.
 	set -m
-	clients || exit
+	report preparing
+	clients || die 'no HTTPS client'
 	if ((EUID)) && [[ $rp_run_as != same ]]; then die 'does not start as root'; fi
 	if exposed; then die 'a command line shows the start command'; fi
 	prepare &
 	preparing=$!
-	fetch && unpack || die 'no runner'
+	{ fetch && unpack; } &
+	fetching=$!
+	report gate
+	gate
+	report downloading
+	wait $fetching || die 'no runner'
 	wait $preparing
 	if [[ $EUID == 0 && $rp_run_as != root ]]; then make_user || die 'no unprivileged user'; fi
 	write_hooks && : >"$rp_state/began" || die 'no marker'
@@ -355,6 +390,7 @@ halt() {
 stopped() {
 	trap '' TERM INT
 	log 'told to stop'
+	report ending 'told to stop'
 	tell KILL $rp_end
 	if [[ $rp_flow ]]; then halt 30; fi
 	tell TERM $rp_image
@@ -428,7 +464,7 @@ finish() {
 			request "$client" "$rp_rest/pods/$rp_id" /dev/null DELETE || continue
 		else
 			log 'ending by GraphQL'
-			request "$client" "$rp_graphql" /dev/null POST '{"query":"mutation($i:PodTerminateInput!){podTerminate(input:$i)}","variables":{"i":{"podId":"'"$rp_id"'"}}}'
+			request "$client" "$rp_graphql" /dev/null POST '{"query":"mutation{podTerminate(input:{podId:\"'"$rp_id"'\"})}"}'
 		fi
 		pause $delay
 		delay=$((delay < 15 ? delay * 2 : 30))
@@ -441,6 +477,9 @@ settle() {
 	for place in /opt /var/lib "${HOME:-/tmp}" /var/tmp /tmp; do
 		rp_base=$place/runner-provisioner-$rp_id
 		rp_runner=$rp_base/runner rp_state=$rp_base/state rp_tar=$rp_base/runner.tgz
+		# A fixed place that only root can write to, where we are root.
+		rp_report=/run/runner-provisioner.json
+		((EUID == 0)) || rp_report=$rp_base/report.json
 		if mkdir -p "$rp_state" && chmod 700 "$rp_state"; then return; fi
 	done 2>/dev/null
 	rp_reason='no folder to work in'
@@ -461,7 +500,7 @@ main() {
 	umask 022
 	# With job control what is started in the background does not ignore SIGINT, which is how run.sh stops the listener.
 	set -um
-	rp_id=${RUNPOD_POD_ID-}
+	rp_id=${RUNPOD_POD_ID-} rp_public=${RP_HOST_KEY-} rp_code=${RP_GATE-}
 	rp_flow='' rp_end='' rp_image='' rp_reason='' rp_since='' rp_over='' rp_drop='' rp_start=0
 	unset "${!RP_@}" RUNPOD_API_KEY
 	trap stopped TERM INT
@@ -487,6 +526,7 @@ main() {
 		check
 	done
 	log "ending: $rp_reason"
+	[[ -e $rp_state/failed ]] || report ending "$rp_reason"
 	if [[ $rp_flow ]]; then halt 10; fi
 	while :; do
 		finish &

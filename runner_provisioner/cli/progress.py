@@ -29,6 +29,8 @@ _WORDS = {
     "lease_booting": "pod {pod} boots",
     "lease_ready": "runner is online",
     "lease_busy": "runner is online and works already",
+    "machine_quarantined": "  machine {machine} is kept out of the next starts",
+    "history_failed": "  the history could not be used: {error}",
     "lease_draining": "giving back ({outcome})",
     "pod_end_asked": "asked {provider} to end pod {pod}",
     "pod_end_failed": "  pod {pod} could not be ended yet: {error}",

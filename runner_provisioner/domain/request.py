@@ -14,6 +14,7 @@ from typing import Any
 
 from runner_provisioner.domain.containers import check_image, check_mount, check_ports
 from runner_provisioner.domain.durations import show_duration
+from runner_provisioner.domain.gate import check_version
 from runner_provisioner.domain.offers import GpuRequest, Interruptible
 from runner_provisioner.domain.pods import CloudType
 from runner_provisioner.errors import InvalidRequest
@@ -34,6 +35,13 @@ class RunAs(StrEnum):
     USER = "user"
     ROOT = "root"
     SAME = "same"
+
+
+class Gate(StrEnum):
+    """Whether the machine is looked at before a runner is registered on it."""
+
+    ON = "on"
+    OFF = "off"
 
 
 def option(help_text: str, *, metavar: str = "", many: bool = False, default: Any = None) -> Any:  # noqa: ANN401 - a field can be of any type, as with dataclasses.field
@@ -90,6 +98,12 @@ class StartRequest:
     run_as: RunAs = option(
         "Account of the job in the pod; the documentation says what root and same risk.", default=RunAs.USER
     )
+    min_driver: str | None = option("Lowest version of the NVIDIA driver, such as 550.54.", metavar="VERSION")
+    gate: Gate = option(
+        "Whether the pod looks at its GPUs, driver, disk and download before its runner registers; a machine that is "
+        "not as rented is given back.",
+        default=Gate.ON,
+    )
     runner_group: str | None = option("Runner group of the organisation.", metavar="NAME")
     ssh_key: str | None = option(
         "Public SSH key, or its file, that may log in; default: the agent's keys, else the account's.", metavar="KEY"
@@ -122,6 +136,7 @@ class StartRequest:
             if value < least:
                 raise InvalidRequest(f"--{name} {value}: give at least {least}")
         _check_labels(self.label)
+        check_version("--min-driver", self.min_driver)
         check_image("--image", self.image)
         object.__setattr__(self, "port", check_ports("--port", self.port))
         object.__setattr__(self, "volume_mount", check_mount("--volume-mount", self.volume_mount))

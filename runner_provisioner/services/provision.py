@@ -21,10 +21,11 @@ from runner_provisioner.errors import (
     RunnerProvisionerError,
     StoreError,
 )
-from runner_provisioner.ports import Clock, EventSink, GpuProvider, LeaseStore, RunnerRegistry
+from runner_provisioner.ports import Clock, EventSink, GpuProvider, History, LeaseStore, RunnerRegistry
 from runner_provisioner.services.act import Hands, Plan
 from runner_provisioner.services.observe import Lookout
 from runner_provisioner.services.offers import survey
+from runner_provisioner.services.quarantine import Warden
 from runner_provisioner.services.reconcile import Polls, Reconciler, cause_of, left_behind
 
 CANCEL_WINDOW = 7.0  # GitHub kills a cancelled step 10 s after its first signal
@@ -74,7 +75,7 @@ class _Forgiving:
 class Start:
     """The use case. Whatever ends it, what it rented is asked to end before the error leaves."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a collaborator of its own
         self,
         *,
         providers: Mapping[str, GpuProvider],
@@ -85,6 +86,7 @@ class Start:
         limits: Limits,
         polls: Polls,
         hurry: Callable[[], None],
+        history: History | None = None,
     ) -> None:
         self._providers = providers
         self._registry = registry
@@ -94,6 +96,7 @@ class Start:
         self._limits = limits
         self._polls = polls
         self._hurry = hurry
+        self._history = history
 
     async def run(self, order: Order) -> Started:
         """Rent, wait, and come back once the runner is online and `settle` has shown that its pod is the only one.
@@ -107,8 +110,10 @@ class Start:
         )
         for refusal in refused.refusals:
             hands.refuse(refusal.offer, refusal.error)
+        warden = Warden(self._history, clock=self._clock, events=self._events)
         reconciler = Reconciler(
-            replace(order.lease, rungs=len(plan.rungs)),
+            replace(order.lease, rungs=len(plan.rungs), shunned=await warden.shunned()),
+            warden=warden,
             lookout=Lookout(providers=self._providers, registry=self._registry, owner8=order.owner8),
             hands=hands,
             store=self._store,
@@ -204,6 +209,8 @@ def _too_late(lease: Lease, hands: Hands) -> RunnerProvisionerError:
         Outcome.BOOT_TIMEOUT: "no runner came online in time",
         Outcome.INTERRUPTED: "the provider took the pod back before its runner was online",
         Outcome.LOST: "the pod ended before its runner was online; its container log at the provider says why",
+        Outcome.GATE_FAILED: "the machine is not what was rented, or has failed before (its pod ended itself before a "
+        "runner was registered): the gate looks at GPU, driver, CUDA, disk and download",
         Outcome.EXPIRED: "the pod reached its lifetime before its runner was online",
     }
     what = words.get(lease.outcome or Outcome.LOST, "no runner came of it")

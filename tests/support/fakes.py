@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from runner_provisioner.domain.events import Event
-from runner_provisioner.domain.leases import Lease
+from runner_provisioner.domain.history import BadMachine, Ending, PodRecord, Refused
+from runner_provisioner.domain.history import Memory as Remembered
+from runner_provisioner.domain.leases import Lease, PodRef
 from runner_provisioner.domain.offers import GpuRequest, Interruptible, Offer
 from runner_provisioner.domain.pods import Pod, PodClass, PodId, PodSpec, PodState, PodTags
 from runner_provisioner.domain.runners import Registration, Runner, RunnerDownload, RunnerId, RunnerState, RunStatus
@@ -227,3 +229,69 @@ class Memory(Troubles):
     def told(self, name: str) -> list[Event]:
         """Events of one name."""
         return [event for event in self.events if event.name == name]
+
+
+class FakeHistory(Troubles):
+    """A History in memory; `began_at` is when it begins."""
+
+    def __init__(self, *records: PodRecord, began_at: datetime | None = EPOCH - timedelta(days=400)) -> None:
+        """With these pods remembered."""
+        super().__init__()
+        self.records = {(one.provider, one.id): one for one in records}
+        self.refusals: list[Refused] = []
+        self.machines: list[BadMachine] = []
+        self.remembered = Remembered()
+        self.began_at = began_at
+
+    async def refused(self, refused: Refused) -> None:
+        """An offer was not rented."""
+        self.meet("refused")
+        self.refusals.append(refused)
+
+    async def rented(self, record: PodRecord) -> None:
+        """A pod exists."""
+        self.meet("rented")
+        self.began_at = self.began_at or record.created_at
+        self.records[record.provider, record.id] = record
+
+    async def online(self, pod: PodRef, at: datetime) -> None:
+        """Its runner is online."""
+        self.meet("online")
+        self._change(pod, online_at=at)
+
+    async def worked(self, pod: PodRef, began: datetime | None, ended: datetime | None) -> None:
+        """When its job was."""
+        self.meet("worked")
+        self._change(pod, job_at=began, job_ended_at=ended)
+
+    async def ended(self, pod: PodRef, at: datetime, ending: Ending) -> None:
+        """Its end is confirmed; the first end stays."""
+        self.meet("ended")
+        found = self.records.get((pod.provider, pod.id))
+        if found is not None and found.ended_at is None:
+            self._change(pod, ended_at=at, ending=ending)
+
+    async def bad(self, machine: BadMachine) -> None:
+        """A machine is to be avoided."""
+        self.meet("bad")
+        self.machines.append(machine)
+
+    async def memory(self, now: datetime) -> Remembered:
+        """What ranking needs."""
+        self.meet("memory")
+        return replace(self.remembered, bad_machines=(*self.remembered.bad_machines, *self.machines))
+
+    async def pods(self, since: datetime) -> Sequence[PodRecord]:
+        """Those not known to have ended before."""
+        self.meet("pods")
+        return [one for one in self.records.values() if one.ended_at is None or one.ended_at >= since]
+
+    async def began(self) -> datetime | None:
+        """When it begins."""
+        self.meet("began")
+        return self.began_at
+
+    def _change(self, pod: PodRef, **fields: object) -> None:
+        found = self.records.get((pod.provider, pod.id))
+        if found is not None:
+            self.records[pod.provider, pod.id] = replace(found, **fields)  # type: ignore[arg-type] # fields of a record

@@ -132,7 +132,7 @@ class World:
             self.ended.set()
             return 204, b""
         if method == "POST" and path == "/graphql":
-            assert json.loads(body)["variables"] == {"i": {"podId": POD_ID}}
+            assert json.loads(body)["query"] == f'mutation{{podTerminate(input:{{podId:"{POD_ID}"}})}}'
             self.ended.set()
             return 200, b'{"data":{"podTerminate":null}}'
         return 404, b""
@@ -349,7 +349,7 @@ def path_with(scratch: Path, *tools: str) -> str:
     """A PATH that holds these programs and what every image has, and nothing else."""
     folder = scratch / "bin"
     folder.mkdir(parents=True, exist_ok=True)
-    always = "bash base64 gzip rm mkdir chmod chown sleep cat tar sha256sum grep tail head env timeout date ls true git"
+    always = "bash base64 gzip rm mkdir chmod chown sleep cat tar sha256sum grep tail head env timeout date ls true git mv wc df sort"
     for name in (*always.split(), *tools):
         found = shutil.which(name, path="/usr/bin:/bin:/usr/sbin:/sbin")
         if found and not (folder / name).exists():

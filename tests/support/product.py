@@ -39,6 +39,7 @@ class Market(StrEnum):
     NO_SPOT = "spot discontinued"
     NO_STOCK = "first offer without stock"
     SLOW = "runner online after settle"
+    BAD_HOST = "first pod's machine fails the gate"
     MUTE = "first pod never registers, with list lag"
 
 
@@ -124,6 +125,8 @@ class _Play:
     def _arrange(self) -> None:
         if self.case.market is Market.MUTE:
             self.world.mute = 1
+        if self.case.market is Market.BAD_HOST:
+            self.world.bad = 1
         if self.case.market is Market.SLOW:
             self.world.register_delay = SETTLE + POLL
         if self.case.market is Market.NO_STOCK:

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from runner_provisioner.bootstrap.host_key import new_host_key
 from runner_provisioner.bootstrap.render import COMMAND_LIMIT, RunnerScript, docker_args_size, render
+from runner_provisioner.domain.gate import GateFloor
 from runner_provisioner.domain.request import RunAs
 from runner_provisioner.domain.runners import RunnerDownload
 from runner_provisioner.errors import InvalidRequest
@@ -44,7 +45,9 @@ SCRIPT = RunnerScript(
     graphql_url="https://api.runpod.io/graphql",
     rest_url="https://api.runpod.io/v2/",
     host_private_key=KEY.private,
-    host_public_key=KEY.public,
+    gate=GateFloor.of(
+        model="NVIDIA A100-SXM4-80GB", count=8, memory_gb=80, driver="550.54.15", cuda="12.4", disk_gb=40
+    ),
 )
 
 
@@ -194,7 +197,7 @@ def test_missing_settings_are_empty() -> None:
         repository=None,
         run_id=None,
         host_private_key=None,
-        host_public_key=None,
+        gate=None,
         run_as=RunAs.ROOT,
     )
     text = payload(render(bare))
