@@ -224,7 +224,7 @@ class Draftsman:
         env = {"PUBLIC_KEY": "\n".join(self.ssh_keys)} if self.ssh_keys else {}
         tags = self._tags(expires)
         floor = self._floor(offer)
-        env |= {GATE: render_gate(floor)} if floor else {}
+        env |= {GATE: render_gate(floor)}
         return PodSpec(
             name=self.key.name,
             image=self.request.image,
@@ -241,10 +241,10 @@ class Draftsman:
             terminate_after=expires,
         )
 
-    def _floor(self, offer: Offer) -> GateFloor | None:
-        """What the gate in the pod asks for; None where it is off."""
+    def _floor(self, offer: Offer) -> GateFloor:
+        """What the gate in the pod asks for; nothing where it is off."""
         if self.request.gate is Gate.OFF:
-            return None
+            return GateFloor()
         return GateFloor.of(
             model=offer.gpu_model,
             count=offer.gpu_count,

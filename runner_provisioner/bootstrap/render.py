@@ -23,7 +23,7 @@ from string import ascii_lowercase
 from urllib.parse import urlsplit
 
 from runner_provisioner.domain.containers import check_mount
-from runner_provisioner.domain.gate import GATE, GateFloor
+from runner_provisioner.domain.gate import GateFloor
 from runner_provisioner.domain.request import RunAs
 from runner_provisioner.domain.runners import RunnerDownload
 from runner_provisioner.errors import InvalidRequest
@@ -44,11 +44,14 @@ _GZIP = 31  # zlib's code for a gzip header
 _FUNCTION = re.compile(r"^([a-z_]+)\(\) ", re.MULTILINE)
 _IN_COMMAND = r"(^|[;&|(){!] |[(]|\b(?:if|then|else|do|while|until|trap) )(%s)(?=[ ;)\n]|\(\))"
 _HOOKS = frozenset({"guard", "completed"})  # printed by their own names into files that the runner runs
+_LOCALS = re.compile(
+    r"(?<![\w/.-])(begun|client|delay|fetching|limit|missing|parents?|piece|preparing|repository|url|where)(?![\w/.-])"
+)
 _BYTES_PER_MEGABIT = 125_000
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _SHORTEST_TOKEN = 8  # a shorter one would be found in innocent command lines
 _PLACES = "/tmp /dev/shm /var/tmp /run . /"  # noqa: S108 - the file is created exclusively, for its owner alone
-_CANNOT = "runner-provisioner: idle: no base64, gzip or writable folder: cannot end this pod"
+_CANNOT = "runner-provisioner: idle: no base64, gzip or writable folder"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +59,9 @@ class RunnerScript:
     """Everything the script needs; times in seconds since the container started.
 
     `repository` (`owner/repository`) and `run_id` are whose jobs may run; without a repository any of `owner`'s may,
-    without a run any run's. With a `gate` the pod's environment has to hold `render_gate` of the same floor as GATE, and
-    the host's public key as RP_HOST_KEY. `rest_url` ends in the version (`.../v2`). `job_env` is given to the job alone.
+    without a run any run's. `rest_url` ends in the version (`.../v2`). `job_env` is given to the
+    job alone. The pod's environment has to hold `render_gate` of the same `gate` as RP_GATE, or nothing is registered,
+    and the host's public key as RP_HOST_KEY.
     """
 
     name: str
@@ -77,7 +81,7 @@ class RunnerScript:
     graphql_url: str
     rest_url: str
     host_private_key: str | None = field(default=None, repr=False)
-    gate: GateFloor | None = None
+    gate: GateFloor = GateFloor()
     job_env: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -125,6 +129,7 @@ def _shorter_functions(text: str) -> str:
     found = [name for name in _FUNCTION.findall(text) if name not in _HOOKS]
     short = dict(zip(found, map(str.upper, _letters()), strict=False))
     calls = re.compile(_IN_COMMAND % "|".join(found), re.MULTILINE)
+    text = _LOCALS.sub(lambda match: match[1][:2].upper() + match[1][-1], text)
     return calls.sub(lambda match: match[1] + short[match[2]], text)
 
 
@@ -168,8 +173,7 @@ def _settings(script: RunnerScript, names: Mapping[str, str]) -> str:
         "rp_graphql": script.graphql_url,
         "rp_rest": script.rest_url.rstrip("/"),
         "rp_private": script.host_private_key,
-        "rp_gated": "1" if script.gate else "",
-        "rp_speed": script.gate.download_mbps * _BYTES_PER_MEGABIT or "" if script.gate else "",
+        "rp_speed": script.gate.download_mbps * _BYTES_PER_MEGABIT or "",
     }
     options = ["--name", script.name, "--url", script.url, "--labels", ",".join(script.labels)]
     options += ["--runnergroup", script.runner_group] if script.runner_group else []

@@ -15,22 +15,23 @@
 # >>> settings
 rp_key='' rp_mark='' rp_token='' rp_config=(--name '' --url '' --labels '') rp_download='' rp_sha256=''
 rp_run_as=user rp_idle=600 rp_lifetime=22500 rp_register=1200 rp_volume='' rp_owner='' rp_repository='' rp_run=''
-rp_graphql='' rp_rest='' rp_private='' rp_gated='' rp_speed=''
+rp_graphql='' rp_rest='' rp_private='' rp_speed=''
 rp_export() { :; }
 # <<< settings
 
 log() { printf 'runner-provisioner: %s\n' "$*"; }
 
-# report PHASE [REASON]: for whoever looks from outside (domain/gate.py). A whole file at any moment, and no secret in it.
+# report PHASE [REASON]: for whoever looks from outside (domain/gate.py). A whole file at any moment, no secret
+# in it, and nothing after a failed gate.
 report() {
-	printf '{"phase":"%s","reason":"%s","gate":{%s}}' "$1" "${2-}" "$(<"$rp_state/gate")" >"$rp_report.$BASHPID" &&
+	[[ -e $rp_state/failed ]] || printf '{"phase":"%s","reason":"%s","gate":{%s}}' "$1" "${2-}" "$(<"$rp_state/gate")" >"$rp_report.$BASHPID" &&
 		mv -f "$rp_report.$BASHPID" "$rp_report"
 } 2>/dev/null
 
-# Before anything is registered: whoever rented the pod takes its machine for a bad one. The first reason stays.
+# Before anything is registered: whoever rented the pod takes its machine for a bad one.
 die() {
 	log "$*: ending"
-	[[ -e $rp_state/failed ]] || report gate-failed "$*"
+	report gate-failed "$*"
 	: >"$rp_state/failed"
 	exit 1
 }
@@ -191,8 +192,7 @@ fetch() {
 # last line, what is wrong; it travels in the environment, because it would not fit here and holds no secret.
 gate() {
 	local found
-	if [[ ! $rp_gated ]]; then return; fi
-	found=$(printf %s "$rp_code" | base64 -d | gzip -dc | "$BASH" -s "$rp_base" 2>/dev/null)
+	found=$(printf %s "$rp_code" | base64 -d | gzip -dc | "$BASH" -s "$rp_base")
 	printf %s "${found%$'\n'*}" >"$rp_state/gate"
 	[[ $found == *passed ]] || die "gate: ${found##*$'\n'}"
 }
@@ -331,6 +331,8 @@ flow() {
 
 # Fills rp_mine (the job's processes) and rp_programs (the runner's own, without the node that it brings for actions):
 # what runs as the job's user, what carries our variable in its environment, and all that descends from these or the flow.
+# rp_told is who hears TERM: a step's shell that would only die of it stays, since GitHub's runner ends what a step leaves
+# behind once its shell has ended, in the middle of the child's last work.
 scan() {
 	local pid parent line uid=none found=1
 	local -A parents=() mine=(["$rp_flow"]=1)
@@ -347,7 +349,7 @@ scan() {
 			if [[ ! ${mine[$pid]-} && ${mine[${parents[$pid]}]-} ]]; then mine[$pid]=1 found=1; fi
 		done
 	done
-	rp_mine='' rp_programs=''
+	rp_mine='' rp_programs='' rp_told=''
 	for pid in "${!mine[@]}"; do
 		# The null characters between the arguments are dropped.
 		line=''
@@ -356,8 +358,11 @@ scan() {
 			'' | "$BASH-p$0") ;;
 			"$rp_runner"/externals/*) rp_mine+=" $pid" ;;
 			"$rp_runner"/* | *bash"$rp_runner"/*) rp_programs+=" $pid" ;;
-			*) rp_mine+=" $pid" ;;
-		esac
+			*)
+				rp_mine+=" $pid"
+				[[ " ${parents[*]} " == *" $pid "* ]] && ! grep -q 'Cgt.*[4-7c-f]...$' /proc/$pid/status || rp_told+=" $pid"
+				;;
+		esac 2>/dev/null
 	done
 }
 
@@ -377,7 +382,7 @@ halt() {
 	local n
 	scan
 	tell KILL $rp_flow
-	tell TERM $rp_mine
+	tell TERM $rp_told
 	tell TERM $(listener)
 	for ((n = $1 * 5; n; n--)); do
 		pause 0.2
@@ -453,7 +458,7 @@ over() {
 finish() {
 	local n=0 delay=2 client
 	if ! clients || [[ ! $rp_key || ! $rp_id || $rp_id == *[!A-Za-z0-9_-]* ]]; then
-		log 'idle: no curl, wget, python3 or openssl, or no RUNPOD_API_KEY: cannot end this pod'
+		log 'idle: no HTTPS client or RUNPOD_API_KEY: cannot end this pod'
 		pause 99999999
 	fi
 	while :; do
@@ -479,7 +484,7 @@ settle() {
 		rp_runner=$rp_base/runner rp_state=$rp_base/state rp_tar=$rp_base/runner.tgz
 		# A fixed place that only root can write to, where we are root.
 		rp_report=/run/runner-provisioner.json
-		((EUID == 0)) || rp_report=$rp_base/report.json
+		((EUID)) && rp_report=$rp_base/report.json
 		if mkdir -p "$rp_state" && chmod 700 "$rp_state"; then return; fi
 	done 2>/dev/null
 	rp_reason='no folder to work in'
@@ -526,7 +531,7 @@ main() {
 		check
 	done
 	log "ending: $rp_reason"
-	[[ -e $rp_state/failed ]] || report ending "$rp_reason"
+	report ending "$rp_reason"
 	if [[ $rp_flow ]]; then halt 10; fi
 	while :; do
 		finish &

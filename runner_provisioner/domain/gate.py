@@ -57,7 +57,7 @@ class GateFloor:
     download_mbps: int = 0
 
     @classmethod
-    def of(  # noqa: PLR0913 - one for each thing that is looked at
+    def of(
         cls,
         *,
         model: str,

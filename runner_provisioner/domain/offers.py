@@ -22,8 +22,8 @@ class GpuRequest:
     """Which GPUs, in order of preference, and what they may cost.
 
     Prices are US dollars per hour for the whole pod, in the `cloud` that the pod will be asked for in. `bid` None
-    means: the smaller of the cap and 1.1 times the market's minimum. `cuda` is the lowest version that the host's driver
-    must serve, `min_download` is in Mbit/s; None asks for nothing.
+    means: the smaller of the cap and 1.1 times the market's minimum. `cuda` is the lowest version that the host's
+    driver must serve, `min_download` is in Mbit/s; None asks for nothing.
     """
 
     models: tuple[str, ...]

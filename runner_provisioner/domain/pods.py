@@ -130,7 +130,8 @@ class Pod:
     """A pod as its provider describes it.
 
     `price` is US dollars per hour for the whole pod; `uptime_seconds` counts from the start of the container, so it
-    goes back when the container restarted; `machine` is the provider's id of the host; `tags` is None where the environment could not be read or is not ours;
+    goes back when the container restarted; `machine` is the provider's id of the host;
+    `tags` is None where the environment could not be read or is not ours;
     `status` is the provider's own word and `detail` its free text.
     """
 

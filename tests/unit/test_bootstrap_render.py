@@ -197,7 +197,6 @@ def test_missing_settings_are_empty() -> None:
         repository=None,
         run_id=None,
         host_private_key=None,
-        gate=None,
         run_as=RunAs.ROOT,
     )
     text = payload(render(bare))

@@ -10,8 +10,8 @@ from typing import Any
 
 from runner_provisioner.simulators.runpod import texts
 from runner_provisioner.simulators.runpod.account import Keys, Shelf
-from runner_provisioner.simulators.runpod.command import base_environment, tcp_ports, with_secrets
 from runner_provisioner.simulators.runpod.catalog import Defect, GpuModel
+from runner_provisioner.simulators.runpod.command import base_environment, tcp_ports, with_secrets
 from runner_provisioner.simulators.runpod.market import Market, Placement, Wish
 from runner_provisioner.simulators.runpod.pods import INTERRUPTABLE, RESERVED, SimPod
 from runner_provisioner.simulators.runpod.settings import Settings
