@@ -44,9 +44,9 @@ _GZIP = 31  # zlib's code for a gzip header
 _FUNCTION = re.compile(r"^([a-z_]+)\(\) ", re.MULTILINE)
 _IN_COMMAND = r"(^|[;&|(){!] |[(]|\b(?:if|then|else|do|while|until|trap) )(%s)(?=[ ;)\n]|\(\))"
 _HOOKS = frozenset({"guard", "completed"})  # printed by their own names into files that the runner runs
-_LOCALS = re.compile(
-    r"(?<![\w/.-])(begun|client|delay|fetching|limit|missing|parents?|piece|preparing|repository|url|where)(?![\w/.-])"
-)
+# Local variables of the script that occur in no text of it.
+_LOCAL_NAMES = "begun client delay fetching limit missing parent parents piece prepared repository url"
+_LOCALS = re.compile(rf"(?<![\w/.-])({_LOCAL_NAMES.replace(' ', '|')})(?![\w/.])")
 _BYTES_PER_MEGABIT = 125_000
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _SHORTEST_TOKEN = 8  # a shorter one would be found in innocent command lines
@@ -81,7 +81,7 @@ class RunnerScript:
     graphql_url: str
     rest_url: str
     host_private_key: str | None = field(default=None, repr=False)
-    gate: GateFloor = GateFloor()
+    gate: GateFloor = field(default_factory=GateFloor)
     job_env: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 

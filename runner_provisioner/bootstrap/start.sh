@@ -303,22 +303,22 @@ listen() {
 }
 
 flow() {
-	local preparing fetching
+	local prepared fetching
 	# A subshell begins without.
 	set -m
 	report preparing
-	clients || die 'no HTTPS client'
+	clients || die 'no way to speak HTTPS'
 	if ((EUID)) && [[ $rp_run_as != same ]]; then die 'does not start as root'; fi
 	if exposed; then die 'a command line shows the start command'; fi
 	prepare &
-	preparing=$!
+	prepared=$!
 	{ fetch && unpack; } &
 	fetching=$!
 	report gate
 	gate
 	report downloading
 	wait $fetching || die 'no runner'
-	wait $preparing
+	wait $prepared
 	if [[ $EUID == 0 && $rp_run_as != root ]]; then make_user || die 'no unprivileged user'; fi
 	write_hooks && : >"$rp_state/began" || die 'no marker'
 	if exposed; then die 'a command line shows the token'; fi
@@ -458,7 +458,7 @@ over() {
 finish() {
 	local n=0 delay=2 client
 	if ! clients || [[ ! $rp_key || ! $rp_id || $rp_id == *[!A-Za-z0-9_-]* ]]; then
-		log 'idle: no HTTPS client or RUNPOD_API_KEY: cannot end this pod'
+		log 'idle: no way to speak HTTPS or no RUNPOD_API_KEY: cannot end this pod'
 		pause 99999999
 	fi
 	while :; do

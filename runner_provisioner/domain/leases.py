@@ -89,8 +89,8 @@ class Lease:
     `nonce` None: every pod of the name is this lease's to end (stop); otherwise only pods that carry the nonce or were
     made by this process (`made`) or by an earlier one with the same state file (`inherited`). `ended` are the pods that
     this installation has asked to end. `shunned` are the (provider, machine) pairs not to serve on. `unsure` is True
-    from before a create is sent until its answer is known. `quiet_since` is the first of a row of looks that saw nothing, `crowded_at` the
-    last look that saw several pods of ours.
+    from before a create is sent until its answer is known. `quiet_since` is the first of a row of looks that saw
+    nothing, `crowded_at` the last look that saw several pods of ours.
     """
 
     name: str

@@ -16,7 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
 
 from runner_provisioner.bootstrap.host_key import new_host_key
-from runner_provisioner.bootstrap.render import COMMAND_LIMIT, RunnerScript, docker_args_size, render
+from runner_provisioner.bootstrap.render import _LOCAL_NAMES, COMMAND_LIMIT, RunnerScript, docker_args_size, render
 from runner_provisioner.domain.gate import GateFloor
 from runner_provisioner.domain.request import RunAs
 from runner_provisioner.domain.runners import RunnerDownload
@@ -119,6 +119,17 @@ def test_the_payload_is_valid_bash_without_comments_and_long_names() -> None:
     checked = subprocess.run(["bash", "-n"], input=text.encode(), capture_output=True, check=False)
     assert (checked.returncode, checked.stderr) == (0, b"")
     assert not re.search(r"^\s*#|^\t|\brp_[a-z]", text, re.MULTILINE)
+
+
+def test_shortened_locals_occur_in_no_text_of_the_script() -> None:
+    """What is logged, told or asked of a program keeps its words."""
+    template = (resources.files("runner_provisioner.bootstrap") / "start.sh").read_text()
+    code = "".join(line for line in template.splitlines(keepends=True) if not line.lstrip().startswith("#"))
+    for name in _LOCAL_NAMES.split():
+        texts = [
+            text for text in re.findall(r"'[^'\n]*'|\"[^\"\n]*\"", code) if re.search(rf"(?<![$\w{{#]){name}\b", text)
+        ]
+        assert texts == [], name
 
 
 @pytest.mark.parametrize(
