@@ -2,6 +2,8 @@
 # Refuses inputs that cannot be right before anything is installed: one error, which names the input.
 set -euo pipefail
 export LC_ALL=C
+# shellcheck source=action/trim.sh
+. "$GITHUB_ACTION_PATH/action/trim.sh"
 
 fail() {
   local message=$1
@@ -54,9 +56,15 @@ single organization "$INPUT_ORGANIZATION"
 single owner "$INPUT_OWNER"
 single key "$INPUT_KEY"
 single run-id "$INPUT_RUN_ID"
+single min-vram "$INPUT_MIN_VRAM"
+single rank "$INPUT_RANK"
 single gpu-count "$INPUT_GPU_COUNT"
 single interruptible "$INPUT_INTERRUPTIBLE"
 single max-price "$INPUT_MAX_PRICE"
+single max-cost "$INPUT_MAX_COST"
+single budget-day "$INPUT_BUDGET_DAY"
+single budget-month "$INPUT_BUDGET_MONTH"
+single budget "$INPUT_BUDGET"
 single bid "$INPUT_BID"
 single image "$INPUT_IMAGE"
 single disk "$INPUT_DISK"
@@ -65,7 +73,12 @@ single volume-mount "$INPUT_VOLUME_MOUNT"
 single cloud "$INPUT_CLOUD"
 single min-vcpus "$INPUT_MIN_VCPUS"
 single min-memory "$INPUT_MIN_MEMORY"
+single network-volume "$INPUT_NETWORK_VOLUME"
+single cuda "$INPUT_CUDA"
+single min-download "$INPUT_MIN_DOWNLOAD"
+single min-upload "$INPUT_MIN_UPLOAD"
 single run-as "$INPUT_RUN_AS"
+single registration "$INPUT_REGISTRATION"
 single min-driver "$INPUT_MIN_DRIVER"
 single gate "$INPUT_GATE"
 single runner-group "$INPUT_RUNNER_GROUP"
@@ -80,8 +93,10 @@ single price-per-hour "$INPUT_PRICE_PER_HOUR"
 single started-at "$INPUT_STARTED_AT"
 single cancel-stuck "$INPUT_CANCEL_STUCK"
 single dry-run "$INPUT_DRY_RUN"
+single state-cache "$INPUT_STATE_CACHE"
 lines gpu "$INPUT_GPU"
 lines port "$INPUT_PORT"
+lines region "$INPUT_REGION"
 lines extra-labels "$INPUT_EXTRA_LABELS"
 lines env "$INPUT_ENV"
 
@@ -94,6 +109,7 @@ flag all "$INPUT_ALL"
 flag cancel-stuck "$INPUT_CANCEL_STUCK"
 flag dry-run "$INPUT_DRY_RUN"
 flag allow-untrusted "$INPUT_ALLOW_UNTRUSTED"
+flag state-cache "$INPUT_STATE_CACHE"
 only_in all "$INPUT_ALL" stop
 only_in cancel-stuck "$INPUT_CANCEL_STUCK" cleanup
 only_in dry-run "$INPUT_DRY_RUN" cleanup

@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Turns the inputs into arguments and becomes the program: whoever signals this process signals the program.
 set -euo pipefail
+# shellcheck source=action/trim.sh
+. "$GITHUB_ACTION_PATH/action/trim.sh"
+export RUNNER_PROVISIONER_IN_ACTION=true # errors name inputs, not options
 
 arguments=("$INPUT_MODE")
 
@@ -33,9 +36,15 @@ case $INPUT_MODE in
     one key "$INPUT_KEY"
     one run-id "$INPUT_RUN_ID"
     many gpu "$INPUT_GPU"
+    one min-vram "$INPUT_MIN_VRAM"
+    one rank "$INPUT_RANK"
     one gpu-count "$INPUT_GPU_COUNT"
     one interruptible "$INPUT_INTERRUPTIBLE"
     one max-price "$INPUT_MAX_PRICE"
+    one max-cost "$INPUT_MAX_COST"
+    one budget-day "$INPUT_BUDGET_DAY"
+    one budget-month "$INPUT_BUDGET_MONTH"
+    one budget "$INPUT_BUDGET"
     one bid "$INPUT_BID"
     one image "$INPUT_IMAGE"
     one disk "$INPUT_DISK"
@@ -45,9 +54,15 @@ case $INPUT_MODE in
     one cloud "$INPUT_CLOUD"
     one min-vcpus "$INPUT_MIN_VCPUS"
     one min-memory "$INPUT_MIN_MEMORY"
+    many region "$INPUT_REGION"
+    one network-volume "$INPUT_NETWORK_VOLUME"
+    one cuda "$INPUT_CUDA"
+    one min-download "$INPUT_MIN_DOWNLOAD"
+    one min-upload "$INPUT_MIN_UPLOAD"
     many label "$INPUT_EXTRA_LABELS"
     many env "$INPUT_ENV"
     one run-as "$INPUT_RUN_AS"
+    one registration "$INPUT_REGISTRATION"
     one min-driver "$INPUT_MIN_DRIVER"
     one gate "$INPUT_GATE"
     one runner-group "$INPUT_RUNNER_GROUP"
@@ -79,6 +94,11 @@ if [ "$INPUT_MODE" = start ]; then
       cp -p "$state" "${state%.json}.before"
     fi
   done
+fi
+
+# Where there is none of the action's own, the job's environment says where the history is.
+if [ -n "$HISTORY" ]; then
+  export RUNNER_PROVISIONER_HISTORY=$HISTORY
 fi
 
 echo "::group::runner-provisioner $INPUT_MODE, as it is called"

@@ -2,6 +2,9 @@
 # Ends what an unfinished start of this step left: pods that its state file knows, or that it never got an answer about.
 # What an earlier step's start made is told apart by the copy of its state file that run.sh has taken.
 set -euo pipefail
+# shellcheck source=action/trim.sh
+. "$GITHUB_ACTION_PATH/action/trim.sh"
+export RUNNER_PROVISIONER_IN_ACTION=true # errors name inputs, not options
 
 arguments=(stop --own)
 for pair in "repository=$INPUT_REPOSITORY" "organization=$INPUT_ORGANIZATION" "owner=$INPUT_OWNER" "key=$INPUT_KEY" \
@@ -10,6 +13,11 @@ for pair in "repository=$INPUT_REPOSITORY" "organization=$INPUT_ORGANIZATION" "o
     arguments+=("--$pair")
   fi
 done
+
+# Where there is none of the action's own, the job's environment says where the history is.
+if [ -n "$HISTORY" ]; then
+  export RUNNER_PROVISIONER_HISTORY=$HISTORY
+fi
 
 # A start writes its state before it rents: without a file that is new or has changed there is nothing to settle.
 for state in "$RUNNER_TEMP"/runner-provisioner/rp-*.json; do

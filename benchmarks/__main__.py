@@ -1,13 +1,22 @@
-"""`python -m benchmarks [startup] [lifecycle] [action]`: measure and print a table; 1 when a count misses its goal."""
+"""`python -m benchmarks [startup] [lifecycle] [offers] [action] [fleet]`: measure and print a table.
+
+1 when a count misses its goal.
+"""
 
 from __future__ import annotations
 
 import sys
 
-from benchmarks import action_install, lifecycle, startup
+from benchmarks import action_install, dead_offers, fleet, lifecycle, startup
 from benchmarks.measure import table
 
-GROUPS = {"startup": startup.figures, "lifecycle": lifecycle.figures, "action": action_install.figures}
+GROUPS = {
+    "startup": startup.figures,
+    "lifecycle": lifecycle.figures,
+    "offers": dead_offers.figures,
+    "action": action_install.figures,
+    "fleet": fleet.figures,
+}
 
 
 def main(names: list[str]) -> int:

@@ -52,7 +52,10 @@ python3Packages.buildPythonApplication {
 
   dependencies =
     (with python3Packages; [
+      aiosqlite
+      alembic
       anyio
+      asyncssh
       click
       cryptography
       httpx
@@ -60,10 +63,12 @@ python3Packages.buildPythonApplication {
       pydantic-settings
       pyjwt
       pyyaml
+      sqlalchemy
       structlog
       tenacity
     ])
     ++ [ pygithub ]
+    ++ (python3Packages.sqlalchemy.optional-dependencies.asyncio or [ python3Packages.greenlet ])
     ++ lib.optionals withSimulators simulators;
 
   optional-dependencies = { inherit simulators; };

@@ -33,7 +33,7 @@ def write_private(path: Path, data: bytes) -> None:
     then the old file is as it was and nothing else is left.
     """
     try:
-        _make_parents(path.parent)
+        make_parents(path.parent)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         scratch = Path(name)
         try:
@@ -69,7 +69,7 @@ class TemporaryFiles:
     def __enter__(self) -> Self:
         try:
             if self._parent is not None:
-                _make_parents(self._parent)
+                make_parents(self._parent)
             self._folder = Path(tempfile.mkdtemp(prefix="runner-provisioner-", dir=self._parent))
         except OSError as error:
             raise StoreError(f"cannot make a temporary folder: {remedy(error)}") from error
@@ -103,7 +103,7 @@ class TemporaryFiles:
         atexit.unregister(self.close)
 
 
-def _make_parents(folder: Path) -> None:
+def make_parents(folder: Path) -> None:
     """Like `mkdir -p` with mode 0700 for each folder that is new (pathlib gives the mode to the last one alone)."""
     for missing in reversed(list(_missing(folder))):
         with contextlib.suppress(FileExistsError):

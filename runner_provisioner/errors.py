@@ -6,9 +6,11 @@ RunnerProvisionerError
   RemoteError(service, operation, request_id, code)
       TransientError      ServiceUnavailable(ServerError Timeout Unreachable) RateLimited(retry_after)
       AuthenticationFailed PermissionDenied ProtocolViolation ApiRetired
-      ProviderError       CapacityUnavailable OfferGone BidTooLow InsufficientFunds SpotDiscontinued
+      ProviderError       CapacityUnavailable OfferGone OfferUnfit BidTooLow InsufficientFunds SpotDiscontinued
                           CreateOutcomeUnknown NotFound
       GitHubError         RunnerNameTaken RunnerBusy JobStillRunning RunnerGroupInvisible
+      SshFailed           HostKeyChanged LoginRefused
+  OutOfTime               what was waited for, or a remote command, did not end in time
   ProvisioningFailed      AllOffersFailed(attempts) BootTimeout BudgetExceeded KeyInUse Cancelled
   LeftBehind              something that was to be ended is still there
   StoreError              StaleWrite LeadershipLost
@@ -192,6 +194,10 @@ class OfferGone(CapacityUnavailable):
     """This very offer was taken by somebody else."""
 
 
+class OfferUnfit(CapacityUnavailable):
+    """The offer does not meet what was asked for, or there is none; nothing was sent."""
+
+
 class BidTooLow(ProviderError):
     """The bid is under the market's minimum."""
 
@@ -240,6 +246,26 @@ class RunnerGroupInvisible(GitHubError):
     """The organisation's runner group does not exist or the repository may not use it."""
 
     exit_code = 2
+
+
+class SshFailed(RemoteError):
+    """No SSH connection to the pod, or it broke; as OpenSSH ends, so that a remote command's own codes stay apart."""
+
+    exit_code = 255
+
+
+class HostKeyChanged(SshFailed):
+    """Whoever answers at the pod's address has not the host key that the pod was given."""
+
+
+class LoginRefused(SshFailed):
+    """The pod's SSH server accepts none of the keys there are."""
+
+
+class OutOfTime(RunnerProvisionerError):
+    """What was waited for did not come within --timeout; a remote command was ended (the code of timeout(1))."""
+
+    exit_code = 124
 
 
 class ProvisioningFailed(RunnerProvisionerError):

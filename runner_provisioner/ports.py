@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from decimal import Decimal
 
@@ -84,6 +84,15 @@ class GpuProvider(Protocol):
 
 
 @runtime_checkable
+class ReadsMany(Protocol):
+    """A provider that reads several pods in one request."""
+
+    async def get_many(self, pod_ids: Sequence[PodId]) -> Mapping[PodId, Pod | None]:
+        """Read each of them as `get` does, in as few requests as possible; an error is one of them all."""
+        ...
+
+
+@runtime_checkable
 class Pausable(Protocol):
     """A provider whose pods can be stopped and resumed (a stopped pod still bills its disk)."""
 
@@ -102,6 +111,24 @@ class HasBalance(Protocol):
 
     async def balance(self) -> Decimal:
         """US dollars; also the cheapest check of the credential."""
+        ...
+
+
+@runtime_checkable
+class BillsPerPod(Protocol):
+    """A provider that tells what each pod has cost."""
+
+    async def billed(self, pods: Sequence[PodId], since: datetime) -> Mapping[PodId, Decimal]:
+        """US dollars billed for each of these pods since then; one that is left out was not billed."""
+        ...
+
+
+@runtime_checkable
+class HasSpend(Protocol):
+    """A provider that tells what the whole account has spent."""
+
+    async def spent(self, since: datetime) -> Decimal:
+        """US dollars since then, whoever spent them, up to now."""
         ...
 
 
@@ -134,6 +161,13 @@ class RunnerRegistry(Protocol):
         """A token for one runner, kept out of every log; may be one made within the last minutes."""
         ...
 
+    async def jit_config(self, name: str, labels: Sequence[str]) -> str:
+        """Register this one runner and give its configuration, a secret that is good for minutes.
+
+        Never sent twice. RunnerNameTaken when a runner of the name exists, as after an answer that was lost.
+        """
+        ...
+
     async def download(self, architecture: str = "x64") -> RunnerDownload:
         """The runner's program for Linux on this architecture, a pinned one when GitHub does not say."""
         ...
@@ -152,6 +186,18 @@ class RunnerRegistry(Protocol):
 
     async def remove(self, runner_id: RunnerId) -> None:
         """Delete the registration. Gone already is success; RunnerBusy."""
+        ...
+
+
+class HandOver(Protocol):
+    """A way into a pod that waits for its runner's configuration, its host key checked."""
+
+    async def waits(self, pod: Pod) -> bool:
+        """Whether it waits for one now; False also while nobody can log in yet."""
+        ...
+
+    async def give(self, pod: Pod, config: str) -> None:
+        """Hand it over: never in an argument, an environment, a log or a file."""
         ...
 
 

@@ -11,6 +11,7 @@ import binascii
 import math
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, Self
 from urllib.parse import urlsplit
@@ -85,10 +86,12 @@ def _proxy(value: object) -> object:
 Seconds = Annotated[float, AfterValidator(_seconds)]
 PositiveSeconds = Annotated[float, AfterValidator(_positive_seconds)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
+Dollars = Annotated[Decimal, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
 
 _ANY_SECONDS = "must be a number of seconds from 0 to 3600, like 30"
 _SOME_SECONDS = "must be a number of seconds above 0 and up to 3600, like 5"
+_USD = "must be an amount of US dollars above 0, like 25"
 _COUNT = "must be a whole number from 1 to 100000, like 10"
 
 
@@ -111,6 +114,9 @@ class Settings(BaseSettings):
         alias="RUNNER_PROVISIONER_SPKI_PINS",
         description="must look like HOST=BASE64 of a SHA-256, with commas between, like api.runpod.io=47DE...Uo=",
     )
+
+    budget_day: Dollars | None = Field(default=None, alias="RUNNER_PROVISIONER_BUDGET_DAY", description=_USD)
+    budget_month: Dollars | None = Field(default=None, alias="RUNNER_PROVISIONER_BUDGET_MONTH", description=_USD)
 
     in_actions: Flag = Field(default=False, alias="GITHUB_ACTIONS")
     ci: Flag = Field(default=False, alias="CI")
@@ -144,6 +150,7 @@ class Settings(BaseSettings):
     no_proxy: str = Field("", alias="NO_PROXY")
     xdg_cache_home: Path | None = Field(default=None, alias="XDG_CACHE_HOME")
     xdg_state_home: Path | None = Field(default=None, alias="XDG_STATE_HOME")
+    history: str = Field("", alias="RUNNER_PROVISIONER_HISTORY")
 
     home: Path
     cwd: Path
@@ -233,6 +240,15 @@ class Settings(BaseSettings):
         if self.in_actions and self.runner_temp is not None:
             return self.runner_temp / _PROGRAM
         return _xdg(self.xdg_state_home, self.home / ".local" / "state")
+
+    @property
+    def history_file(self) -> Path | None:
+        """Where the installation remembers what it rented; None when it shall not."""
+        if self.history.lower() == "off":
+            return None
+        if not self.history:
+            return self.state_dir / "history.sqlite3"
+        return self.home / self.history[2:] if self.history.startswith("~/") else self.cwd / self.history
 
     @property
     def proxy_exceptions(self) -> tuple[str, ...]:

@@ -13,19 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner_provisioner._http import CallMetrics, Pace, Plumbing, Tempo
-from runner_provisioner.bootstrap.host_key import HostKey, new_host_key
+from runner_provisioner.bootstrap.host_key import HostKey, login_key, new_host_key
 from runner_provisioner.bootstrap.render import RunnerScript, render, render_gate
 from runner_provisioner.clock import SystemClock
 from runner_provisioner.domain.gate import GATE, GateFloor
 from runner_provisioner.domain.leases import Lease, Limits, Phase
 from runner_provisioner.domain.names import RunKey, Scope
 from runner_provisioner.domain.pods import PodClass, PodSpec, PodTags
-from runner_provisioner.domain.request import Gate, StartRequest
+from runner_provisioner.domain.request import Gate, HowRegistered, StartRequest
+from runner_provisioner.domain.runners import creator_label
 from runner_provisioner.errors import InvalidRequest
 from runner_provisioner.github.connect import AppCredential, TokenCredential, connect
 from runner_provisioner.providers.runpod.api import RunPodApi
 from runner_provisioner.providers.runpod.provider import RunPodProvider
 from runner_provisioner.services.ending import Ending
+from runner_provisioner.services.jit import JitHandOver
 from runner_provisioner.services.provision import Order, Start
 from runner_provisioner.services.reconcile import Polls
 from runner_provisioner.services.stuck import StuckRuns
@@ -37,8 +39,9 @@ if TYPE_CHECKING:
     from runner_provisioner.domain.runners import Registration, RunnerDownload
     from runner_provisioner.github.connect import GitHub
     from runner_provisioner.logging import Redactor
-    from runner_provisioner.ports import Clock, EventSink, GpuProvider, History
+    from runner_provisioner.ports import Clock, EventSink, GpuProvider, History, RunnerRegistry
     from runner_provisioner.settings import Settings
+    from runner_provisioner.storage.history import HistoryFile
 
 LABEL_LETTERS = 26
 LOCAL_RUN_LETTERS = 8
@@ -172,6 +175,10 @@ class Program:
         )
         host_key = new_host_key()
         self.redactor.add(host_key.private)
+        jit = None
+        if request.registration is HowRegistered.JIT:
+            ssh_keys = (*ssh_keys, self._login(record.nonce).public)
+            jit = self.jit(record.nonce, labels=(record.label, creator_label(creator), *request.label))
         draftsman = Draftsman(
             settings=self.settings,
             clock=self.clock,
@@ -190,8 +197,23 @@ class Program:
             request=request.gpus,
             lease=lease,
             draw_up=draftsman.draw_up,
+            jit=jit,
+            terms=request.terms,
+            budget=request.budgets(day=self.settings.budget_day, month=self.settings.budget_month),
         )
         return order, store
+
+    def jit(self, nonce: str, *, labels: tuple[str, ...]) -> JitHandOver:
+        """The use case that hands a runner's configuration over to the pod of this nonce."""
+        from runner_provisioner.ssh.hand_over import SshHandOver  # noqa: PLC0415 - asyncssh is slow to import
+
+        way_in = SshHandOver(self._login(nonce).private, clock=self.clock)
+        return JitHandOver(registry=self._github().runners, way_in=way_in, labels=labels)
+
+    def _login(self, nonce: str) -> HostKey:
+        login = login_key(self.settings.runpod_key().get_secret_value(), nonce)
+        self.redactor.add(login.private)
+        return login
 
     def _github(self) -> GitHub:
         if self.github is None:
@@ -202,6 +224,13 @@ class Program:
         if self.place is None:
             raise InvalidRequest("this command needs a place to register runners")
         return self.place
+
+
+def registry_of(program: Program) -> RunnerRegistry:
+    """Where the program registers runners. Raises InvalidRequest for a program without GitHub."""
+    if program.github is None:
+        raise InvalidRequest("this command needs GitHub")
+    return program.github.runners
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,18 +247,20 @@ class Draftsman:
     host_key: HostKey
     ssh_keys: tuple[str, ...]
 
-    def draw_up(self, offer: Offer, registration: Registration, download: RunnerDownload) -> PodSpec:
-        """The pod, with the start command that holds the registration token."""
-        expires = self.clock.now() + self.request.lifetime
+    def draw_up(self, offer: Offer, registration: Registration | None, download: RunnerDownload) -> PodSpec:
+        """The pod, with the start command that holds the registration token, or waits for a configuration."""
+        lifetime = self.request.terms.lifetime_at(offer.price)
+        wishes = self.request.gpus
+        expires = self.clock.now() + lifetime
         env = {"PUBLIC_KEY": "\n".join(self.ssh_keys)} if self.ssh_keys else {}
         tags = self._tags(expires)
         floor = self._floor(offer)
-        env |= {GATE: render_gate(floor)}
+        env |= {GATE: render_gate(floor, jit=registration is None)}
         return PodSpec(
             name=self.key.name,
             image=self.request.image,
             tags=tags,
-            command=render(replace(self._script(registration, download), gate=floor)),
+            command=render(replace(self._script(registration, download, lifetime), gate=floor)),
             env={**env, **tags.to_env()},
             disk_gb=self.request.disk,
             volume_gb=self.request.volume,
@@ -237,6 +268,11 @@ class Draftsman:
             ports=self.request.port,
             min_vcpus=self.request.min_vcpus,
             min_memory_gb=self.request.min_memory,
+            min_disk_gb=wishes.disk_gb,
+            min_download=wishes.min_download,
+            min_upload=wishes.min_upload,
+            cuda=wishes.cuda,
+            network_volume=wishes.network_volume,
             cloud=self.request.cloud,
             terminate_after=expires,
         )
@@ -267,20 +303,20 @@ class Draftsman:
             host_key=self.host_key.public,
         )
 
-    def _script(self, registration: Registration, download: RunnerDownload) -> RunnerScript:
+    def _script(self, registration: Registration | None, download: RunnerDownload, lifetime: timedelta) -> RunnerScript:
         request = self.request
         return RunnerScript(
             name=self.key.name,
-            url=registration.url,
-            token=registration.token,
-            labels=(self.record.label, *request.label),
+            url=self.place.scope.url,
+            token=registration.token if registration is not None else None,
+            labels=(self.record.label, creator_label(self.creator), *request.label),
             runner_group=request.runner_group,
             download=download,
             run_as=request.run_as,
             idle_seconds=int(request.idle.total_seconds()),
-            lifetime_seconds=int(request.lifetime.total_seconds()),
+            lifetime_seconds=int(lifetime.total_seconds()),
             register_seconds=int((request.start_timeout + REGISTER_MARGIN).total_seconds()),
-            volume_mount=request.volume_mount if request.volume else None,
+            volume_mount=request.volume_mount if request.volume or request.network_volume else None,
             owner=self.place.scope.owner,
             repository=self.place.repository,
             run_id=self.key.run_id,
@@ -329,10 +365,21 @@ async def assemble(
         runpod = _runpod(settings, plumbing)
         stack.push_async_callback(runpod.aclose)
         program.providers = {runpod.name: runpod}
+        program.history = history = history_of(settings, clock)
+        if history is not None:
+            stack.push_async_callback(history.aclose)
         if needs_github and place is not None:
             program.github = _connect(settings, plumbing, place, runner_group)
             stack.push_async_callback(program.github.aclose)
         yield program
+
+
+def history_of(settings: Settings, clock: Clock) -> HistoryFile | None:
+    """The installation's history, not opened yet; None when it is off."""
+    from runner_provisioner.storage.history import HistoryFile  # noqa: PLC0415 - beside its one use
+
+    path = settings.history_file
+    return HistoryFile(path, clock=clock) if path is not None else None
 
 
 def _runpod(settings: Settings, plumbing: Plumbing) -> RunPodProvider:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import signal
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from support.counting import CASES
@@ -22,6 +26,14 @@ def pytest_configure() -> None:
 def anyio_backend() -> str:
     """Run async tests on asyncio, the one event loop that is shipped."""
     return "asyncio"
+
+
+@pytest.fixture
+def machine_alone() -> Iterator[None]:
+    """Keep other workers' tests from changing the machine's files while this one compares them."""
+    with Path(tempfile.gettempdir(), f"runner-provisioner-tests-{os.geteuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _counts(terminalreporter: pytest.TerminalReporter) -> Iterator[int]:

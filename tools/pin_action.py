@@ -3,9 +3,11 @@
 
 `uses:` takes no expressions, so the name stands in several files; it is decided in .github/action-slug alone.
 
-    python tools/pin_action.py                        # write .github/action-slug into every file
+    python tools/pin_action.py                                    # write .github/action-slug into every file
+    python tools/pin_action.py acme/runner_provisioner            # decide it; the tag is that of the version
     python tools/pin_action.py acme/runner_provisioner@v2
-    python tools/pin_action.py --check                # exit code 1 when a file says something else
+    python tools/pin_action.py --check                            # exit code 1 when a file says something else
+    python tools/pin_action.py --check acme/runner_provisioner@v2 # or when it is not this name, as a release asks
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ PLACES = (
     "examples/*.yml",
     "docs/**/*.md",
 )
-_SLUG = re.compile(r"[A-Za-z0-9-]+/[A-Za-z0-9_.-]+@v\d+")
+_NAME = re.compile(r"[A-Za-z0-9-]+/runner[-_]provisioner")
+_SLUG = re.compile(rf"{_NAME.pattern}@v\d+")
+_VERSION = re.compile(r'^version = "(\d+)\.', re.MULTILINE)
 _CALL = re.compile(r"(uses: )[A-Za-z0-9-]+/runner[-_]provisioner((?:/[\w./-]+)?)@v\d+")
 _POLICY = re.compile(r"^( +)[A-Za-z0-9-]+/runner[-_]provisioner(/\*)?(: ref-pin)$", re.MULTILINE)
 
@@ -40,8 +44,10 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
     given = [one for one in arguments if one != "--check"]
     place = root / SLUG.relative_to(ROOT)
     slug = given[0] if given else place.read_text("utf-8").strip()
+    if _NAME.fullmatch(slug):
+        slug = f"{slug}@v{_major(root)}"
     if len(given) > 1 or not _SLUG.fullmatch(slug):
-        sys.stderr.write(f"error: {' '.join(given) or slug}: write OWNER/NAME@vMAJOR\n")
+        sys.stderr.write(f"error: {' '.join(given) or slug}: write OWNER/runner_provisioner@vMAJOR\n")
         return 2
     wanted = {file: pinned(file.read_text("utf-8"), slug) for glob in PLACES for file in sorted(root.glob(glob))}
     wanted[place] = f"{slug}\n"
@@ -50,7 +56,17 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
         sys.stdout.write(f"{'differs' if check else 'written'}: {file.relative_to(root)}\n")
         if not check:
             file.write_text(wanted[file], "utf-8")
-    return 1 if check and changed else 0
+    if check and changed:
+        sys.stderr.write(f"error: run 'python tools/pin_action.py {slug}', commit what it wrote, and tag that commit\n")
+        return 1
+    return 0
+
+
+def _major(root: Path) -> str:
+    found = _VERSION.search((root / "pyproject.toml").read_text("utf-8"))
+    if found is None:
+        raise SystemExit('error: pyproject.toml has no version: write version = "MAJOR.MINOR.PATCH"')
+    return found[1]
 
 
 if __name__ == "__main__":

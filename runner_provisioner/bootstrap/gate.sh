@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The gate: whether this machine is what was rented. Run by start.sh in the pod with the folder that the job works in.
+# The gate: whether this machine is what was rented. start.sh calls all of it as one function, `inspect`, in a subshell,
+# with the folder that the job works in.
 #
 # It prints two lines: what it found, as the members of a JSON object; then `passed`, or what is wrong.
 # render_gate() puts values in place of the settings, drops comments and tabs, and packs the rest. No secret is in it.
@@ -22,7 +23,7 @@ older() { [[ $1 != "$2" && $(printf '%s\n' "$1" "$2" | sort -V | head -n1) == "$
 # What is printed goes into JSON, and what is counted into arithmetic: nothing but plain characters may be in it.
 plain() { printf '%s\n' "${1//[!A-Za-z0-9 .,$'\n'-]/}"; }
 
-# A GPU that fell off the bus can hang nvidia-smi. What comes by standard input is this script.
+# A GPU that fell off the bus can hang nvidia-smi.
 ask() { timeout 60 nvidia-smi "$@" </dev/null; }
 
 look_at_gpus() {

@@ -39,9 +39,13 @@ _OURS = re.compile(
 _READ_ONLY = frozenset({"UID", "EUID", "PPID", "BASHOPTS", "SHELLOPTS", "BASH_VERSINFO"})  # bash refuses to set them
 _SETTINGS_BEGIN = "# >>> settings\n"
 _SETTINGS_END = "# <<< settings\n"
+_LATER_BEGIN = "# >>> after the gate\n"
+_LATER_END = "# <<< after the gate\n"
+_SEAM = "\0\n"  # no text of a shell can hold it
+_FUNCTION = r"^{}\(\) \{{\n(?:.+\n|\n)*?\}}\n"
 _GLOBAL = re.compile(r"\brp_[a-z0-9_]+\b")
 _GZIP = 31  # zlib's code for a gzip header
-_FUNCTION = re.compile(r"^([a-z_]+)\(\) ", re.MULTILINE)
+_NAME = re.compile(r"^([a-z_]+)\(\) ", re.MULTILINE)
 _IN_COMMAND = r"(^|[;&|(){!] |[(]|\b(?:if|then|else|do|while|until|trap) )(%s)(?=[ ;)\n]|\(\))"
 _HOOKS = frozenset({"guard", "completed"})  # printed by their own names into files that the runner runs
 # Local variables of the script that occur in no text of it.
@@ -59,14 +63,14 @@ class RunnerScript:
     """Everything the script needs; times in seconds since the container started.
 
     `repository` (`owner/repository`) and `run_id` are whose jobs may run; without a repository any of `owner`'s may,
-    without a run any run's. `rest_url` ends in the version (`.../v2`). `job_env` is given to the
-    job alone. The pod's environment has to hold `render_gate` of the same `gate` as RP_GATE, or nothing is registered,
-    and the host's public key as RP_HOST_KEY.
+    without a run any run's. Without a token the runner's configuration is waited for (jit.sh). `rest_url` ends in the
+    version (`.../v2`). `job_env` is given to the job alone. The pod's environment has to hold `render_gate` of the same
+    `gate` as RP_GATE, or nothing is registered, and the host's public key as RP_HOST_KEY.
     """
 
     name: str
     url: str
-    token: str = field(repr=False)
+    token: str | None = field(repr=False)
     labels: tuple[str, ...]
     runner_group: str | None = None
     download: RunnerDownload
@@ -92,11 +96,12 @@ def render(script: RunnerScript) -> str:
     would not stay under 8 KiB.
     """
     _check(script)
-    names, template = _template()
+    template = _template(jit=script.token is None)
+    names = template.names
     settings = _settings(script, names)
     mark = hashlib.sha256(settings.encode()).hexdigest()[:10]
     settings += f"{names['rp_mark']}={mark}\n"
-    command = _command(_pack(settings, template), mark, names["rp_key"])
+    command = _command(_pack(settings, template.first), mark, names["rp_key"])
     size = docker_args_size(command)
     if size >= COMMAND_LIMIT:
         raise InvalidRequest(
@@ -110,36 +115,60 @@ def docker_args_size(command: str) -> int:
     return len(json.dumps({"entrypoint": list(ENTRYPOINT), "cmd": [command]}).encode())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Template:
+    """The script without its settings: what the command holds, what comes with the gate, the short names of globals."""
+
+    first: str
+    later: str
+    names: Mapping[str, str]
+
+
 @cache
-def _template() -> tuple[Mapping[str, str], str]:
-    """The template without its settings, comments and indentation, and the short names of its global variables."""
-    whole = resources.files(__package__).joinpath("start.sh").read_text(encoding="utf-8")
-    head, _, rest = whole.partition(_SETTINGS_BEGIN)
-    settings, _, rest = rest.partition(_SETTINGS_END)
-    lines = (line.lstrip("\t") for line in (head + rest).splitlines())
-    bare = "".join(f"{line}\n" for line in lines if line and not line.startswith("#"))
+def _template(*, jit: bool) -> _Template:
+    whole = _source("start.sh")
+    if jit:
+        for name, function in _functions(_source("jit.sh")):
+            old = re.search(_FUNCTION.format(name), whole, flags=re.MULTILINE)
+            assert old is not None, name  # noqa: S101 - the two files belong together
+            whole = whole.replace(old[0], function)
+    head, settings, rest = _parted(whole, _SETTINGS_BEGIN, _SETTINGS_END)
+    before, later, after = _parted(rest, _LATER_BEGIN, _LATER_END)
+    bare = _bare(head + before) + _SEAM + _bare(later) + _SEAM + _bare(after)
     found = Counter(_GLOBAL.findall(settings + bare))
     ordered = sorted(found, key=lambda name: (-found[name], name))
     names = {name: f"_{letters}" for name, letters in zip(ordered, _letters(), strict=False)}
-    return names, _shorter_functions(_GLOBAL.sub(lambda match: names[match[0]], bare))
+    before, later, after = _shorter_functions(_GLOBAL.sub(lambda match: names[match[0]], bare)).split(_SEAM)
+    return _Template(first=before + after, later=later, names=names)
+
+
+def _parted(text: str, begin: str, end: str) -> tuple[str, str, str]:
+    before, _, rest = text.partition(begin)
+    within, _, after = rest.partition(end)
+    return before, within, after
+
+
+def _bare(text: str) -> str:
+    """Without comments, empty lines and indentation."""
+    lines = (line.lstrip("\t") for line in text.splitlines())
+    return "".join(f"{line}\n" for line in lines if line and not line.startswith("#"))
 
 
 def _shorter_functions(text: str) -> str:
     """The script with its functions named by one or two capitals, where they are called and nowhere else."""
-    found = [name for name in _FUNCTION.findall(text) if name not in _HOOKS]
+    found = [name for name in _NAME.findall(text) if name not in _HOOKS]
     short = dict(zip(found, map(str.upper, _letters()), strict=False))
     calls = re.compile(_IN_COMMAND % "|".join(found), re.MULTILINE)
     text = _LOCALS.sub(lambda match: match[1][:2].upper() + match[1][-1], text)
     return calls.sub(lambda match: match[1] + short[match[2]], text)
 
 
-def render_gate(floor: GateFloor) -> str:
-    """The gate with its values, packed as the start script wants it in the pod's variable `GATE`. Pure."""
-    whole = resources.files(__package__).joinpath("gate.sh").read_text(encoding="utf-8")
-    _, _, rest = whole.partition(_SETTINGS_BEGIN)
-    _, _, rest = rest.partition(_SETTINGS_END)
-    lines = (line.lstrip("\t") for line in rest.splitlines())
-    bare = "".join(f"{line}\n" for line in lines if line and not line.startswith("#"))
+def render_gate(floor: GateFloor, *, jit: bool = False) -> str:
+    """What the start script wants in the pod's variable `GATE`, packed: the gate with its values, and what follows it.
+
+    `jit`: for a script without a token. No secret is in it. Pure.
+    """
+    _, _, gate = _parted(_source("gate.sh"), _SETTINGS_BEGIN, _SETTINGS_END)
     values = {
         "count": floor.count,
         "gpu": floor.gpu,
@@ -149,7 +178,16 @@ def render_gate(floor: GateFloor) -> str:
         "free": floor.free_gb,
     }
     settings = "".join(f"{name}={_quote(value)}\n" for name, value in values.items())
-    return _pack(settings, bare)
+    return _pack("", f"inspect() (\n{settings}{_bare(gate)})\n{_template(jit=jit).later}")
+
+
+def _source(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _functions(source: str) -> Iterator[tuple[str, str]]:
+    for found in re.finditer(_FUNCTION.format("([a-z_]+)"), source, flags=re.MULTILINE):
+        yield found[1], found[0]
 
 
 def _letters() -> Iterator[str]:
@@ -159,7 +197,8 @@ def _letters() -> Iterator[str]:
 
 def _settings(script: RunnerScript, names: Mapping[str, str]) -> str:
     values: dict[str, object] = {
-        "rp_token": script.token,
+        # Nothing that is looked for in command lines may be empty; without a token it is no secret.
+        "rp_token": script.token or hashlib.sha256(script.name.encode()).hexdigest(),
         "rp_download": script.download.url,
         "rp_sha256": script.download.sha256.lower(),
         "rp_run_as": script.run_as,
@@ -211,7 +250,7 @@ def _check(script: RunnerScript) -> None:
         parts = urlsplit(address)
         if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
             raise InvalidRequest(f"'{address}' is no https address (plain http is for loopback only)")
-    if len(script.token) < _SHORTEST_TOKEN:
+    if script.token is not None and len(script.token) < _SHORTEST_TOKEN:
         raise InvalidRequest("the registration token is too short to be one")
     if not re.fullmatch(r"[0-9a-fA-F]{64}", script.download.sha256):
         raise InvalidRequest("the runner's sha256 is not 64 hexadecimal digits")

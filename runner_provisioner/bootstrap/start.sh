@@ -3,7 +3,8 @@
 #
 # render() puts values in place of the settings, drops comments and tabs, shortens every name that begins with rp_ and
 # those of the functions, and packs the rest, which has to be small (8 KiB for all): so indent by tabs, begin no line of a
-# string with a tab, a # or a function's name, and call no function from a string.
+# string with a tab, a # or a function's name, and call no function from a string. What stands between the marks "after
+# the gate" travels apart: render_gate().
 # Two processes share the work. `main` supervises: it only ever waits, so that a signal is heard at once, and it is the
 # dead-man's switch. `flow` does what can hang: it downloads, registers, listens. However it ends, `main` ends the pod.
 # Secrets (rp_key, rp_token, rp_private) are shell variables: never exported, never an argument of a program.
@@ -19,7 +20,9 @@ rp_graphql='' rp_rest='' rp_private='' rp_speed=''
 rp_export() { :; }
 # <<< settings
 
-log() { printf 'runner-provisioner: %s\n' "$*"; }
+# Kept for whoever logs in: the container's log cannot be read from inside.
+say() { { echo "$1" >>"$rp_state/log"; } 2>/dev/null; echo "$1"; }
+log() { say "runner-provisioner: $*"; }
 
 # report PHASE [REASON]: for whoever looks from outside (domain/gate.py). A whole file at any moment, no secret
 # in it, and nothing after a failed gate.
@@ -188,11 +191,12 @@ fetch() {
 	return 1
 }
 
-# What is not as it was rented ends the pod before a job can see it. The gate (gate.sh) tells what it found and, in its
-# last line, what is wrong; it travels in the environment, because it would not fit here and holds no secret.
+# What is not as it was rented ends the pod before a job can see it. The gate (gate.sh, as `inspect`) tells what it found
+# and, in its last line, what is wrong. With it comes what registers and runs a job, in the environment: both would not
+# fit here, and hold no secret. gzip vouches for it being whole.
 gate() {
 	local found
-	found=$(printf %s "$rp_code" | base64 -d | gzip -dc | "$BASH" -s "$rp_base")
+	found=$(printf %s "$rp_code" | base64 -d | gzip -dc) && eval "$found" && found=$(inspect "$rp_base") || found=''
 	printf %s "${found%$'\n'*}" >"$rp_state/gate"
 	[[ $found == *passed ]] || die "gate: ${found##*$'\n'}"
 }
@@ -203,6 +207,20 @@ unpack() {
 		rm -f "$rp_tar"
 }
 
+# Whether a command line still shows the start command (by its mark), the token or the token's base64.
+exposed() {
+	local file line piece
+	piece=$(printf %s "$rp_token" | base64 -w0)
+	for file in /proc/[0-9]*/cmdline; do
+		line=''
+		IFS= read -rd $'\1' line 2>/dev/null <"$file"
+		case $line in *"$rp_mark"* | *"$rp_token"* | *"${piece:0:${#piece}-4}"*) return 0 ;; esac
+	done
+	return 1
+}
+
+# What is only called after the gate travels with it.
+# >>> after the gate
 # A line in passwd needs no program that an image may lack. Both ways to become the user exec, so that nothing stands
 # between a signal and the runner; the first also defeats sudo. The user may add files to the runner's folder (.runner,
 # _diag) and replace none of its own.
@@ -244,18 +262,6 @@ write_hooks() {
 
 # --- the runner ------------------------------------------------------------------------------------------------------
 
-# Whether a command line still shows the start command (by its mark), the token or the token's base64.
-exposed() {
-	local file line piece
-	piece=$(printf %s "$rp_token" | base64 -w0)
-	for file in /proc/[0-9]*/cmdline; do
-		line=''
-		IFS= read -rd $'\1' line 2>/dev/null <"$file"
-		case $line in *"$rp_mark"* | *"$rp_token"* | *"${piece:0:${#piece}-4}"*) return 0 ;; esac
-	done
-	return 1
-}
-
 # Becomes the program: as the job's user, and without what is not the job's business.
 as_job() {
 	unset PUBLIC_KEY JUPYTER_PASSWORD
@@ -274,7 +280,7 @@ relay() {
 			: >"$rp_state/job"
 			report working
 		fi
-		printf 'runner: %s\n' "${line//"$rp_token"/***}"
+		say "runner: ${line//"$rp_token"/***}"
 	done
 }
 
@@ -301,6 +307,8 @@ listen() {
 	wait $!
 	rm -f "$rp_state/listener"
 }
+
+# <<< after the gate
 
 flow() {
 	local prepared fetching

@@ -19,8 +19,16 @@ COMMANDS = {
     "stop": "End a run's pod and runner.",
     "cleanup": "End every pod and runner that nothing owns any more.",
     "status": "Show all pods and runners of this owner.",
+    "costs": "Show what jobs have cost, and what the money was for.",
     "offers": "Show what could be rented now, in the order it would be tried.",
+    "plan": "Show everything that start would do, without spending.",
     "ssh": "Log in to a pod, its host key checked.",
+    "exec": "Run a command in a pod.",
+    "cp": "Copy files to and from a pod.",
+    "logs": "Show the log of the start script and the runner in a pod.",
+    "wait": "Wait until a pod can be logged in to, its runner is online, or it has ended.",
+    "hand-over": "Give a waiting runner of start --registration jit a new configuration.",
+    "info": "Show everything that is known of one pod.",
     "gpu-types": "List the GPU models that the provider knows.",
     "pods": "Create, list, stop, resume and end pods by hand.",
     "lint": "Find what breaks or leaks in your workflows.",
@@ -81,20 +89,38 @@ def run(arguments: Sequence[str]) -> int:
     except click.Abort:
         return INTERRUPTED
     except click.ClickException as error:
-        where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "runner-provisioner"
-        say_error(f"{error.format_message().rstrip('.')} ({where} --help shows what there is)")
+        say_error(_for_reader(f"{error.format_message().rstrip('.')} ({_where_to_look(error)})", arguments))
         return ConfigurationError.exit_code
     except BrokenPipeError:
-        return _fail(OutputLost("standard output was closed before everything was written"), debug=debug)
+        return _fail(OutputLost("standard output was closed before everything was written"), arguments, debug=debug)
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the outermost place: whatever it is, it ends as one line and a code
-        return _fail(error, debug=debug)
+        return _fail(error, arguments, debug=debug)
     # Without its standalone mode click gives back the code of ctx.exit() instead of raising it.
     return result if isinstance(result, int) else 0
 
 
-def _fail(error: BaseException, *, debug: bool) -> int:
+def _where_to_look(error: click.ClickException) -> str:
+    from runner_provisioner.cli.inputs import in_action  # noqa: PLC0415 - only when something failed
+
+    if in_action():
+        return "action.yml describes the inputs"
+    where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "runner-provisioner"
+    return f"{where} --help shows what there is"
+
+
+def _for_reader(message: str, arguments: Sequence[str], error: BaseException | None = None) -> str:
+    """The message in the words of whoever gave these arguments: a terminal, or the action for its user."""
+    from runner_provisioner.cli.inputs import in_action, with_inputs  # noqa: PLC0415 - only when something failed
+
+    if not in_action():
+        return message
+    command = cli.get_command(click.Context(cli), arguments[0]) if arguments else None
+    return with_inputs(message, command, error)
+
+
+def _fail(error: BaseException, arguments: Sequence[str], *, debug: bool) -> int:
     from runner_provisioner.cli.session import first  # noqa: PLC0415 - only when something failed
 
     cause = first(error)
@@ -103,7 +129,7 @@ def _fail(error: BaseException, *, debug: bool) -> int:
     if debug:
         _print_traceback(error)
     if isinstance(cause, RunnerProvisionerError):
-        say_error(str(cause))
+        say_error(_for_reader(str(cause), arguments, cause))
         return cause.exit_code
     say_error(f"internal error, please report it ({type(cause).__name__}): run again with --debug for the details")
     return INTERNAL_ERROR
@@ -118,8 +144,9 @@ def _print_traceback(error: BaseException) -> None:
 def say_error(message: str) -> None:
     """One line on stderr; in Actions an annotation as well."""
     from runner_provisioner.cli.session import redactor  # noqa: PLC0415 - only when something failed
+    from runner_provisioner.cli.visible import visible  # noqa: PLC0415 - only when something failed
 
-    line = redactor().redact(" ".join(message.split()))
+    line = visible(redactor().redact(" ".join(message.split())))
     click.echo(f"error: {line}", err=True)
     if os.environ.get("GITHUB_ACTIONS") == "true":
         escaped = line.replace("%", "%25")

@@ -46,12 +46,14 @@ def command(
 
 
 async def _cleanup(session: Session, place: Place, *, dry_run: bool, cancel_stuck: bool) -> None:
+    from runner_provisioner.cli.bookkeeping import book_cleanup  # noqa: PLC0415 - keeps --help quick
     from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
     from runner_provisioner.services.stuck import Freed  # noqa: PLC0415 - keeps --help quick
 
     async with opened(session, place=place) as program:
         stuck = program.stuck_runs() if cancel_stuck else None
         swept = await _sweep(program.sweep(), dry_run=dry_run)
+        await book_cleanup(session, program, swept)
         freed = await _free(stuck, dry_run=dry_run) if stuck is not None else Freed()
         _report(session, swept, freed, dry_run=dry_run)
 

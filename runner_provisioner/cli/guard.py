@@ -14,6 +14,7 @@ import click
 from runner_provisioner.domain.trust import distrust
 from runner_provisioner.errors import UntrustedEvent
 
+_NO = frozenset({"", "0", "false", "no"})  # as settings read it
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -39,7 +40,7 @@ def check_event(environ: Mapping[str, str], *, allowed: bool) -> None:
     To be called before any credential is read. Outside Actions there is no event. A seat belt: whoever can change the
     workflow can also take it off; the boundary is an environment with reviewers.
     """
-    if allowed or environ.get("GITHUB_ACTIONS") != "true":
+    if allowed or environ.get("GITHUB_ACTIONS", "").strip().lower() in _NO:
         return
     event = environ.get("GITHUB_EVENT_NAME", "")
     reason = distrust(event, _payload(environ.get("GITHUB_EVENT_PATH", "")), environ.get("GITHUB_REPOSITORY", ""))

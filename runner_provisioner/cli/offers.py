@@ -26,10 +26,12 @@ def command(*, session: Session, **values: Any) -> None:  # noqa: ANN401 - the o
 async def _offers(session: Session, request: StartRequest) -> None:
     from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
     from runner_provisioner.domain.ladder import nothing_rented  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.services.chronicle import Chronicle  # noqa: PLC0415 - keeps --help quick
     from runner_provisioner.services.offers import survey  # noqa: PLC0415 - keeps --help quick
 
     async with opened(session, needs_github=False) as program:
-        found = await survey(program.providers, request.gpus)
+        memory = await Chronicle(program.history, clock=program.clock, events=program.events).memory()
+        found = await survey(program.providers, request.gpus, memory)
         tried = [(offer, "") for offer in found.rungs]
         refused = [(one.offer, str(one.error)) for one in found.refusals]
         data = {
@@ -39,7 +41,7 @@ async def _offers(session: Session, request: StartRequest) -> None:
                     "gpu": offer.gpu_model,
                     "count": offer.gpu_count,
                     "interruptible": offer.interruptible,
-                    "price-per-hour": str(offer.price),
+                    "price-per-hour": str(offer.price) if offer.price else None,
                     "minimum-bid": str(offer.minimum_bid) if offer.minimum_bid is not None else None,
                     "stock": offer.stock,
                     "refused": reason or None,
@@ -54,7 +56,7 @@ async def _offers(session: Session, request: StartRequest) -> None:
                     offer.gpu_model,
                     offer.gpu_count,
                     "interruptible" if offer.interruptible else "on-demand",
-                    usd(offer.price),
+                    usd(offer.price or None),
                     offer.stock,
                     reason,
                 )

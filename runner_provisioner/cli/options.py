@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
+from runner_provisioner.domain.bids import Bid
 from runner_provisioner.domain.durations import parse_duration, show_duration
 from runner_provisioner.domain.request import options as fields_of
 from runner_provisioner.errors import InvalidRequest
@@ -49,6 +50,21 @@ class Price(click.ParamType[Decimal]):
         if not price.is_finite():
             self.fail(f"'{value}' is not a price: write for example 0.45", param, ctx)
         return price
+
+
+class BidText(click.ParamType[Bid]):
+    """0.25, min+10%, 60% of on-demand."""
+
+    name = "bid"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Bid:  # noqa: ANN401 - click's signature
+        """Read it, or fail with the forms that exist."""
+        if isinstance(value, Bid):
+            return value
+        try:
+            return Bid.parse(str(value))
+        except InvalidRequest as error:
+            self.fail(str(error), param, ctx)
 
 
 class NameValue(click.ParamType[tuple[str, str]]):
@@ -113,16 +129,17 @@ def _shown_default(field: Field[Any]) -> str:
     return ", ".join(default) if isinstance(default, tuple) else str(default)
 
 
+_TYPES: Mapping[Any, Callable[[], click.ParamType[Any]]] = {timedelta: Duration, Decimal: Price, Bid: BidText}
+
+
 def _click_type(hint: Any) -> click.ParamType[Any]:  # noqa: ANN401 - a type of any kind
     """The click type of a field's annotation; the inner type of a tuple or an optional."""
     if typing.get_origin(hint) is Mapping:
         return NameValue()
     inner = [one for one in typing.get_args(hint) if one not in {types.NoneType, ...}]
     kind = inner[0] if inner else hint
-    if kind is timedelta:
-        return Duration()
-    if kind is Decimal:
-        return Price()
+    if kind in _TYPES:
+        return _TYPES[kind]()
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return click.Choice(list(kind), case_sensitive=False)
     return click.INT if kind is int else click.STRING

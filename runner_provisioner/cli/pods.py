@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from runner_provisioner.cli.options import Duration, NameValue, Price
+from runner_provisioner.cli.options import BidText, Duration, NameValue, Price
 from runner_provisioner.cli.session import Session, command_options, run, table, usd, when
 from runner_provisioner.domain.containers import check_image, check_mount, check_ports
 from runner_provisioner.domain.durations import show_duration
@@ -80,7 +80,9 @@ def command() -> None:
     show_default=True,
     help="Whether the provider may take the pod back.",
 )
-@click.option("--bid", type=Price(), metavar="USD", help="Bid per hour for the whole pod.")
+@click.option(
+    "--bid", type=BidText(), metavar="BID", help="Bid per hour for the whole pod, 'min+N%', or 'N% of on-demand'."
+)
 @click.option(
     "--max-price",
     type=Price(),
@@ -137,7 +139,7 @@ async def _create(session: Session, values: dict[str, Any]) -> None:
         pod = await pods.create(spec, request)
         data = describe(pod) | {"expires-at": when(spec.terminate_after)}
         try:
-            session.show(data, lines=_lines(data))
+            session.show(data, lines=lines_of(data))
         except OutputLost:
             # Nobody would learn of it.
             await pods.terminate(pod.id)
@@ -215,7 +217,7 @@ def terminate(*, session: Session, pod_id: str) -> None:
 def _one(session: Session, call: Callable[[ManualPods], Awaitable[Pod]]) -> None:
     async def work(pods: ManualPods) -> None:
         pod = await call(pods)
-        session.show(describe(pod), lines=_lines(describe(pod)))
+        session.show(describe(pod), lines=lines_of(describe(pod)))
 
     run(lambda: _with_pods(session, work))
 
@@ -230,7 +232,7 @@ async def _with_pods(session: Session, work: Callable[[ManualPods], Awaitable[No
 def _pods(session: Session, program: Program) -> ManualPods:
     from runner_provisioner.services.manual import ManualPods  # noqa: PLC0415 - keeps --help quick
 
-    return ManualPods(program.providers, clock=program.clock, settle=session.settings.settle)
+    return ManualPods(program.providers, clock=program.clock, settle=session.settings.settle, hurry=program.tempo.hurry)
 
 
 def describe(pod: Pod) -> dict[str, Any]:
@@ -270,7 +272,7 @@ def _telemetry(pod: Pod) -> dict[str, Any] | None:
     }
 
 
-def _lines(described: dict[str, Any]) -> list[str]:
+def lines_of(described: dict[str, Any]) -> list[str]:
     """What describe gave, one thing a line."""
     shown = {name: value for name, value in described.items() if value is not None and name != "telemetry"}
     shown |= {name: "yes" if value else "no" for name, value in shown.items() if isinstance(value, bool)}

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from runner_provisioner.cli.visible import visible
 from runner_provisioner.errors import Cancelled, InvalidRequest, OutputLost, RunnerProvisionerError
 
 if TYPE_CHECKING:
@@ -59,13 +60,14 @@ class Session:
     def talk(self, line: str) -> None:
         """Tell a person; stderr. Never raises: nobody listening is no reason to stop giving back what was rented."""
         with suppress(OSError, ValueError):
-            click.echo(redactor().redact(line), err=True)
+            click.echo(visible(redactor().redact(line)), err=True)
 
     def warn(self, line: str) -> None:
         """Tell a person that something is not as it should be; an annotation in Actions."""
+        line = " ".join(line.split())
         self.talk(f"warning: {line}")
         if self.settings.in_actions:
-            escaped = line.replace("%", "%25").replace("\n", "%0A")
+            escaped = line.replace("%", "%25")
             self.talk(f"::warning title=runner-provisioner::{escaped}")
 
     def show(self, data: Mapping[str, Any], *, lines: Sequence[str] = ()) -> None:
@@ -80,7 +82,7 @@ class Session:
         if sys.stdout is None:
             raise OutputLost("the result could not be written to standard output (it is closed): give it a reader")
         try:
-            click.echo(redactor().redact(text))
+            click.echo(redactor().redact(text) if self.as_json else visible(redactor().redact(text)))
         except OSError as error:
             raise OutputLost(
                 f"the result could not be written to standard output ({error.strerror}): send it to a reader that stays"

@@ -51,7 +51,9 @@ def command(*, inert: bool, unconfined: bool, as_json: bool, debug: bool, **valu
     plan = WorldPlan(workspace=working_tree(Path.cwd(), Path.home()), **values)  # type: ignore[arg-type]
 
     def show(world: SimulatedWorld) -> None:
-        click.echo(environment_text(world.environment, as_json=as_json))
+        # What simulated machines cost is no experience with real ones.
+        history = {"RUNNER_PROVISIONER_HISTORY": str(world.private / "history.sqlite3")}
+        click.echo(environment_text({**world.environment, **history}, as_json=as_json))
         note = f" ({world.host.note})" if world.host.note else ""
         click.echo(f"pods are {world.host.mode}{note}; Ctrl-C ends everything", err=True)
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from runner_provisioner.domain.money import cost
+from runner_provisioner.domain.names import RunKey
 from runner_provisioner.errors import RemoteError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from runner_provisioner.domain.names import RunKey
+    from runner_provisioner.github.runs import Job
     from runner_provisioner.services.ending import Ended
     from runner_provisioner.wiring import Place, Program
 
@@ -50,7 +51,30 @@ class Rate:
         return cost(self.price, (end - self.since).total_seconds())
 
 
-async def spent(program: Program, place: Place, key: RunKey, rate: Rate, ended: Sequence[Ended]) -> Decimal | None:
+class Jobs:
+    """The jobs that runners of ours have run, each run attempt asked of GitHub once."""
+
+    def __init__(self, program: Program, place: Place) -> None:
+        """Nothing is asked yet."""
+        self._github = program.github
+        self._repository = place.repository
+        self._known: dict[tuple[int, int], Sequence[Job]] = {}
+
+    async def of(self, name: str) -> Job | None:
+        """The job that the runner of this name has taken; None when GitHub does not say."""
+        key = RunKey.parse(name)
+        if self._github is None or self._repository is None or key is None or key.run_id is None:
+            return None
+        attempt = (key.run_id, key.attempt)
+        if attempt not in self._known:
+            try:
+                self._known[attempt] = await self._github.runs.jobs(self._repository, *attempt)
+            except RemoteError:
+                self._known[attempt] = ()
+        return next((job for job in self._known[attempt] if job.runner_name == name), None)
+
+
+async def spent(jobs: Jobs, key: RunKey, rate: Rate, ended: Sequence[Ended], now: datetime) -> Decimal | None:
     """The cost of this key's pod, USD: until now when it was ended just now, else until its job completed.
 
     None when that is not known. Asks GitHub only when price and beginning are given.
@@ -58,16 +82,6 @@ async def spent(program: Program, place: Place, key: RunKey, rate: Rate, ended: 
     if rate.price is None or rate.since is None:
         return None
     if any(one.name == key.name and one.pods for one in ended):
-        return rate.until(program.clock.now())
-    return rate.until(await _completed(program, place, key))
-
-
-async def _completed(program: Program, place: Place, key: RunKey) -> datetime | None:
-    """When the job ended that the runner of this key ran; None when GitHub does not say."""
-    if program.github is None or place.repository is None or key.run_id is None:
-        return None
-    try:
-        jobs = await program.github.runs.jobs(place.repository, key.run_id, key.attempt)
-    except RemoteError:
-        return None
-    return next((job.completed_at for job in jobs if job.runner_name == key.name), None)
+        return rate.until(now)
+    job = await jobs.of(key.name)
+    return rate.until(job.completed_at if job is not None else None)

@@ -5,125 +5,116 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
-from runner_provisioner.cli.session import Session, command_options, place_of, place_options, run, run_part
-from runner_provisioner.errors import ConfigurationError, InvalidRequest, NotFound
+from runner_provisioner.cli.finding import Selector, WithRemoteCommand, find_pod, pod_options, split_words, with_program
+from runner_provisioner.cli.session import Session, command_options, run
+from runner_provisioner.errors import ConfigurationError, InvalidRequest
 
 if TYPE_CHECKING:
     from runner_provisioner.domain.pods import Pod, SshEndpoint
 
+SSH_PORT = 22
 
-@click.command("ssh", context_settings={"ignore_unknown_options": False})
-@click.argument("pod_id", required=False)
-@click.argument("remote_command", nargs=-1, type=click.UNPROCESSED)
-@place_options
-@click.option(
-    "--key", default="default", show_default=True, metavar="KEY", help="The key of the start, when no pod id is given."
-)
-@click.option("--run-id", metavar="RUN", help="The workflow run, or what a local start printed.")
+
+@click.command("ssh", cls=WithRemoteCommand)
+@click.argument("words", nargs=-1, metavar="[POD] [-- CMD...]")
+@pod_options
 @click.option("--identity", "-i", metavar="FILE", help="Private key to log in with.")
 @click.option("--trust-first", is_flag=True, help="Accept the host key of a pod that says none of its own.")
 @command_options
-def command(  # noqa: PLR0913 - click hands every option over by name
+def command(
     *,
     session: Session,
-    pod_id: str | None,
-    remote_command: tuple[str, ...],
-    repository: str | None,
-    organization: str | None,
-    owner: str | None,
-    key: str,
-    run_id: str | None,
+    words: tuple[str, ...],
+    selector: Selector,
     identity: str | None,
     trust_first: bool,
 ) -> None:
-    """Log in to a pod, or run a command there: ssh POD_ID -- nvidia-smi.
+    """Log in to a pod, or run a command there: ssh POD -- nvidia-smi.
 
-    Without a pod id, the pod of this run and key. The pod's host key was made by start and is checked. With --json it
-    says how to connect instead of connecting. Ends with what ssh ends with.
+    Without a pod id, the pod of this run and key. The pod's host key was made by start and is checked. A pod without a
+    public port is reached through the provider's proxy, where there is one: a terminal only. With --json it says how to
+    connect instead of connecting. Ends with what ssh ends with.
     """
     program = shutil.which("ssh")
     if program is None:
         raise ConfigurationError("no ssh program found: install the OpenSSH client")
-    name = None if pod_id else _name(session, repository, organization, owner, key, run_id)
-    pod = run(lambda: _find(session, pod_id, name))
-    raise SystemExit(_connect(session, program, pod, identity, remote_command, trust_first=trust_first))
-
-
-def _name(
-    session: Session, repository: str | None, organization: str | None, owner: str | None, key: str, run_id: str | None
-) -> str:
-    from runner_provisioner.domain.names import RunKey  # noqa: PLC0415 - keeps --help quick
-
-    part = run_part(run_id, session.settings)
-    if part is None:
-        raise InvalidRequest("which pod? give its id, or --run-id with what start printed")
-    place = place_of(session, repository, organization, owner)
-    return RunKey(owner8=place.owner8, run=part[0], attempt=part[1], key=key).name
-
-
-async def _find(session: Session, pod_id: str | None, name: str | None) -> Pod:
-    from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
-    from runner_provisioner.domain.pods import PodId  # noqa: PLC0415 - keeps --help quick
-    from runner_provisioner.services.manual import ManualPods  # noqa: PLC0415 - keeps --help quick
-
-    async with opened(session, needs_github=False) as program:
-        pods = ManualPods(program.providers, clock=program.clock, settle=session.settings.settle)
-        if pod_id is not None:
-            return await pods.get(PodId(pod_id))
-        found = [pod for pod in await pods.list() if pod.name == name and pod.alive]
-        if not found:
-            raise NotFound(f"no running pod named {name}: 'status' shows what there is")
-        return await pods.get(found[0].id)
+    chosen, remote = split_words(selector, words)
+    pod = run(lambda: with_program(session, lambda opened: find_pod(session, opened, chosen)))
+    if pod.ssh is None and pod.ssh_proxy is not None and pod.alive:
+        raise SystemExit(_through_proxy(session, program, pod, identity, remote, trust_first=trust_first))
+    raise SystemExit(_connect(session, program, pod, identity, remote, trust_first=trust_first))
 
 
 def _connect(
     session: Session, program: str, pod: Pod, identity: str | None, remote: tuple[str, ...], *, trust_first: bool
 ) -> int:
     from runner_provisioner._files import TemporaryFiles  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.ssh.targets import target_of  # noqa: PLC0415 - keeps --help quick
 
-    endpoint, host_key = _endpoint(pod), _host_key(pod)
+    target = target_of(pod, trust_first=trust_first or session.as_json)
+    endpoint, host_key = target.endpoint, target.host_key
     if session.as_json:
         session.show(_described(pod, endpoint, host_key))
         return 0
-    if host_key is None and not trust_first:
-        raise InvalidRequest(f"pod {pod.id} says no host key of its own: --trust-first accepts what it shows")
     with _signals_as_exits(), TemporaryFiles() as files:
         known_hosts = files.write("known_hosts", _known_host(endpoint, host_key).encode())
-        arguments = [
-            program,
-            *("-p", str(endpoint.port)),
-            *("-o", f"UserKnownHostsFile={known_hosts}"),
-            *("-o", "GlobalKnownHostsFile=/dev/null"),
-            *("-o", f"StrictHostKeyChecking={'yes' if host_key else 'accept-new'}"),
-            *("-o", "UpdateHostKeys=no"),
-            *(("-i", identity) if identity else ()),
-            # What follows is never an option, whatever the provider calls its host.
-            "--",
-            f"{endpoint.user}@{endpoint.host}",
-            *remote,
-        ]
+        checks = (
+            f"UserKnownHostsFile={known_hosts}",
+            "GlobalKnownHostsFile=/dev/null",
+            f"StrictHostKeyChecking={'yes' if host_key else 'accept-new'}",
+            "UpdateHostKeys=no",
+        )
+        arguments = _arguments(program, endpoint, identity, checks, remote)
         session.talk(f"connecting to {endpoint.user}@{endpoint.host} port {endpoint.port}")
         # Not an exec: the known_hosts file is to be removed afterwards.
         return _run_in_foreground(arguments)
 
 
-def _endpoint(pod: Pod) -> SshEndpoint:
-    if pod.ssh is None:
+def _through_proxy(
+    session: Session, program: str, pod: Pod, identity: str | None, remote: tuple[str, ...], *, trust_first: bool
+) -> int:
+    """The provider's proxy has a host key of its own, which the user's known_hosts remembers."""
+    from runner_provisioner.domain.addresses import checked  # noqa: PLC0415 - keeps --help quick
+
+    assert pod.ssh_proxy is not None  # noqa: S101 - for the type checker
+    endpoint = checked(pod.ssh_proxy)
+    if session.as_json:
+        session.show(_described(pod, endpoint, None) | {"proxy": True})
+        return 0
+    if remote or not sys.stdin.isatty():
         raise InvalidRequest(
-            f"pod {pod.id} has no public SSH port (it is {pod.state.value}): wait until it runs, or start one with "
-            "--port 22/tcp"
+            f"pod {pod.id} has no public SSH port (it is {pod.state.value}), and {endpoint.host} gives a terminal "
+            "only: wait until it runs, or start one with --port 22/tcp"
         )
-    return pod.ssh
+    session.talk(f"no public SSH port: connecting through {endpoint.host}, whose host key your known_hosts keeps")
+    checks = ("StrictHostKeyChecking=accept-new",) if trust_first else ()
+    with _signals_as_exits():
+        return _run_in_foreground(_arguments(program, endpoint, identity, checks, ()))
 
 
-def _host_key(pod: Pod) -> str | None:
-    return pod.tags.host_key if pod.tags else None
+def _arguments(
+    program: str, endpoint: SshEndpoint, identity: str | None, checks: tuple[str, ...], remote: tuple[str, ...]
+) -> list[str]:
+    return [
+        program,
+        *("-p", str(endpoint.port)),
+        *(part for check in checks for part in ("-o", check)),
+        # Never a password: a pod has none, and whoever asks for one is no pod.
+        *("-o", "PasswordAuthentication=no", "-o", "KbdInteractiveAuthentication=no"),
+        *("-o", "ServerAliveInterval=15"),
+        *(("-i", identity) if identity else ()),
+        # What follows is never an option, whatever the provider calls its host.
+        "--",
+        f"{endpoint.user}@{endpoint.host}",
+        *remote,
+    ]
 
 
 def _described(pod: Pod, endpoint: SshEndpoint, host_key: str | None) -> dict[str, object]:
@@ -165,4 +156,6 @@ def _run_in_foreground(arguments: list[str]) -> int:
 
 
 def _known_host(endpoint: SshEndpoint, host_key: str | None) -> str:
-    return f"[{endpoint.host}]:{endpoint.port} {host_key}\n" if host_key else ""
+    # OpenSSH looks the usual port up without brackets.
+    name = endpoint.host if endpoint.port == SSH_PORT else f"[{endpoint.host}]:{endpoint.port}"
+    return f"{name} {host_key}\n" if host_key else ""

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import click
 
 from runner_provisioner.cli.options import Price
-from runner_provisioner.cli.session import Session, command_options, place_of, place_options, run, run_part
-from runner_provisioner.cli.spending import Moment, Rate, spent
+from runner_provisioner.cli.session import Session, command_options, place_of, place_options, run, run_part, table
+from runner_provisioner.cli.spending import Jobs, Moment, Rate, spent
 from runner_provisioner.errors import InvalidRequest, RemoteError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from decimal import Decimal
 
+    from runner_provisioner.domain.costs import JobCosts
     from runner_provisioner.domain.names import RunKey
     from runner_provisioner.services.ending import Ended
     from runner_provisioner.storage.state_file import Record
@@ -84,7 +86,7 @@ async def _settle(session: Session, place: Place, key: RunKey) -> None:
         lease = resume(record, creator="", deadline=program.clock.now(), lease=requested)
         ended = await program.ending().drain([drain(lease, Outcome.CANCELLED)], key.owner8)
         store.forget()
-        _show(session, ended, None)
+        await _tell(session, program, place, key, Rate(), ended)
 
 
 def _began(record: Record, before: Record | None) -> bool:
@@ -105,7 +107,7 @@ async def _stop(
         ended = await program.ending().stop(key, every_attempt=every_attempt)
         for one in ended if forget else ():
             StateFile(session.settings.state_dir / f"{one.name}.json", creator="").forget()
-        _show(session, ended, await spent(program, place, key, rate, ended))
+        await _tell(session, program, place, key, rate, ended)
         if not session.settings.in_actions and not any(_found(session, one) for one in ended):
             session.talk(await _hint(program, place))
 
@@ -133,15 +135,43 @@ def _line(session: Session, one: Ended) -> str:
     return f"{one.name}: nothing left" + (f" (ended pod {', '.join(one.pods)})" if one.pods else "")
 
 
-def _show(session: Session, ended: Sequence[Ended], cost: Decimal | None) -> None:
-    from runner_provisioner.cli.summary import of_stop, publish  # noqa: PLC0415 - keeps --help quick
+async def _tell(
+    session: Session,
+    program: Program,
+    place: Place,
+    key: RunKey,
+    rate: Rate,
+    ended: Sequence[Ended],
+    *,
+    lost: Mapping[str, datetime] = MappingProxyType({}),
+) -> None:
+    """Note it in the history, and show it with what the key has cost; `lost` are names whose pod was taken back."""
+    from runner_provisioner.cli.bookkeeping import book_stop  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.domain.costs import job_of  # noqa: PLC0415 - likewise
+
+    jobs = Jobs(program, place)
+    cost = await spent(jobs, key, rate, ended, program.clock.now())
+    records = await book_stop(session, program, jobs, ended, lost)
+    now = program.clock.now()
+    if cost is None:
+        attempt = job_of([record for record in records if record.name == key.name], key, now)
+        cost = attempt.paid.usd if attempt is not None and attempt.settled else None
+    _show(session, ended, cost, job_of(records, key, now))
+
+
+def _show(session: Session, ended: Sequence[Ended], cost: Decimal | None, job: JobCosts | None) -> None:
+    from runner_provisioner.cli.costs import breakdown, describe  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.cli.summary import of_stop, publish  # noqa: PLC0415 - likewise
 
     told = None if cost is None else str(cost)
     data = {
         "ended": [{"name": one.name, "pods": list(one.pods)} for one in ended],
         "cost-usd": told,
+        "costs": describe(job) if job is not None else None,
         "timeline": session.timeline,
     }
     lines = [_line(session, one) for one in ended]
-    session.show(data, lines=lines + ([f"cost: {told} USD"] if told else []))
-    publish(session, "GPU runner ended", of_stop([(one.name, one.pods) for one in ended], told))
+    lines += [f"cost: {told} USD"] if told else []
+    rows = breakdown(job) if job is not None else []
+    session.show(data, lines=lines + (table(("of the run's pods", "time", "USD"), rows) if rows else []))
+    publish(session, "GPU runner ended", of_stop([(one.name, one.pods) for one in ended], told, rows))

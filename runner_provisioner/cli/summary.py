@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from runner_provisioner.cli.session import redactor
+from runner_provisioner.cli.visible import visible
 
 if TYPE_CHECKING:
     from runner_provisioner.cli.session import Session
@@ -16,7 +17,10 @@ LIMIT = 1024 * 1024  # bytes; GitHub shows nothing of a longer page (docs: job s
 _CELL = 400
 _ROWS = 200
 _NOTE = "\n\nThe rest did not fit.\n"
-_SPECIAL = re.compile(r"([\\`*_{}\[\]|~])")
+# Words, numbers and signs that Markdown and GitHub leave alone: no markup, address, @name, #1, GH-1, commit, :emoji:.
+_PLAIN = re.compile(r"(?:[^\W_]|[ .,:;()+=%/!?'\"…-])*")
+_LINKED = re.compile(r"://|\bwww\.|\bGH-\d|\b(?=\d*[a-f])[0-9a-f]{7,64}\b|:[a-z+-][\w+-]*:", re.IGNORECASE)
+_BEFORE_PIPE = re.compile(r"\\(?=\|)")
 _MOMENTS = {
     "pod_rented": "rented",
     "pod_runs": "booted",
@@ -28,10 +32,22 @@ _MOMENTS = {
 
 
 def escape(text: object) -> str:
-    """Any text as one cell of a table, shown as it is: no markup, no line break, at most 400 characters."""
-    line = " ".join(redactor().redact(str(text)).split())
+    """Any text as one line of a page, shown as it is, at most 400 characters: no markup, no link, nobody mentioned.
+
+    What could be any of these stands in a code span, the one place where GitHub changes nothing (GFM spec, code spans).
+    """
+    line = visible(" ".join(redactor().redact(str(text)).split()))
     line = line if len(line) <= _CELL else f"{line[: _CELL - 1]}…"
-    return _SPECIAL.sub(r"\\\1", line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+    if _PLAIN.fullmatch(line) and not _LINKED.search(line):
+        return line
+    fence = "`" * (max((len(run) for run in re.findall("`+", line)), default=0) + 1)
+    edge = " " if line.startswith("`") or line.endswith("`") else ""
+    return f"{fence}{edge}{line}{edge}{fence}"
+
+
+def _cell(text: object) -> str:
+    # A table takes an escaped pipe in a code span too, and no escaped backslash before it (GFM spec, tables).
+    return _BEFORE_PIPE.sub(r"\\ ", escape(text)).replace("|", r"\|")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -39,7 +55,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     found = list(rows)
     if not found:
         return ""
-    lines = [head, ["---"] * len(head), *([escape(cell) for cell in row] for row in found[:_ROWS])]
+    lines = [head, ["---"] * len(head), *([_cell(cell) for cell in row] for row in found[:_ROWS])]
     text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     return text + (f"\nand {len(found) - _ROWS} more\n" if len(found) > _ROWS else "")
 
@@ -82,6 +98,8 @@ def offers(timeline: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
         name, offer = event["event"], str(event.get("offer") or "")
         if name == "offer_tried":
             rows.append([offer, "no answer yet"])
+        elif name == "offer_skipped":
+            rows.append([offer, f"not tried: {event.get('error')}"])
         elif name == "offer_refused":
             if not rows or rows[-1][0] != offer:
                 rows.append([offer, ""])
@@ -108,10 +126,13 @@ def moments(timeline: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]
     return rows
 
 
-def of_stop(ended: Sequence[tuple[str, Sequence[str]]], cost: str | None) -> list[str]:
-    """What a stop ended, and what it had cost."""
+def of_stop(
+    ended: Sequence[tuple[str, Sequence[str]]], cost: str | None, parts: Iterable[Sequence[object]] = ()
+) -> list[str]:
+    """What a stop ended, what it had cost, and what the money was for."""
     rows = [(name, ", ".join(pods) or "was gone already") for name, pods in ended]
-    return [table(("name", "ended pods"), rows), f"Cost: {f'{escape(cost)} USD' if cost else 'unknown'}\n"]
+    told = f"Cost: {f'{escape(cost)} USD' if cost else 'unknown'}\n"
+    return [table(("name", "ended pods"), rows), told, table(("of the run's pods", "time", "USD"), parts)]
 
 
 def of_cleanup(data: Mapping[str, Any]) -> list[str]:

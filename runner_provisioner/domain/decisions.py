@@ -17,6 +17,7 @@ from runner_provisioner.domain.leases import (
     CreatePod,
     Decision,
     EndPod,
+    GiveConfig,
     Lease,
     Limits,
     Observation,
@@ -31,6 +32,7 @@ from runner_provisioner.domain.leases import (
     ours,
     ref,
     refused,
+    runs_in,
 )
 from runner_provisioner.domain.pods import Pod, PodState
 from runner_provisioner.domain.runners import Runner, RunnerState
@@ -107,7 +109,7 @@ def _requested(lease: Lease, seen: Observation, sight: _Sight, now: datetime, li
 def _place(lease: Lease, now: datetime, limits: Limits) -> Decision:
     if lease.unsure:
         # An earlier create may still have rented a pod that the list does not show yet.
-        lease = replace(lease, quiet_since=lease.quiet_since or now)
+        lease = _quiet(lease, now)
         if not _quiet_long_enough(lease, now, limits):
             return Decision(lease=lease)
     if lease.rung >= lease.rungs:
@@ -147,13 +149,18 @@ def _outranked(sight: _Sight) -> bool:
     return not sight.live or _seniority(sight.foreign[0]) < _seniority(sight.live[0])
 
 
+def _quiet(lease: Lease, now: datetime) -> Lease:
+    """Note a look that saw nothing; a row of them that seems to begin later than now (a clock set back) begins now."""
+    return replace(lease, quiet_since=min(lease.quiet_since or now, now))
+
+
 def _quiet_long_enough(lease: Lease, now: datetime, limits: Limits) -> bool:
     return lease.quiet_since is not None and now - lease.quiet_since >= limits.settle
 
 
 def _vanished(lease: Lease, now: datetime, limits: Limits) -> tuple[Lease, bool]:
     """Note that nothing was seen; True once it was seen twice, `settle` apart."""
-    lease = replace(lease, quiet_since=lease.quiet_since or now)
+    lease = _quiet(lease, now)
     return lease, _quiet_long_enough(lease, now, limits)
 
 
@@ -188,6 +195,10 @@ def _serving(lease: Lease, seen: Observation, sight: _Sight, now: datetime, limi
     if sight.live and ref(sight.live[0]) != lease.pod:
         # A sibling with the same state file has gone on to another pod meanwhile: its time begins anew.
         lease = replace(lease, pod=ref(sight.live[0]), placed_at=now, settled=False, uptime=None)
+    if sight.live and isinstance(seen.runner, Runner) and not runs_in(seen.runner, sight.live[0]):
+        # A younger pod, surplus by now, took the name at GitHub: the one that is kept has no runner yet.
+        seen = replace(seen, runner=None)
+        lease = replace(lease, phase=Phase.BOOTING, crowded_at=now, settled=False)
     overdue = _overdue(lease, seen, sight, now, limits)
     if overdue:
         return Decision(lease=drain(lease, overdue))
@@ -198,17 +209,21 @@ def _serving(lease: Lease, seen: Observation, sight: _Sight, now: datetime, limi
     if not sight.live:
         return _pod_missing(lease, seen, sight, now, limits)
     kept = sight.live[0]
-    if lease.cap is not None and kept.price is not None and kept.price > lease.cap:
-        return Decision(lease=drain(lease, Outcome.OVERPRICED))
-    if _on_shunned_machine(lease, seen, kept):
-        return Decision(lease=drain(lease, Outcome.GATE_FAILED))
-    if _restarted(lease, kept):
-        return Decision(lease=drain(lease, Outcome.LOST))
+    unwanted = _unwanted(lease, seen, kept)
+    if unwanted:
+        return Decision(lease=drain(lease, unwanted))
     lease = replace(lease, quiet_since=None, uptime=kept.uptime_seconds)
     lease = _settle(_by_runner(lease, seen), seen, sight, now, limits)
     if lease.phase is Phase.DRAINING:
         return Decision(lease=lease)
-    return _end(lease, _surplus(lease, sight))
+    return _end(lease, _surplus(lease, sight), *_give(lease, seen, kept))
+
+
+def _give(lease: Lease, seen: Observation, kept: Pod) -> tuple[Action, ...]:
+    """Asked in every pass without a runner that is online: the pod knows whether it waits for a configuration."""
+    online = isinstance(seen.runner, Unknown) or (seen.runner is not None and seen.runner.online)
+    ready = kept.state is PodState.RUNNING and kept.ssh is not None
+    return (GiveConfig(pod=kept),) if lease.hands_over and ready and not online else ()
 
 
 def _overdue(lease: Lease, seen: Observation, sight: _Sight, now: datetime, limits: Limits) -> Outcome | None:
@@ -221,6 +236,15 @@ def _overdue(lease: Lease, seen: Observation, sight: _Sight, now: datetime, limi
     if lease.phase is Phase.BOOTING and not online and (slow or _late(lease, now)):
         return Outcome.BOOT_TIMEOUT
     return None
+
+
+def _unwanted(lease: Lease, seen: Observation, kept: Pod) -> Outcome | None:
+    """Why our pod cannot be the one that serves."""
+    if lease.cap is not None and kept.price is not None and kept.price > lease.cap:
+        return Outcome.OVERPRICED
+    if _on_shunned_machine(lease, seen, kept):
+        return Outcome.GATE_FAILED
+    return Outcome.LOST if _restarted(lease, kept) else None
 
 
 def _restarted(lease: Lease, pod: Pod) -> bool:
@@ -294,7 +318,7 @@ def _draining(lease: Lease, seen: Observation, sight: _Sight, now: datetime, lim
     removal = () if runner_is_theirs else _remove(seen)
     if doomed or removal or (isinstance(seen.runner, Unknown) and not runner_is_theirs):
         return _end(replace(lease, quiet_since=None), doomed, *removal)
-    lease = replace(lease, quiet_since=lease.quiet_since or now)
+    lease = _quiet(lease, now)
     if not _proven(lease, seen) and not _quiet_long_enough(lease, now, limits):
         return Decision(lease=lease)
     return Decision(lease=_after_drain(lease, now))

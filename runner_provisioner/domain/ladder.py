@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from runner_provisioner.domain.money import automatic_bid
+from runner_provisioner.domain.bids import BidForm, first_bid, raised
+from runner_provisioner.domain.history import Memory
 from runner_provisioner.domain.offers import GpuRequest, Interruptible, Offer
+from runner_provisioner.domain.ranking import ranked
 from runner_provisioner.errors import (
     AllOffersFailed,
     BidTooLow,
     BudgetExceeded,
     CapacityUnavailable,
     InvalidRequest,
+    OfferUnfit,
     RunnerProvisionerError,
     SpotDiscontinued,
 )
@@ -41,67 +44,129 @@ class Ladder:
 
 def check(request: GpuRequest) -> None:
     """Raise InvalidRequest when no market could serve the request."""
-    if not request.models:
-        raise InvalidRequest("no GPU model asked for: give --gpu at least once")
+    if not request.models and request.min_vram_gb is None:
+        raise InvalidRequest("no GPU model asked for: give --gpu at least once, or --min-vram")
     if request.count < 1:
-        raise InvalidRequest(f"GPU count {request.count}: ask for at least 1")
+        raise InvalidRequest(f"--gpu-count {request.count}: ask for at least 1")
     if request.max_price <= 0:
-        raise InvalidRequest(f"max price {request.max_price}: give more than 0 USD per hour")
-    if request.bid is not None and request.bid <= 0:
-        raise InvalidRequest(f"bid {request.bid}: give more than 0 USD per hour")
-    if request.bid is not None and request.bid > request.max_price:
+        raise InvalidRequest(f"--max-price {request.max_price}: give more than 0 USD per hour")
+    bid = request.bid
+    if bid is None or bid.form is not BidForm.ABSOLUTE:
+        return
+    if bid.amount <= 0:
+        raise InvalidRequest(f"--bid {bid}: give more than 0 USD per hour")
+    if bid.amount > request.max_price:
         raise InvalidRequest(
-            f"bid {request.bid} is above the max price {request.max_price} USD/h: lower --bid or raise --max-price"
+            f"bid {bid} is above the max price {request.max_price} USD/h: lower --bid or raise --max-price"
         )
 
 
-def ladder(offers: Sequence[Offer], request: GpuRequest) -> Ladder:
-    """Order the offers: interruptible ones first where they are wanted, then by the order of the models, then price."""
+def ladder(offers: Sequence[Offer], request: GpuRequest, memory: Memory | None = None) -> Ladder:
+    """Order the offers by what an hour of useful time costs, each bid once more for every raise; see `ranking`.
+
+    What does not fit is a refusal with its reason, and so is a model that was named and that nobody offers.
+    """
+    memory = memory or Memory()
     rungs: list[Offer] = []
     refusals: list[Refusal] = []
-    for offer in sorted(_wanted(offers, request), key=lambda offer: _rank(offer, request)):
+    for offer in ranked(offers, request, memory):
         try:
-            rungs.append(_priced(offer, request))
+            _check_fit(offer, request)
+            rungs.extend(_priced(offer, offers, request))
         except RunnerProvisionerError as error:
             refusals.append(Refusal(offer=offer, error=error))
-    return Ladder(rungs=tuple(rungs), refusals=tuple(refusals))
+    refusals.extend(_missing(offers, request))
+    return Ladder(rungs=tuple(ranked(rungs, request, memory)), refusals=tuple(refusals))
 
 
-def _wanted(offers: Sequence[Offer], request: GpuRequest) -> list[Offer]:
-    if request.interruptible is Interruptible.PREFER:
-        return list(offers)
-    interruptible = request.interruptible is Interruptible.REQUIRE
-    return [offer for offer in offers if offer.interruptible is interruptible]
+def _check_fit(offer: Offer, request: GpuRequest) -> None:
+    """Raise OfferUnfit when it is not what was asked for."""
+    if request.interruptible is Interruptible.REQUIRE and not offer.interruptible:
+        raise OfferUnfit("it is on-demand, and --interruptible is require")
+    if request.interruptible is Interruptible.NEVER and offer.interruptible:
+        raise OfferUnfit("it is interruptible, and --interruptible is never")
+    least = request.min_vram_gb
+    if least is not None and (offer.memory_gb is None or offer.memory_gb < least):
+        raise OfferUnfit(f"{offer.memory_gb or 'an unknown number of'} GB of VRAM are below --min-vram {least}")
+    regions = {region.casefold() for region in request.regions}
+    if regions and (offer.region is None or offer.region.casefold() not in regions):
+        raise OfferUnfit(
+            f"it is in {offer.region or 'an unknown region'}, and --region is {', '.join(request.regions)}"
+        )
 
 
-def _rank(offer: Offer, request: GpuRequest) -> tuple[bool, int, Decimal]:
-    models = [model.casefold() for model in request.models]
-    model = offer.gpu_model.casefold()
-    place = models.index(model) if model in models else len(models)
-    return (not offer.interruptible, place, offer.price)
+def _missing(offers: Sequence[Offer], request: GpuRequest) -> list[Refusal]:
+    """The named models that nobody offers now."""
+    return [
+        Refusal(offer=_nobodys(name, request), error=OfferUnfit(f"no offer of {name} that fits what was asked for"))
+        for name in request.models
+        if not any(offer.is_model(name) for offer in offers)
+    ]
 
 
-def _priced(offer: Offer, request: GpuRequest) -> Offer:
-    """The offer at what will be paid for it; raises BidTooLow or BudgetExceeded."""
+def _nobodys(name: str, request: GpuRequest) -> Offer:
+    return Offer(
+        provider="any provider",
+        id=name,
+        gpu_model=name,
+        gpu_count=request.count,
+        price=Decimal(0),
+        interruptible=request.interruptible is Interruptible.REQUIRE,
+        stock="none",
+    )
+
+
+def _priced(offer: Offer, offers: Sequence[Offer], request: GpuRequest) -> list[Offer]:
+    """The offer at what will be paid for it, and at each raise of its bid.
+
+    Raises BidTooLow, BudgetExceeded, or OfferUnfit for a share of a price that nobody names.
+    """
     cap = request.max_price
     if not offer.interruptible:
         if offer.price > cap:
             raise BudgetExceeded(f"{offer.price} USD/h is above the max price {cap}")
-        return offer
+        return [offer]
     minimum = offer.minimum_bid if offer.minimum_bid is not None else offer.price
     if minimum > cap:
         raise BudgetExceeded(f"the minimum bid {minimum} USD/h is above the max price {cap}")
-    bid = request.bid if request.bid is not None else automatic_bid(minimum, cap)
+    bid = first_bid(request.bid, minimum=minimum, on_demand=_on_demand_price(offer, offers), cap=cap)
+    if bid is None:
+        raise OfferUnfit(f"nobody names its on-demand price, of which the bid is to be {request.bid}")
     if bid < minimum:
         raise BidTooLow(f"the bid {bid} USD/h is below the minimum {minimum}: raise --bid to at least {minimum}")
-    return replace(offer, price=bid)
+    return [replace(offer, price=price, raises=number) for number, price in enumerate((bid, *raised(bid, cap)))]
+
+
+def _on_demand_price(offer: Offer, offers: Sequence[Offer]) -> Decimal | None:
+    """What the same thing costs when nobody can take it away."""
+    same = (offer.provider, offer.gpu_model, offer.gpu_count, offer.region)
+    prices = [
+        one.price
+        for one in offers
+        if not one.interruptible and (one.provider, one.gpu_model, one.gpu_count, one.region) == same
+    ]
+    return min(prices, default=None)
+
+
+def without_raises(rungs: Sequence[Offer], tried: int) -> tuple[Offer, ...]:
+    """The rungs without the dearer bids, after rung `tried`, for the very offer of that rung.
+
+    A raise answers a lack of stock and nothing else.
+    """
+    offer = rungs[tried]
+    return tuple(
+        one
+        for index, one in enumerate(rungs)
+        if index <= tried or not one.raises or (one.provider, one.id) != (offer.provider, offer.id)
+    )
 
 
 def nothing_rented(request: GpuRequest, refusals: Sequence[Refusal]) -> RunnerProvisionerError:
     """The one error that says why no offer was taken, and what to do about it."""
-    wish = f"{request.count} x {' or '.join(request.models)}"
+    wish = str(request)
     attempts = [(str(refusal.offer), str(refusal.error)) for refusal in refusals]
-    if not refusals:
+    refusals = [refusal for refusal in refusals if not isinstance(refusal.error, OfferUnfit)] or refusals
+    if all(isinstance(refusal.error, OfferUnfit) for refusal in refusals):
         kind = {Interruptible.REQUIRE: "interruptible ", Interruptible.NEVER: "on-demand "}.get(
             request.interruptible, ""
         )
@@ -111,9 +176,11 @@ def nothing_rented(request: GpuRequest, refusals: Sequence[Refusal]) -> RunnerPr
         )
     errors = [refusal.error for refusal in refusals]
     if all(isinstance(error, BudgetExceeded) for error in errors):
-        cheapest = min((refusal.offer for refusal in refusals), key=lambda offer: offer.price)
+        cheapest = min(refusals, key=lambda refusal: refusal.offer.price)
+        if cheapest.offer.price <= request.max_price:
+            return BudgetExceeded(f"every offer costs too much; the cheapest is {cheapest}")
         return BudgetExceeded(
-            f"every offer is above the max price {request.max_price} USD/h; the cheapest is {cheapest}: "
+            f"every offer is above the max price {request.max_price} USD/h; the cheapest is {cheapest.offer}: "
             "raise --max-price"
         )
     if all(isinstance(error, BidTooLow) for error in errors):

@@ -90,7 +90,8 @@ class Lease:
     made by this process (`made`) or by an earlier one with the same state file (`inherited`). `ended` are the pods that
     this installation has asked to end. `shunned` are the (provider, machine) pairs not to serve on. `unsure` is True
     from before a create is sent until its answer is known. `quiet_since` is the first of a row of looks that saw
-    nothing, `crowded_at` the last look that saw several pods of ours.
+    nothing, `crowded_at` the last look that saw several pods of ours. `hands_over`: the pod waits for its runner's
+    configuration.
     """
 
     name: str
@@ -113,6 +114,7 @@ class Lease:
     quiet_since: datetime | None = None
     settled: bool = False
     uptime: int | None = None
+    hands_over: bool = False
 
     @property
     def known(self) -> frozenset[PodRef]:
@@ -155,7 +157,14 @@ class RemoveRunner:
     runner: RunnerId
 
 
-Action = CreatePod | EndPod | RemoveRunner
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GiveConfig:
+    """Hand the runner's configuration over, if this pod waits for one."""
+
+    pod: Pod
+
+
+Action = CreatePod | EndPod | RemoveRunner | GiveConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +197,12 @@ def made_here(lease: Lease, pod: Pod) -> bool:
     if ref(pod) in lease.made:
         return True
     return lease.creator is not None and pod.tags is not None and pod.tags.creator == lease.creator
+
+
+def runs_in(runner: Runner, pod: Pod) -> bool:
+    """Whether the runner may be this pod's; only one that names another creator is surely not."""
+    theirs, ours_ = runner.creator, pod.tags.creator if pod.tags else None
+    return theirs is None or ours_ is None or theirs == ours_
 
 
 def created(lease: Lease, pod: Pod) -> Lease:

@@ -79,10 +79,10 @@ class RunKey:
     def __post_init__(self) -> None:
         """Refuse a key that would make an invalid or too long name."""
         if not _KEY.fullmatch(self.key):
-            message = f"key '{self.key}' may hold a-z, 0-9 and inner dashes only"
+            message = f"--key '{self.key}' may hold a-z, 0-9 and inner dashes only"
             raise InvalidRequest(message)
         if len(self.name) > NAME_LIMIT:
-            message = f"key '{self.key}' is too long: shorten it by {len(self.name) - NAME_LIMIT}"
+            message = f"--key '{self.key}' is too long: shorten it by {len(self.name) - NAME_LIMIT}"
             raise InvalidRequest(message)
 
     @property

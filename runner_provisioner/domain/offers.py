@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 
+from runner_provisioner.domain.bids import Bid
 from runner_provisioner.domain.pods import CloudType
 
 
@@ -17,23 +18,45 @@ class Interruptible(StrEnum):
     NEVER = "never"
 
 
+class Ranking(StrEnum):
+    """What decides which offer is tried first."""
+
+    PRICE = "price"  # the effective price; the order of the models among nearly equal ones
+    LISTED = "listed"  # the order of the models, then the effective price
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuRequest:
     """Which GPUs, in order of preference, and what they may cost.
 
     Prices are US dollars per hour for the whole pod, in the `cloud` that the pod will be asked for in. `bid` None
-    means: the smaller of the cap and 1.1 times the market's minimum. `cuda` is the lowest version that the host's
-    driver must serve, `min_download` is in Mbit/s; None asks for nothing.
+    means: the smaller of the cap and 1.1 times the market's minimum. No `models` means every model of at least
+    `min_vram_gb` (of one GPU). `regions` are data centres or two-letter countries; none means anywhere. `cuda` is the
+    lowest version that the host's driver must serve; sizes are GB, speeds Mbit/s; None asks for nothing.
+    `network_volume` is the id of one that the pod wants: only offers where it lies fit.
     """
 
     models: tuple[str, ...]
     count: int
     interruptible: Interruptible
     max_price: Decimal
-    bid: Decimal | None = None
+    bid: Bid | None = None
     cloud: CloudType = CloudType.ALL
+    rank: Ranking = Ranking.PRICE
+    min_vram_gb: int | None = None
+    regions: tuple[str, ...] = ()
     cuda: str | None = None
+    disk_gb: int | None = None
+    min_vcpus: int | None = None
+    min_memory_gb: int | None = None
     min_download: int | None = None
+    min_upload: int | None = None
+    network_volume: str | None = None
+
+    def __str__(self) -> str:
+        """What is wanted, in a few words."""
+        models = " or ".join(self.models) or f"any GPU of {self.min_vram_gb} GB"
+        return f"{self.count} x {models}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +76,7 @@ class Offer:
 
     `price` is US dollars per hour for all `gpu_count` GPUs: what the pod costs at most (for an interruptible offer
     the bid, once there is one). `minimum_bid`, in the same unit, is the market's floor for interruptible offers.
+    `gpu_name` is how the model is displayed, `raises` how often its bid has been raised.
     """
 
     provider: str
@@ -65,8 +89,16 @@ class Offer:
     memory_gb: int | None = None
     region: str | None = None
     stock: str | None = None
+    gpu_name: str | None = None
+    raises: int = 0
+
+    def is_model(self, name: str) -> bool:
+        """Whether that is its id or its displayed name, in any case."""
+        wanted = name.casefold()
+        return wanted in {self.gpu_model.casefold(), (self.gpu_name or self.gpu_model).casefold()}
 
     def __str__(self) -> str:
         """Say it in one line for a log or a table."""
         kind = "interruptible" if self.interruptible else "on-demand"
-        return f"{self.gpu_count} x {self.gpu_model} {kind} at {self.price} USD/h ({self.provider})"
+        where = f"{self.provider}, {self.region}" if self.region else self.provider
+        return f"{self.gpu_count} x {self.gpu_model} {kind} at {self.price} USD/h ({where})"

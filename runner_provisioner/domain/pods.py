@@ -130,9 +130,9 @@ class Pod:
     """A pod as its provider describes it.
 
     `price` is US dollars per hour for the whole pod; `uptime_seconds` counts from the start of the container, so it
-    goes back when the container restarted; `machine` is the provider's id of the host;
-    `tags` is None where the environment could not be read or is not ours;
-    `status` is the provider's own word and `detail` its free text.
+    goes back when the container restarted; `machine` is the provider's id of the host; `tags` is None where the
+    environment could not be read or is not ours; `status` is the provider's own word and `detail` its free text;
+    `ssh_proxy` is where the provider itself gives a terminal, with a host key of its own.
     """
 
     provider: str
@@ -147,6 +147,7 @@ class Pod:
     gpu_count: int | None = None
     interruptible: bool | None = None
     ssh: SshEndpoint | None = None
+    ssh_proxy: SshEndpoint | None = None
     uptime_seconds: int | None = None
     machine: str | None = None
     telemetry: Telemetry | None = None
@@ -164,6 +165,7 @@ class PodSpec:
     """What to rent; the offer says which machine and price.
 
     `command` is a bash command line that replaces the image's own; None leaves the image alone. Sizes are in GB.
+    `cuda` is the lowest version that the host must serve, speeds are Mbit/s; None asks for nothing.
     `terminate_after` is the moment at which a provider that can do so ends the pod by itself. `options` are the
     provider's further fields under its own names, checked by the adapter.
     """
@@ -179,6 +181,11 @@ class PodSpec:
     ports: tuple[str, ...] = ("22/tcp",)
     min_vcpus: int = 1
     min_memory_gb: int = 4
+    min_disk_gb: int | None = None
+    min_download: int | None = None
+    min_upload: int | None = None
+    cuda: str | None = None
+    network_volume: str | None = None
     cloud: CloudType = CloudType.ALL
     start_ssh: bool = True
     terminate_after: datetime | None = None

@@ -5,6 +5,7 @@ The command line, the action's inputs and the documentation are made from, or ch
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from datetime import timedelta
@@ -12,15 +13,20 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
+from runner_provisioner.domain.bids import Bid
+from runner_provisioner.domain.budget import Budget, Strictness, Terms
 from runner_provisioner.domain.containers import check_image, check_mount, check_ports
+from runner_provisioner.domain.cuda import cuda_floor
 from runner_provisioner.domain.durations import show_duration
 from runner_provisioner.domain.gate import check_version
-from runner_provisioner.domain.offers import GpuRequest, Interruptible
+from runner_provisioner.domain.offers import GpuRequest, Interruptible, Ranking
 from runner_provisioner.domain.pods import CloudType
 from runner_provisioner.errors import InvalidRequest
 
 DEFAULT_GPUS = ("NVIDIA RTX A4000", "NVIDIA RTX A5000", "NVIDIA GeForce RTX 4090")
 DEFAULT_IMAGE = "runpod/pytorch:2.1.0-py3.10-cuda11.8.0-devel-ubuntu22.04"
+_VOLUME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_REGION = re.compile(r"[A-Za-z]{2}(?:-[A-Za-z0-9]{1,16}){0,4}", re.ASCII)
 LONGEST_START = timedelta(minutes=50)  # a registration token lives for 60 minutes
 
 
@@ -44,6 +50,17 @@ class Gate(StrEnum):
     OFF = "off"
 
 
+class HowRegistered(StrEnum):
+    """How the pod's runner becomes one of GitHub's.
+
+    `TOKEN`: by a registration token in the start command. `JIT`: by a configuration for this one runner, handed over by
+    SSH once the pod is up; the start command holds nothing that registers.
+    """
+
+    TOKEN = "token"  # noqa: S105 - a way, not a secret
+    JIT = "jit"
+
+
 def option(help_text: str, *, metavar: str = "", many: bool = False, default: Any = None) -> Any:  # noqa: ANN401 - a field can be of any type, as with dataclasses.field
     """A field that is an option of the command line; its name with dashes is the option's, `many` may be repeated."""
     metadata = {"help": help_text, "metavar": metavar, "many": many}
@@ -59,6 +76,14 @@ class StartRequest:
     gpu: tuple[str, ...] = option(
         "GPU model (id or name); repeat it in order of preference.", metavar="MODEL", many=True, default=DEFAULT_GPUS
     )
+    min_vram: int | None = option(
+        "Least memory of one GPU; without --gpu any model that has it may be rented.", metavar="GB"
+    )
+    rank: Ranking = option(
+        "Which offer is tried first: 'price' the one whose useful hour costs the least, the order of the models among "
+        "those within 5 %; 'listed' goes by the order of the models.",
+        default=Ranking.PRICE,
+    )
     gpu_count: int = option("How many GPUs the pod has.", metavar="N", default=1)
     interruptible: Interruptible = option(
         "Whether the provider may take the pod back: 'prefer' falls back to on-demand.", default=Interruptible.PREFER
@@ -66,10 +91,24 @@ class StartRequest:
     max_price: Decimal = option(
         "What the whole pod may cost at most, in USD per hour.", metavar="USD", default=Decimal("1.00")
     )
-    bid: Decimal | None = option(
-        "Bid for an interruptible pod, in USD per hour for the whole pod; default 1.1 times the minimum, at most the "
-        "max price.",
+    max_cost: Decimal | None = option(
+        "What the job's pod may cost at most, in USD: it shortens the pod's lifetime to what that buys.", metavar="USD"
+    )
+    budget_day: Decimal | None = option(
+        "What all pods of this installation may cost in a day (UTC), in USD; default: RUNNER_PROVISIONER_BUDGET_DAY.",
         metavar="USD",
+    )
+    budget_month: Decimal | None = option(
+        "The same for a calendar month; default: RUNNER_PROVISIONER_BUDGET_MONTH.", metavar="USD"
+    )
+    budget: Strictness = option(
+        "Whether a budget that is used up, or cannot be reckoned, refuses the start or is only told.",
+        default=Strictness.ENFORCE,
+    )
+    bid: Bid | None = option(
+        "Bid for an interruptible pod: USD per hour for the whole pod, 'min+N%', or 'N% of on-demand'; default 1.1 "
+        "times the minimum. Without stock it is raised, at most to the max price.",
+        metavar="BID",
     )
     image: str = option(
         "Container image; it needs bash, glibc, CA certificates and an HTTPS client.", default=DEFAULT_IMAGE
@@ -83,6 +122,21 @@ class StartRequest:
     cloud: CloudType = option("Which of the provider's clouds may be used.", default=CloudType.ALL)
     min_vcpus: int = option("Fewest vCPUs the machine may have.", metavar="N", default=1)
     min_memory: int = option("Least memory the machine may have.", metavar="GB", default=4)
+    region: tuple[str, ...] = option(
+        "Data centre (EU-RO-1) or country (RO) that the pod may be in; may be repeated; default: anywhere.",
+        metavar="REGION",
+        many=True,
+        default=(),
+    )
+    network_volume: str | None = option(
+        "Network volume, by its id: the pod is rented where it lies and has it at the volume mount.", metavar="ID"
+    )
+    cuda: str | None = option(
+        "Lowest CUDA version that the host must serve, or 'any'; default: what the image's tag names.",
+        metavar="VERSION",
+    )
+    min_download: int | None = option("Least download speed of the machine, in Mbit/s.", metavar="MBIT")
+    min_upload: int | None = option("Least upload speed of the machine, in Mbit/s.", metavar="MBIT")
     label: tuple[str, ...] = option(
         "Further label for the runner, beside its unique one; any job that asks for it alone may land here.",
         metavar="LABEL",
@@ -97,6 +151,10 @@ class StartRequest:
     )
     run_as: RunAs = option(
         "Account of the job in the pod; the documentation says what root and same risk.", default=RunAs.USER
+    )
+    registration: HowRegistered = option(
+        "How the runner is registered: by a token in the start command, or by a one-time configuration over SSH (jit).",
+        default=HowRegistered.TOKEN,
     )
     min_driver: str | None = option("Lowest version of the NVIDIA driver, such as 550.54.", metavar="VERSION")
     gate: Gate = option(
@@ -132,13 +190,21 @@ class StartRequest:
             ("gpu-count", self.gpu_count, 1),
             ("min-vcpus", self.min_vcpus, 1),
             ("min-memory", self.min_memory, 1),
+            ("min-vram", self.min_vram, 1),
+            ("min-download", self.min_download, 1),
+            ("min-upload", self.min_upload, 1),
         ):
-            if value < least:
+            if value is not None and value < least:
                 raise InvalidRequest(f"--{name} {value}: give at least {least}")
+        self._check_money()
+        self._check_volumes()
+        _check_regions(self.region)
         _check_labels(self.label)
         check_version("--min-driver", self.min_driver)
         check_image("--image", self.image)
         object.__setattr__(self, "port", check_ports("--port", self.port))
+        if self.registration is HowRegistered.JIT and "22/tcp" not in self.port:
+            raise InvalidRequest("--registration jit hands over by SSH: leave 22/tcp among the ports (--port)")
         object.__setattr__(self, "volume_mount", check_mount("--volume-mount", self.volume_mount))
 
     def _check_times(self) -> None:
@@ -152,16 +218,61 @@ class StartRequest:
             if value <= timedelta():
                 raise InvalidRequest(f"--{name} {show_duration(value)}: give more than 0s")
 
+    def _check_money(self) -> None:
+        for name, value in (
+            ("max-cost", self.max_cost),
+            ("budget-day", self.budget_day),
+            ("budget-month", self.budget_month),
+        ):
+            if value is not None and value <= 0:
+                raise InvalidRequest(f"--{name} {value}: give more than 0 USD")
+        cuda_floor(self.cuda, self.image)
+
+    def _check_volumes(self) -> None:
+        wanted = self.network_volume
+        if wanted is not None and not _VOLUME.fullmatch(wanted):
+            raise InvalidRequest(f"--network-volume {wanted}: give its id, as the provider shows it")
+        if wanted is not None and self.volume:
+            raise InvalidRequest(f"--network-volume {wanted}: a pod has this or a --volume of its own, remove one")
+
+    @property
+    def terms(self) -> Terms:
+        """What its pod may cost."""
+        return Terms(lifetime=self.lifetime, least=self.start_timeout, max_price=self.max_price, max_cost=self.max_cost)
+
+    def budgets(self, *, day: Decimal | None = None, month: Decimal | None = None) -> Budget:
+        """What the installation may spend; `day` and `month` hold where the request names nothing."""
+        return Budget(
+            day=self.budget_day if self.budget_day is not None else day,
+            month=self.budget_month if self.budget_month is not None else month,
+            strictness=self.budget,
+        )
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that may be rented; none where memory alone counts."""
+        return () if self.min_vram is not None and self.gpu == DEFAULT_GPUS else self.gpu
+
     @property
     def gpus(self) -> GpuRequest:
         """The part of it that a market is asked for."""
         return GpuRequest(
-            models=self.gpu,
+            models=self.models,
             count=self.gpu_count,
             interruptible=self.interruptible,
             max_price=self.max_price,
             bid=self.bid,
             cloud=self.cloud,
+            rank=self.rank,
+            min_vram_gb=self.min_vram,
+            regions=self.region,
+            network_volume=self.network_volume,
+            cuda=cuda_floor(self.cuda, self.image),
+            disk_gb=self.disk + self.volume,
+            min_vcpus=self.min_vcpus,
+            min_memory_gb=self.min_memory,
+            min_download=self.min_download,
+            min_upload=self.min_upload,
         )
 
 
@@ -170,7 +281,13 @@ def options(cls: type) -> tuple[Field[Any], ...]:
     return tuple(one for one in fields(cls) if "help" in one.metadata)
 
 
+def _check_regions(regions: tuple[str, ...]) -> None:
+    for region in regions:
+        if not _REGION.fullmatch(region):
+            raise InvalidRequest(f"--region {region}: write a data centre such as EU-RO-1, or a country such as RO")
+
+
 def _check_labels(labels: tuple[str, ...]) -> None:
     for label in labels:
         if not label or "," in label or label != label.strip() or not label.isprintable():
-            raise InvalidRequest(f"label '{label}': labels are printable, without commas or outer blanks")
+            raise InvalidRequest(f"--label '{label}': labels are printable, without commas or outer blanks")

@@ -10,6 +10,14 @@ from typing import NewType
 RunnerId = NewType("RunnerId", int)
 
 
+_CREATOR = "rp-pod-"
+
+
+def creator_label(creator: str) -> str:
+    """The label by which a runner tells who rented its pod: two starts of one key share its name."""
+    return _CREATOR + creator
+
+
 class RunnerState(StrEnum):
     """What GitHub believes a runner is doing."""
 
@@ -27,6 +35,12 @@ class Runner:
     state: RunnerState
     labels: tuple[str, ...] = ()
     online: bool = True
+
+    @property
+    def creator(self) -> str | None:
+        """Who rented its pod; None where its labels do not say."""
+        found = (label.removeprefix(_CREATOR) for label in self.labels if label.startswith(_CREATOR))
+        return next(found, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import Final
 REMEDY: Final = "give this job an environment with reviewers, then allow it with allow-untrusted"
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9_.-]{1,100}/[A-Za-z0-9_.-]{1,100}")
+_EVENT = re.compile(r"[a-z_]{1,50}")
 # With a credential in the same run a stranger's code is one `run:` away from it, whatever it does today.
 _ALWAYS: Final = "runs with this repository's secrets on whatever a pull request brings"
 
@@ -18,12 +19,16 @@ def distrust(event: str, payload: object, repository: str) -> str | None:
 
     `event` is the name (GITHUB_EVENT_NAME), `payload` what GitHub wrote for it, parsed, None when that could not be
     read; `repository` is owner/name of the one that runs. Of an event that can come from elsewhere, a payload that does
-    not say where it comes from is not trusted. Events that only those with write access can cause, and those that run
-    the default branch's own code on no stranger's content, are trusted. Source: GitHub docs, events that trigger
-    workflows.
+    not say where it comes from is not trusted. Events that run this repository's own code are trusted; one that is not
+    known, or not spelt as GitHub spells it, is not. Source: GitHub docs, events that trigger workflows.
     """
+    if event in _OWN_CODE:
+        return None
     judge = _JUDGES.get(event)
-    reason = judge(payload, repository) if judge is not None else None
+    if judge is None:
+        name = event if _EVENT.fullmatch(event) else "this event"
+        return f"{name} is none that is known to be caused by your own people (GITHUB_EVENT_NAME): {REMEDY}"
+    reason = judge(payload, repository)
     return f"{event} {reason}: {REMEDY}" if reason else None
 
 
@@ -61,6 +66,37 @@ def _at(payload: object, *path: str) -> object:
     return payload
 
 
+# They run what is on a branch of the repository, whoever caused them.
+_OWN_CODE: Final = frozenset(
+    {
+        "branch_protection_rule",
+        "check_run",
+        "check_suite",
+        "create",
+        "delete",
+        "deployment",
+        "deployment_status",
+        "discussion",
+        "discussion_comment",
+        "fork",
+        "gollum",
+        "issues",
+        "label",
+        "merge_group",
+        "milestone",
+        "page_build",
+        "public",
+        "push",
+        "registry_package",
+        "release",
+        "repository_dispatch",
+        "schedule",
+        "status",
+        "watch",
+        "workflow_call",
+        "workflow_dispatch",
+    }
+)
 _JUDGES: Final[Mapping[str, Callable[[object, str], str | None]]] = {
     "pull_request": _pull_request,
     "pull_request_review": _pull_request,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from runner_provisioner._http import Retry
 from runner_provisioner.domain.runners import Registration, Runner, RunnerDownload, RunnerId, RunnerState
 from runner_provisioner.errors import (
     AuthenticationFailed,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _REUSED_FOR = 600.0  # seconds: of a token's hour, at least fifty minutes are left for the pod to use it
 _GONE = 404
+_DEFAULT_GROUP = 1  # the only one of a repository (docs: create configuration for a just-in-time runner)
 
 
 class GitHubRunners:
@@ -63,7 +65,7 @@ class GitHubRunners:
         """Prove the credential and its permission, and that the repository may use the runner group."""
         if self._group is not None and self._scope.repository is not None:
             raise InvalidRequest(
-                f"runner group '{self._group}': only an organisation has groups; leave it out, or use --organization"
+                f"--runner-group '{self._group}': only an organisation has groups; leave it out, or use --organization"
             )
         if self._credential.proves_access:
             await self._credential.bearer(self._access)
@@ -80,6 +82,34 @@ class GitHubRunners:
             if self._registration is None or now - self._registration[1] >= _REUSED_FOR:
                 self._registration = await self._token("createRegistrationToken", "registration-token"), now
             return self._registration[0]
+
+    async def jit_config(self, name: str, labels: Sequence[str]) -> str:
+        """See the port; GitHub never gives the same configuration twice."""
+        operation = "generateJitConfig"
+        bearer = await self._credential.bearer(self._access)
+        body = {"name": name, "runner_group_id": await self._group_id(), "labels": list(labels)}
+        answer = await self._api.call(
+            operation,
+            "POST",
+            f"{self._path}/runners/generate-jitconfig",
+            bearer=bearer,
+            json=body,
+            # The runner may exist although the answer was lost (ubicloud#692).
+            retry=Retry.CREATE,
+        )
+        config = read(operation, answer).text("encoded_jit_config")
+        self._api.redactor.add(config)
+        return config
+
+    async def _group_id(self) -> int:
+        if self._scope.repository is not None:
+            return _DEFAULT_GROUP
+        groups = await self._groups()
+        if self._group is None:
+            return next((group.number("id") for group in groups if group.flag("default")), _DEFAULT_GROUP)
+        await self._check_group(self._group)
+        wanted = self._group.lower()
+        return next(group.number("id") for group in groups if group.text("name").lower() == wanted)
 
     async def remove_token(self) -> Registration:
         """A token that `config.sh remove` takes, for an hour."""
@@ -122,14 +152,16 @@ class GitHubRunners:
 
     async def groups(self) -> Sequence[str]:
         """The names of the organisation's runner groups that the repository may use, of all where none is known."""
+        return [group.text("name") for group in await self._groups()]
+
+    async def _groups(self) -> Sequence[Fields]:
         bearer = await self._credential.bearer(self._access)
         # GitHub takes the bare name of the repository here (docs: list self-hosted runner groups).
         name = self._repository.partition("/")[2] if self._repository else ""
         params = {"visible_to_repository": name} if name else {}
-        found = await self._api.pages(
+        return await self._api.pages(
             "listRunnerGroups", f"{self._path}/runner-groups", "runner_groups", bearer=bearer, params=params
         )
-        return [group.text("name") for group in found]
 
     async def _check_group(self, wanted: str) -> None:
         names = await self.groups()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 API_VERSION = "2022-11-28"
 PER_PAGE = 100  # GitHub's maximum
 _MOST_PAGES = 500
+_READINGS = 3  # of a list that changes while it is read
 _NEXT = re.compile(r'<[^>]*[?&]page=(\d+)[^>]*>\s*;\s*rel="next"')
 
 
@@ -84,8 +85,25 @@ class GitHubApi:
     async def pages(
         self, operation: str, path: str, key: str, *, bearer: Bearer, params: Mapping[str, str | int] | None = None
     ) -> list[Fields]:
-        """All elements of the list called `key`, over all pages."""
+        """All elements of the list called `key`, over all pages.
+
+        When one goes while the pages are read, the next page begins one later and skips one that is there. So a list
+        whose count has changed is read again; one that never holds still gives all that any reading showed.
+        """
+        shown: dict[int, Fields] = {}
+        for _ in range(_READINGS):
+            found, steady = await self._read_pages(operation, path, key, bearer=bearer, params=params)
+            if steady:
+                return found
+            shown |= {element.number("id"): element for element in found}
+        return list(shown.values())
+
+    async def _read_pages(
+        self, operation: str, path: str, key: str, *, bearer: Bearer, params: Mapping[str, str | int] | None
+    ) -> tuple[list[Fields], bool]:
+        """One reading of all pages, and whether the count was the same on all of them."""
         found: list[Fields] = []
+        counts: set[int] = set()
         page = 1
         while page <= _MOST_PAGES:
             asked = {**(params or {}), "per_page": PER_PAGE, "page": page}
@@ -93,9 +111,10 @@ class GitHubApi:
             body = read(operation, answer)
             elements = body.objects(key)
             found += elements
-            following = _next_page(answer, page, more=bool(elements) and len(found) < body.number("total_count"))
+            counts |= {body.number("total_count")} if elements or page > 1 else set()
+            following = _next_page(answer, page, more=bool(elements) and len(found) < max(counts))
             if following is None:
-                return found
+                return found, len(counts) <= 1
             page = following
         raise ProtocolViolation(
             f"GitHub's list did not end after {_MOST_PAGES} pages: report this", service=SERVICE, operation=operation

@@ -13,10 +13,13 @@ from runner_provisioner.lint.shell import MODES, Command, commands, with_variabl
 
 DEFAULT_KEY: Final = "default"
 
+# What these options are when they are left out.
+_DEFAULTS: Final = {"repository": "${{github.repository}}", "run-id": "${{github.run_id}}"}
+
 _OUR_ACTION = re.compile(r"[^/@]+/runner[-_]provisioner(?:/?@.*)?", re.IGNORECASE)
-_OUR_FOLDER = re.compile(r"\./(?:.*/)?runner[-_]provisioner/?", re.IGNORECASE)
+_OUR_FOLDER = re.compile(r"[.$]/(?:.*/)?runner[-_]provisioner/?", re.IGNORECASE)
 _OUR_WORKFLOW = re.compile(
-    r"(?:\.|[^/@]+/runner[-_]provisioner)/\.github/workflows/(gpu-job|cleanup)\.ya?ml(?:@.*)?", re.IGNORECASE
+    r"(?:[.$]|[^/@]+/runner[-_]provisioner)/\.github/workflows/(gpu-job|cleanup)\.ya?ml(?:@.*)?", re.IGNORECASE
 )
 # A `./` without a mode may be anybody's action; ours is given something of this.
 _OUR_INPUT = re.compile(r"(?:runpod|gpu|github-app|app-)[\w-]*|key|mode|interruptible|max-price.*", re.IGNORECASE)
@@ -46,6 +49,7 @@ def calls_of_workflow(node: Node, job: str) -> Iterator[Call]:
         line=node.get("uses").line,
         key=_key(inputs),
         labels=_labels(inputs),
+        options=None,
         allows_untrusted=inputs.get("allow-untrusted").text == "true",
     )
 
@@ -64,7 +68,7 @@ def _action(step: Step, uses: str, job: str) -> Iterator[Call]:
         key=_key(inputs),
         step=step,
         labels=_labels(inputs),
-        options=_literal({name: inputs.get(name).text for name in SCOPE_OPTIONS}),
+        options=_given({name: inputs.get(name).text for name in SCOPE_OPTIONS}),
         by_action=True,
         allows_untrusted=inputs.get("allow-untrusted").text == "true",
     )
@@ -73,7 +77,7 @@ def _action(step: Step, uses: str, job: str) -> Iterator[Call]:
 def _is_ours(uses: str, inputs: Node) -> bool:
     if _OUR_ACTION.fullmatch(uses) or _OUR_FOLDER.fullmatch(uses):
         return True
-    if uses not in {".", "./"}:
+    if uses not in {".", "./", "$/"}:
         return False
     mode = inputs.get("mode").text
     return mode in MODES if mode else any(_OUR_INPUT.fullmatch(name) for name in inputs.entries)
@@ -102,17 +106,23 @@ def _command(step: Step, command: Command, job: str, variables: Mapping[str, str
         key=with_variables(keys[-1], variables),
         step=step,
         labels=frozenset(known) if len(known) == len(labels) else None,
-        options=_literal({name: with_variables(value, variables) for name, value in given if value}),
+        options=_given({name: with_variables(value, variables) for name, value in given if value}),
         swallowed=command.swallowed,
         hears_cancel=command.is_exec and command.is_last,
         allows_untrusted="--allow-untrusted" in command.words,
     )
 
 
-def _literal(options: Mapping[str, str | None]) -> tuple[tuple[str, str], ...]:
-    """The options that are plain words; GitHub's own names are the same in any case."""
-    plain = [(name, text.strip()) for name, text in options.items() if text and not EXPRESSION.search(text)]
-    return tuple((name, text if name == "owner" else text.lower()) for name, text in plain if text)
+def _given(options: Mapping[str, str | None]) -> tuple[tuple[str, str | None], ...]:
+    """The options with a value that is not their default; GitHub's own names are the same in any case."""
+    found: list[tuple[str, str | None]] = []
+    for name, value in options.items():
+        text = value if value is None else compact(value)
+        if text is not None and text in {"", _DEFAULTS.get(name)}:
+            continue
+        plain = text is not None and not EXPRESSION.search(text)
+        found.append((name, (text if name == "owner" or text is None else text.lower()) if plain else None))
+    return tuple(found)
 
 
 def _ends_on_error(shell: str) -> bool:

@@ -13,6 +13,12 @@ _SECRET: Final = re.compile(r"(?<![\w.-])secrets\s*(?:\.\s*(\w+)|\[\s*'([^']+)'\
 _ALL_SECRETS: Final = re.compile(r"(?<![\w.-])secrets(?![\w-])", re.IGNORECASE)
 _QUOTED: Final = re.compile(r"'[^']*'")
 _WHOLE: Final = re.compile(r"\$\{\{((?:(?!\}\}).)*)\}\}")
+_LIST: Final = re.compile(r"\$\{\{\s*fromJSON\((.*)\)\s*\}\}", re.DOTALL | re.IGNORECASE)
+_FORMAT: Final = re.compile(r"\s*format\(\s*'((?:[^']|'')*)'", re.DOTALL | re.IGNORECASE)
+_LITERAL: Final = re.compile(r"\s*'((?:[^']|'')*)'\s*", re.DOTALL)
+_PLACE: Final = re.compile(r"\{\d+\}")
+_WORD: Final = re.compile(r'"((?:[^"\\]|\\.)*)"(\s*:)?')
+_MATRIX: Final = re.compile(r"(?<![\w.-])matrix(?:\.[\w-]+)+")
 
 
 def compact(text: str) -> str:
@@ -43,6 +49,30 @@ def outputs(text: str) -> list[str]:
 def steps(text: str) -> list[str]:
     """The steps whose outputs a text takes."""
     return list(_STEP.findall(code(text)))
+
+
+def words_of_list(text: str) -> list[str] | None:
+    """The plain words of a list that `fromJSON` makes of a text, with `format` or without; None when it is none.
+
+    A word that `format` fills in is not among them, nor are the keys of an object and the group that it names.
+    """
+    whole = _LIST.fullmatch(text.strip())
+    if whole is None:
+        return None
+    filled = _FORMAT.match(whole[1])
+    literal = filled or _LITERAL.fullmatch(whole[1])
+    if literal is None:
+        return None
+    source = re.sub(r'"group"\s*:\s*"[^"]*"', '"group":0', literal[1].replace("''", "'"))
+    return [word for word, is_key in _WORD.findall(source) if not is_key and not (filled and _PLACE.search(word))]
+
+
+def matrix_paths(text: str) -> list[tuple[str, ...]] | None:
+    """What a text takes of the matrix, such as `matrix.size`; None when it takes something else that tells legs."""
+    if mentions(text, "strategy", "steps", "env"):
+        return None
+    found = [tuple(path.split(".")[1:]) for path in _MATRIX.findall(code(text))]
+    return None if mentions(_MATRIX.sub("", text), "matrix") else found
 
 
 def secrets(text: str) -> list[str]:

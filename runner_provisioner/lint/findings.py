@@ -75,6 +75,8 @@ NO_TIMEOUT: Final = _error("no-timeout", "a GPU job without `timeout-minutes`")
 GPU_ENVIRONMENT: Final = _error("gpu-environment", "an `environment` on a GPU job")
 GPU_SECRETS: Final = _warning("gpu-secrets", "secrets in a GPU job")
 
+CALL_ENVIRONMENT: Final = _error("call-environment", "an environment whose secrets do not reach `gpu-job.yml`")
+
 NO_STOP: Final = _error("no-stop", "a start that nothing stops")
 STOP_NOT_ALWAYS: Final = _error("stop-not-always", "a stop that is skipped when something failed or was cancelled")
 STOP_TOO_EARLY: Final = _error("stop-too-early", "a stop that does not wait for the start or the GPU job")
@@ -94,6 +96,7 @@ MATRIX_LABEL: Final = _error("matrix-label", "legs of a matrix, or several jobs,
 STEP_TIMEOUT: Final = _error("step-timeout", "`timeout-minutes` on a step that uses the action")
 NO_EXEC: Final = _warning("no-exec", "a start that does not hear of a cancellation")
 PULL_REQUEST_TARGET: Final = _error("pull-request-target", "a start on `pull_request_target`")
+STRANGER_TRIGGER: Final = _warning("stranger-trigger", "a start on an event that strangers can shape")
 NO_CLEANUP: Final = _warning("no-cleanup", "no scheduled clean-up in the repository")
 RERUN_FAILED: Final = _warning("rerun-failed", "a re-run of a failed GPU job that waits for a runner that is gone")
 
@@ -107,6 +110,7 @@ CHECKS: Final = (
     NO_TIMEOUT,
     GPU_ENVIRONMENT,
     GPU_SECRETS,
+    CALL_ENVIRONMENT,
     NO_STOP,
     STOP_NOT_ALWAYS,
     STOP_TOO_EARLY,
@@ -123,6 +127,7 @@ CHECKS: Final = (
     STEP_TIMEOUT,
     NO_EXEC,
     PULL_REQUEST_TARGET,
+    STRANGER_TRIGGER,
     NO_CLEANUP,
     RERUN_FAILED,
 )

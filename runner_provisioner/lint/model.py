@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
 from runner_provisioner.lint.document import Node
+from runner_provisioner.lint.expressions import needed, words_of_list
 from runner_provisioner.lint.findings import Check, Finding
 
 # Beside the key, these say whose pod it is.
 SCOPE_OPTIONS: Final = ("owner", "organization", "repository", "run-id")
+
+
+# A stop may name the run of a start that knows its own.
+_RUN: Final = "run-id"
 
 
 class Mode(StrEnum):
@@ -51,7 +56,8 @@ class Call:
     """One call of this program: by a command, by the action (`step`), or by a reusable workflow (no step).
 
     `key` is its text, blanks taken out of expressions, None when it cannot be known; so are `labels`, the further ones.
-    `options` are those of SCOPE_OPTIONS that the file gives as plain words.
+    `options` are those of SCOPE_OPTIONS that the file gives, None for a value that cannot be known; None altogether for
+    a call in another file.
     """
 
     mode: Mode
@@ -60,7 +66,7 @@ class Call:
     key: str | None
     step: Step | None = None
     labels: frozenset[str] | None = frozenset()
-    options: tuple[tuple[str, str], ...] = ()
+    options: tuple[tuple[str, str | None], ...] | None = ()
     by_action: bool = False
     swallowed: bool = False
     hears_cancel: bool = True
@@ -71,9 +77,20 @@ class Call:
         return self.key is None or other.key is None or self.key == other.key
 
     def differs(self, other: Call) -> str:
-        """The first option that says something else in the other; empty for none."""
-        theirs = dict(other.options)
-        return next((name for name, value in self.options if theirs.get(name, value) != value), "")
+        """The first option that says something else in the other, or that only one of them has; empty for none."""
+        if self.options is None or other.options is None:
+            return ""
+        ours, theirs = dict(self.options), dict(other.options)
+        both = ours.keys() & theirs.keys()
+        names = [name for name in SCOPE_OPTIONS if name != _RUN or name in both]
+        return next((name for name in names if _differ(ours.get(name, ""), theirs.get(name, ""))), "")
+
+
+def _differ(one: str | None, other: str | None) -> bool:
+    """Whether two values are never the same: what cannot be known may be any word, and not nothing at all."""
+    if one is None or other is None:
+        return "" in {one, other}
+    return one != other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,13 +126,23 @@ class Job:
     def labels(self) -> tuple[Node, ...]:
         """What it asks for with `runs-on`."""
         runs_on = self.node.get("runs-on")
-        return runs_on.get("labels").texts if runs_on.entries else runs_on.texts
+        texts = runs_on.get("labels").texts if runs_on.entries else runs_on.texts
+        return tuple(label for one in texts for label in _labels(one))
 
     @property
     def environment(self) -> Node:
         """The name of its environment; not `given` for none."""
         environment = self.node.get("environment")
         return environment.get("name") if environment.entries else environment
+
+
+def _labels(node: Node) -> Iterator[Node]:
+    """What a text asks for: a list that an expression makes is its plain words, and itself where it fills some in."""
+    words = words_of_list(node.text)
+    if words is None or needed(node.text):
+        yield node
+    for word in words or ():
+        yield replace(node, text=word)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

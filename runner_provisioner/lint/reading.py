@@ -15,7 +15,7 @@ from runner_provisioner.lint.findings import NO_WORKFLOW, YAML, Finding
 from runner_provisioner.lint.model import Call, GpuJob, Job, Mode, Repository, Step, Workflow
 
 _HOSTED = re.compile(r"(?:ubuntu|windows|macos)-.*", re.IGNORECASE)
-_LOCAL: Final = "./.github/workflows/"
+_LOCAL: Final = ("./.github/workflows/", "$/.github/workflows/")  # the second since runner 2.336 (GitHub changelog)
 
 
 def read_repository(files: Mapping[str, str], context: Mapping[str, str]) -> tuple[Repository, list[Finding]]:
@@ -78,7 +78,7 @@ def _called(job: Job, named: Mapping[str, Workflow]) -> Iterator[Call]:
     uses = job.node.get("uses")
     if not uses.text.startswith(_LOCAL):
         return
-    called = named.get(uses.text.removeprefix(_LOCAL))
+    called = named.get(uses.text.rpartition("/")[2])
     if called is None:
         return
     # A workflow that starts also settles its start, and one that has the GPU job too is whole: it is checked by itself.
@@ -87,7 +87,7 @@ def _called(job: Job, named: Mapping[str, Workflow]) -> Iterator[Call]:
     for call in starts or called.calls(Mode.STOP, Mode.CLEANUP):
         mode = Mode.GPU_JOB if call.mode is Mode.START and is_whole else call.mode
         key = None if EXPRESSION.search(call.key or "${{}}") else call.key
-        yield Call(mode=mode, job=job.id, line=uses.line, key=key, labels=call.labels)
+        yield Call(mode=mode, job=job.id, line=uses.line, key=key, labels=call.labels, options=None)
 
 
 def job_of_label(job: Job, workflow: Workflow) -> list[Job]:

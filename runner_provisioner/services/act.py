@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 
+from runner_provisioner.domain.budget import Terms
 from runner_provisioner.domain.events import Event
-from runner_provisioner.domain.ladder import Refusal
-from runner_provisioner.domain.leases import Action, CreatePod, EndPod, Lease, PodRef, RemoveRunner, created, refused
+from runner_provisioner.domain.ladder import Refusal, without_raises
+from runner_provisioner.domain.leases import (
+    Action,
+    CreatePod,
+    EndPod,
+    GiveConfig,
+    Lease,
+    Observation,
+    PodRef,
+    RemoveRunner,
+    created,
+    refused,
+)
 from runner_provisioner.domain.offers import Offer
-from runner_provisioner.domain.pods import PodSpec
+from runner_provisioner.domain.pods import Pod, PodSpec
 from runner_provisioner.errors import (
     ApiRetired,
     AuthenticationFailed,
@@ -20,6 +32,7 @@ from runner_provisioner.errors import (
     CreateOutcomeUnknown,
     InsufficientFunds,
     InvalidRequest,
+    OfferUnfit,
     PermissionDenied,
     ProvisioningFailed,
     RateLimited,
@@ -29,7 +42,9 @@ from runner_provisioner.errors import (
     SpotDiscontinued,
     Unreachable,
 )
-from runner_provisioner.ports import Clock, EventSink, GpuProvider, RunnerRegistry
+from runner_provisioner.ports import Clock, EventSink, GpuProvider, History, RunnerRegistry
+from runner_provisioner.services.chronicle import Chronicle
+from runner_provisioner.services.jit import JitHandOver
 
 Blueprint = Callable[[Offer], PodSpec]
 
@@ -39,10 +54,11 @@ _NEXT_PROVIDER = (AuthenticationFailed, PermissionDenied, InsufficientFunds, Inv
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a start would rent: the rungs of its ladder, and the pod to ask for on each."""
+    """What a start would rent: the rungs of its ladder, the pod to ask for on each, and what that may cost."""
 
     rungs: Sequence[Offer]
     blueprint: Blueprint
+    terms: Terms
 
 
 class Hands:
@@ -57,6 +73,8 @@ class Hands:
         events: EventSink,
         plan: Plan | None = None,
         told_looks: set[tuple[str, str]] | None = None,
+        jit: JitHandOver | None = None,
+        history: History | None = None,
     ) -> None:
         """`told_looks` are the causes of failed looks that were told; leases that end side by side share them."""
         self._providers = providers
@@ -64,6 +82,8 @@ class Hands:
         self._clock = clock
         self._events = events
         self._plan = plan
+        self._jit = jit
+        self.chronicle = Chronicle(history, clock=clock, events=events)
         self.refusals: list[Refusal] = []
         self.troubles: dict[str, RunnerProvisionerError] = {}
         self._told_looks = told_looks if told_looks is not None else set()
@@ -79,6 +99,8 @@ class Hands:
         for action in actions:
             if isinstance(action, CreatePod):
                 lease = await self._create(lease, action.rung)
+            elif isinstance(action, GiveConfig) and self._jit is not None:
+                await self._give(self._jit, action.pod, lease.name)
         return lease
 
     def tell(self, name: str, **fields: str | float | bool | None) -> None:
@@ -114,20 +136,54 @@ class Hands:
             self.troubles.pop(name, None)
             self.tell("runner_removed", runner=name)
 
+    async def _give(self, jit: JitHandOver, pod: Pod, name: str) -> None:
+        try:
+            given = await jit.give(pod, name)
+        except RunnerProvisionerError as error:
+            if str(error) != str(self.troubles.get("hand-over")):
+                self.tell("hand_over_failed", pod=pod.id, error=str(error))
+            self.troubles["hand-over"] = error
+            return
+        if given:
+            self.troubles.pop("hand-over", None)
+            self.tell("hand_over_done", pod=pod.id)
+
     async def _create(self, lease: Lease, rung: int) -> Lease:
         assert self._plan is not None  # noqa: S101 - only a lease with rungs decides to create
         offer = self._plan.rungs[rung]
+        # A pod that turns up without an answer is held to the same price.
+        lease = replace(lease, cap=self._plan.terms.cap(offer.price))
+        if offer.raises:
+            self.tell("bid_raised", offer=str(offer), bid=str(offer.price), step=offer.raises)
         self.tell("offer_tried", offer=str(offer), provider=offer.provider, gpu=offer.gpu_model, rung=rung)
+        spec = self._plan.blueprint(offer)
         try:
-            pod = await self._providers[offer.provider].create(self._plan.blueprint(offer), offer)
+            pod = await self._providers[offer.provider].create(spec, offer)
         except RemoteError as error:
+            if isinstance(error, _NEXT_OFFER):
+                await self.chronicle.refused(offer, error)
             return self._not_created(lease, offer, error)
         except InvalidRequest as error:
             return self._refuse(lease, offer, error)
         self.tell(
             "pod_rented", pod=pod.id, provider=pod.provider, gpu=offer.gpu_model, price=str(pod.price or offer.price)
         )
-        return created(lease, pod)
+        plan = self._plan = replace(self._plan, rungs=without_raises(self._plan.rungs, rung))
+        lease = replace(created(lease, pod), rungs=len(plan.rungs))
+        await self.chronicle.rented(pod, offer, lifetime=plan.terms.lifetime_at(offer.price))
+        return lease
+
+    async def follow(self, before: Lease, after: Lease, seen: Observation) -> None:
+        """Write down what a pass has shown of the lease's pods."""
+        pod = self.chronicle.unwritten(after, seen)
+        if pod is not None and self._plan is not None:
+            await self.chronicle.rented(pod, self.offer_of(after), lifetime=self._plan.terms.lifetime)
+        await self.chronicle.follow(before, after, seen)
+
+    def offer_of(self, lease: Lease) -> Offer | None:
+        """The offer on whose rung the lease stands."""
+        rungs = self._plan.rungs if self._plan is not None else ()
+        return rungs[lease.rung] if lease.rung < len(rungs) else None
 
     def _not_created(self, lease: Lease, offer: Offer, error: RemoteError) -> Lease:
         if isinstance(error, (*_NEXT_OFFER, *_NEXT_PROVIDER, SpotDiscontinued)):
@@ -151,14 +207,16 @@ class Hands:
 
     def note_failed_placement(self, lease: Lease) -> None:
         """Note that a rented pod never served."""
-        if self._plan is None or lease.rung >= len(self._plan.rungs) or lease.outcome is None:
+        offer = self.offer_of(lease)
+        if offer is None or lease.outcome is None:
             return
-        self.refuse(self._plan.rungs[lease.rung], ProvisioningFailed(f"given back: {lease.outcome.value}"))
+        self.refuse(offer, ProvisioningFailed(f"given back: {lease.outcome.value}"))
 
     def refuse(self, offer: Offer, error: RunnerProvisionerError) -> None:
         """Note that nothing came of an offer."""
         self.refusals.append(Refusal(offer=offer, error=error))
-        self.tell("offer_refused", offer=str(offer), error=str(error), kind=type(error).__name__)
+        name = "offer_skipped" if isinstance(error, OfferUnfit) else "offer_refused"
+        self.tell(name, offer=str(offer), error=str(error), kind=type(error).__name__)
 
 
 def _hopeless(offer: Offer, tried: Offer, error: RunnerProvisionerError) -> bool:

@@ -101,9 +101,10 @@ class Ending:
         ended: list[Ended] = []
         errors: list[RunnerProvisionerError] = []
         told: set[tuple[str, str]] = set()
+        lookout = Lookout(providers=self._providers, registry=self._registry, owner8=owner8)
         async with anyio.create_task_group() as group:
             for lease in leases:
-                group.start_soon(self._drain_one, lease, owner8, told, ended, errors)
+                group.start_soon(self._drain_one, lease, lookout, told, ended, errors)
         left = tuple(line for one in ended for line in one.left)
         if left:
             causes = "; ".join(dict.fromkeys(one.because for one in ended if one.because))
@@ -118,7 +119,7 @@ class Ending:
     async def _drain_one(
         self,
         lease: Lease,
-        owner8: str,
+        lookout: Lookout,
         told: set[tuple[str, str]],
         ended: list[Ended],
         errors: list[RunnerProvisionerError],
@@ -132,7 +133,7 @@ class Ending:
         )
         reconciler = Reconciler(
             lease,
-            lookout=Lookout(providers=self._providers, registry=self._registry, owner8=owner8),
+            lookout=lookout,
             hands=hands,
             store=self._store,
             clock=self._clock,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Mapping
 from decimal import Decimal
+
+import anyio
 
 from runner_provisioner.domain.ladder import Refusal, nothing_rented
 from runner_provisioner.domain.offers import GpuRequest, Offer
@@ -20,24 +23,38 @@ from runner_provisioner.errors import (
 )
 from runner_provisioner.ports import Clock, GpuProvider, Pausable
 from runner_provisioner.services.offers import survey
+from runner_provisioner.services.provision import CANCEL_WINDOW
 
+_CANCELLED_LOOK = 0.5  # seconds between two looks of a cancelled create
 _NEXT_OFFER = (CapacityUnavailable, BidTooLow, SpotDiscontinued)
 
 
 class ManualPods:
     """The use cases of the `pods` commands, over all providers."""
 
-    def __init__(self, providers: Mapping[str, GpuProvider], *, clock: Clock, settle: float) -> None:
-        """`settle` is how many seconds apart two looks at a list must be to believe it."""
+    def __init__(
+        self,
+        providers: Mapping[str, GpuProvider],
+        *,
+        clock: Clock,
+        settle: float,
+        hurry: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`settle` is how many seconds apart two looks at a list must be to believe it.
+
+        `hurry` makes requests give up within the time that a cancelled program has.
+        """
         self._providers = providers
         self._clock = clock
         self._settle = settle
+        self._hurry = hurry
 
     async def create(self, spec: PodSpec, request: GpuRequest) -> Pod:
         """Rent the first offer that can be had.
 
         When the provider never answers, the pod is looked up by its name and nonce and, when it exists, returned; else
         CreateOutcomeUnknown is raised after two looks. Raises like a start when nothing could be rented.
+        When cancelled while a create is on its way, its pod is looked for and ended within `CANCEL_WINDOW` seconds.
         """
         found = await survey(self._providers, request)
         refusals = list(found.refusals)
@@ -46,6 +63,11 @@ class ManualPods:
                 return await self._create(spec, offer)
             except _NEXT_OFFER as error:
                 refusals.append(Refusal(offer=offer, error=error))
+            except anyio.get_cancelled_exc_class():
+                self._hurry()
+                with anyio.move_on_after(CANCEL_WINDOW, shield=True):
+                    await self._give_back(self._providers[offer.provider], spec)
+                raise
         raise nothing_rented(request, refusals)
 
     async def _create(self, spec: PodSpec, offer: Offer) -> Pod:
@@ -62,6 +84,18 @@ class ManualPods:
                 service=error.service,
                 operation=error.operation,
             ) from error
+
+    async def _give_back(self, provider: GpuProvider, spec: PodSpec) -> None:
+        """Look until the pod of this very create is seen, and end it; without its nonce it cannot be told for sure."""
+        while spec.tags is not None and spec.tags.nonce is not None:
+            # What fails is tried again for as long as there is time.
+            with contextlib.suppress(RemoteError):
+                mine = [pod for pod in await provider.list(None) if _made_as(pod, spec)]
+                for pod in mine:
+                    await provider.terminate(pod.id)
+                if mine and not any([await provider.get(pod.id) for pod in mine]):
+                    return
+            await self._clock.sleep(_CANCELLED_LOOK)
 
     async def _look_up(self, provider: GpuProvider, spec: PodSpec) -> Pod | None:
         """The pod of an unanswered create, looked for twice, `settle` apart; a failed look saw nothing."""

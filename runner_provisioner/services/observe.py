@@ -1,81 +1,171 @@
-"""Looking at the world: every provider and the registry, by name and by id."""
+"""Looking at the world: every provider and the registry, by name and by id, for one lease or for many at once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import anyio
 
 from runner_provisioner.domain.leases import Lease, Observation, PodRef, Unknown, ref
-from runner_provisioner.domain.pods import Pod
+from runner_provisioner.domain.pods import Pod, PodId
 from runner_provisioner.domain.runners import Runner
-from runner_provisioner.errors import RemoteError
-from runner_provisioner.ports import GpuProvider, RunnerRegistry
+from runner_provisioner.errors import ProtocolViolation, ProviderError, RemoteError
+from runner_provisioner.ports import GpuProvider, ReadsMany, RunnerRegistry
+
+AT_ONCE = 16  # reads of single pods side by side, where a provider has no other way
+
+PodSight = Pod | Unknown | None
+RunnerSight = Runner | Unknown | None
 
 
 @dataclass
-class _Pods:
-    """What the providers said; `trouble` is the first look that failed."""
+class _Market:
+    """What one provider said; `trouble` is why its list failed."""
 
-    there: dict[PodRef, Pod] = field(default_factory=dict)
-    gone: set[PodRef] = field(default_factory=set)
+    name: str
+    named: dict[str, set[PodRef]] = field(default_factory=dict)
+    read: Mapping[PodId, PodSight] = field(default_factory=dict)
     trouble: Unknown | None = None
 
-    def fail(self, error: RemoteError) -> None:
-        self.trouble = self.trouble or Unknown(reason=str(error), error=error)
+    def of(self, lease: Lease) -> set[PodRef]:
+        """Every pod of the lease here: by its name, and by what it remembers."""
+        return self.named.get(lease.name, set()) | {one for one in lease.known if one.provider == self.name}
+
+
+@dataclass
+class _Round:
+    """Leases that share one look."""
+
+    leases: list[Lease] = field(default_factory=list)
+    seen: Sequence[Observation] | None = None
 
 
 class Lookout:
-    """One who looks: at the pods of a lease's name over all providers, and at the runner of that name."""
+    """One who looks: at the pods of a lease's name over all providers, and at the runner of that name.
+
+    One for all leases of an owner: however many they are, a look takes one list of each provider, the reads by id in
+    as few requests as the provider allows, and one list of the runners (for a single lease: one search by name).
+    """
 
     def __init__(self, *, providers: Mapping[str, GpuProvider], registry: RunnerRegistry, owner8: str) -> None:
         self._providers = providers
         self._registry = registry
         self._owner8 = owner8
+        self._turn = anyio.Lock()
+        self._next = _Round()
 
     async def look(self, lease: Lease) -> Observation:
-        """See everything; what could not be looked at is Unknown. Never raises a RemoteError."""
-        pods = _Pods()
-        runner: list[Runner | Unknown | None] = []
+        """See everything; what could not be looked at is Unknown. Never raises a RemoteError.
+
+        Leases that ask side by side share a look; who asks while one is under way gets a later one.
+        """
+        mine = self._next
+        place = len(mine.leases)
+        mine.leases.append(lease)
+        async with self._turn:
+            seen = await self._seen_by(mine)
+        return seen[place]
+
+    async def _seen_by(self, mine: _Round) -> Sequence[Observation]:
+        """What the round saw; the first of it whose turn it is looks for all."""
+        if mine.seen is None:
+            if self._next is mine:
+                self._next = _Round()
+            mine.seen = await self.look_at(mine.leases)
+        return mine.seen
+
+    async def look_at(self, leases: Sequence[Lease]) -> Sequence[Observation]:
+        """See everything of all of them, in their order; see `look`."""
+        markets = [_Market(name=name) for name in self._providers]
+        runners: dict[str, RunnerSight] = {}
         async with anyio.create_task_group() as group:
-            group.start_soon(self._look_at_runner, lease.name, runner)
-            for provider in self._providers.values():
-                group.start_soon(self._look_at_pods, provider, lease, pods)
-        seen = pods.trouble or tuple(sorted(pods.there.values(), key=lambda pod: (pod.provider, pod.id)))
-        return Observation(pods=seen, runner=runner[0], gone=frozenset(pods.gone))
+            group.start_soon(self._look_at_runners, [lease.name for lease in leases], runners)
+            for market in markets:
+                group.start_soon(self._look_at_market, market, leases)
+        return [_observed(lease, markets, runners[lease.name]) for lease in leases]
 
     async def look_at_runner(self, lease: Lease, before: Observation) -> Observation:
         """See the runner anew and take the pods as they were a moment ago."""
-        runner: list[Runner | Unknown | None] = []
-        await self._look_at_runner(lease.name, runner)
-        return replace(before, runner=runner[0], fresh=False)
+        found: dict[str, RunnerSight] = {}
+        await self._look_at_runners([lease.name], found)
+        return replace(before, runner=found[lease.name], fresh=False)
 
-    async def _look_at_runner(self, name: str, found: list[Runner | Unknown | None]) -> None:
+    async def _look_at_runners(self, names: Sequence[str], found: dict[str, RunnerSight]) -> None:
         try:
-            found.append(await self._registry.find(name))
+            if len(names) == 1:
+                found[names[0]] = await self._registry.find(names[0])
+                return
+            listed = await self._registry.list(f"rp-{self._owner8}-")
         except RemoteError as error:
-            found.append(Unknown(reason=str(error), error=error))
+            found.update(dict.fromkeys(names, _unknown(error)))
+            return
+        found.update(dict.fromkeys(names))
+        found.update({runner.name: runner for runner in listed})
 
-    async def _look_at_pods(self, provider: GpuProvider, lease: Lease, pods: _Pods) -> None:
-        known = {one for one in lease.known if one.provider == provider.name}
+    async def _look_at_market(self, market: _Market, leases: Sequence[Lease]) -> None:
+        provider = self._providers[market.name]
         try:
             listed = await provider.list(self._owner8)
         except RemoteError as error:
-            pods.fail(error)
+            market.trouble = _unknown(error)
             listed = ()
-        named = {ref(pod) for pod in listed if pod.name == lease.name}
-        async with anyio.create_task_group() as group:
-            for one in sorted(named | known):
-                group.start_soon(self._read, provider, one, pods)
+        for pod in listed:
+            market.named.setdefault(pod.name, set()).add(ref(pod))
+        market.read = await read_pods(provider, {one.id for lease in leases for one in market.of(lease)})
 
-    async def _read(self, provider: GpuProvider, one: PodRef, pods: _Pods) -> None:
-        try:
-            pod = await provider.get(one.id)
-        except RemoteError as error:
-            pods.fail(error)
-            return
-        if pod is None:
-            pods.gone.add(one)
-        else:
-            pods.there[one] = pod
+
+async def read_pods(provider: GpuProvider, pod_ids: Collection[PodId]) -> Mapping[PodId, PodSight]:
+    """Read them all, in as few requests as the provider allows; a read that failed is Unknown."""
+    wanted = sorted(pod_ids)
+    found = await _read_together(provider, wanted)
+    if found is not None:
+        return found
+    sights: dict[PodId, PodSight] = {}
+    limiter = anyio.CapacityLimiter(AT_ONCE)
+
+    async def read(pod_id: PodId) -> None:
+        async with limiter:
+            try:
+                sights[pod_id] = await provider.get(pod_id)
+            except RemoteError as error:
+                sights[pod_id] = _unknown(error)
+
+    async with anyio.create_task_group() as group:
+        for pod_id in wanted:
+            group.start_soon(read, pod_id)
+    return sights
+
+
+async def _read_together(provider: GpuProvider, pod_ids: Sequence[PodId]) -> Mapping[PodId, PodSight] | None:
+    """Read several in one go; None = they are to be read one by one."""
+    if len(pod_ids) < 2 or not isinstance(provider, ReadsMany):  # noqa: PLR2004 - several
+        return None
+    try:
+        return await provider.get_many(pod_ids)
+    except (ProtocolViolation, ProviderError):
+        return None  # one pod that cannot be read must not hide the others
+    except RemoteError as error:
+        return dict.fromkeys(pod_ids, _unknown(error))
+
+
+def _observed(lease: Lease, markets: Iterable[_Market], runner: RunnerSight) -> Observation:
+    there: dict[PodRef, Pod] = {}
+    gone: set[PodRef] = set()
+    trouble: Unknown | None = None
+    for market in markets:
+        trouble = trouble or market.trouble
+        for one in sorted(market.of(lease)):
+            sight = market.read[one.id]
+            if isinstance(sight, Unknown):
+                trouble = trouble or sight
+            elif sight is None:
+                gone.add(one)
+            else:
+                there[one] = sight
+    pods = trouble or tuple(there[one] for one in sorted(there))
+    return Observation(pods=pods, runner=runner, gone=frozenset(gone))
+
+
+def _unknown(error: RemoteError) -> Unknown:
+    return Unknown(reason=str(error), error=error)

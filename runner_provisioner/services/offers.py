@@ -6,14 +6,15 @@ from collections.abc import Mapping
 
 import anyio
 
+from runner_provisioner.domain.history import Memory
 from runner_provisioner.domain.ladder import Ladder, check, ladder
 from runner_provisioner.domain.offers import GpuRequest, Offer
 from runner_provisioner.errors import RemoteError, RunnerProvisionerError, UnknownGpu
 from runner_provisioner.ports import GpuProvider
 
 
-async def survey(providers: Mapping[str, GpuProvider], request: GpuRequest) -> Ladder:
-    """The ladder over the offers of all markets.
+async def survey(providers: Mapping[str, GpuProvider], request: GpuRequest, memory: Memory | None = None) -> Ladder:
+    """The ladder over the offers of all markets, ranked by what is remembered of them.
 
     A market that cannot be asked is passed over while another answers; when none does, the first error is raised.
     Raises UnknownGpu only when no market knows one of the models.
@@ -33,4 +34,4 @@ async def survey(providers: Mapping[str, GpuProvider], request: GpuRequest) -> L
             group.start_soon(ask, provider)
     if errors and len(errors) == len(providers):
         raise min(errors.items())[1]
-    return ladder(offers, request)
+    return ladder(offers, request, memory)

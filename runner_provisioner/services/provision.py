@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import anyio
 
+from runner_provisioner.domain.budget import Budget, Terms, affordable
+from runner_provisioner.domain.history import Memory
 from runner_provisioner.domain.ladder import Ladder, nothing_rented
 from runner_provisioner.domain.leases import Lease, Limits, Observation, Outcome, Phase, Unknown, drain, ref
 from runner_provisioner.domain.offers import GpuRequest, Offer
 from runner_provisioner.domain.pods import Pod, PodSpec
+from runner_provisioner.domain.quarantine import quarantined
 from runner_provisioner.domain.runners import Registration, RunnerDownload
 from runner_provisioner.errors import (
     BootTimeout,
@@ -23,20 +26,26 @@ from runner_provisioner.errors import (
 )
 from runner_provisioner.ports import Clock, EventSink, GpuProvider, History, LeaseStore, RunnerRegistry
 from runner_provisioner.services.act import Hands, Plan
+from runner_provisioner.services.budget import Purse
+from runner_provisioner.services.chronicle import Chronicle
+from runner_provisioner.services.jit import JitHandOver
 from runner_provisioner.services.observe import Lookout
 from runner_provisioner.services.offers import survey
 from runner_provisioner.services.quarantine import Warden
 from runner_provisioner.services.reconcile import Polls, Reconciler, cause_of, left_behind
 
-CANCEL_WINDOW = 7.0  # GitHub kills a cancelled step 10 s after its first signal
+CANCEL_WINDOW = 6.5  # GitHub sends SIGTERM 7.5 s after its first signal and kills 2.5 s later; the exit takes time too
 GIVE_BACK_WINDOW = 120.0
 
-DrawUp = Callable[[Offer, Registration, RunnerDownload], PodSpec]
+DrawUp = Callable[[Offer, Registration | None, RunnerDownload], PodSpec]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """A start: whose it is, what it may rent, and the lease it begins with (perhaps one that an earlier try left)."""
+    """A start: whose it is, what it may rent, and the lease it begins with (perhaps one that an earlier try left).
+
+    `terms` bound what its pod may cost, `budget` what all pods of the installation may.
+    """
 
     owner8: str
     key: str
@@ -44,6 +53,9 @@ class Order:
     request: GpuRequest
     lease: Lease
     draw_up: DrawUp
+    jit: JitHandOver | None = None
+    terms: Terms | None = None
+    budget: Budget = field(default_factory=Budget)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,16 +116,29 @@ class Start:
         Raises a ProvisioningFailed or the error that decided; then nothing is left running, or LeftBehind says what.
         When cancelled, what is known is ended within `CANCEL_WINDOW` seconds before the cancellation goes on.
         """
-        plan, refused = await self._prepare(order)
+        purse = self._purse(order)
+        chronicle = Chronicle(self._history, clock=self._clock, events=self._events)
+        memory = await chronicle.memory()
+        plan, refused = await self._prepare(order, purse, memory)
         hands = Hands(
-            providers=self._providers, registry=self._registry, clock=self._clock, events=self._events, plan=plan
+            providers=self._providers,
+            registry=self._registry,
+            clock=self._clock,
+            events=self._events,
+            plan=plan,
+            jit=order.jit,
         )
+        hands.chronicle = chronicle  # one for all: a history that fails is told once
         for refusal in refused.refusals:
             hands.refuse(refusal.offer, refusal.error)
-        warden = Warden(self._history, clock=self._clock, events=self._events)
         reconciler = Reconciler(
-            replace(order.lease, rungs=len(plan.rungs), shunned=await warden.shunned()),
-            warden=warden,
+            replace(
+                order.lease,
+                rungs=len(plan.rungs),
+                hands_over=order.jit is not None,
+                shunned=quarantined(memory.bad_machines, self._clock.now()),
+            ),
+            warden=Warden(chronicle, clock=self._clock, events=self._events),
             lookout=Lookout(providers=self._providers, registry=self._registry, owner8=order.owner8),
             hands=hands,
             store=self._store,
@@ -123,6 +148,12 @@ class Start:
         )
         try:
             lease = await reconciler.run_until(lambda lease: _decided(lease, reconciler.seen))
+            kept = _kept(lease, reconciler.seen)
+            if kept is not None:
+                await purse.confirm(kept)
+        except BudgetExceeded:
+            await self._give_back(reconciler, hands, Outcome.OVERPRICED, GIVE_BACK_WINDOW)
+            raise
         except anyio.get_cancelled_exc_class():
             self._hurry()
             await self._give_back(reconciler, hands, Outcome.CANCELLED, CANCEL_WINDOW)
@@ -132,19 +163,32 @@ class Start:
             raise
         if lease.phase is Phase.RELEASED and lease.outcome is not Outcome.COMPLETED:
             raise self._failure(order, lease, hands)
-        return self._started(order, reconciler, plan, hands)
+        return self._started(order, reconciler, hands)
 
-    async def _prepare(self, order: Order) -> tuple[Plan, Ladder]:
+    def _purse(self, order: Order) -> Purse:
+        return Purse(
+            order.budget,
+            providers=self._providers,
+            history=self._history,
+            clock=self._clock,
+            events=self._events,
+            owner8=order.owner8,
+            lifetime=self._limits.lifetime,
+        )
+
+    async def _prepare(self, order: Order, purse: Purse, memory: Memory) -> tuple[Plan, Ladder]:
         """Everything that can fail before anything is rented."""
         await self._registry.check()
-        found = await survey(self._providers, order.request)
-        registration = await self._registry.register()
+        found = await survey(self._providers, order.request, memory)
+        terms = order.terms or Terms(lifetime=self._limits.lifetime, max_price=order.lease.cap)
+        found = affordable(found, terms, await purse.enforced())
+        registration = await self._registry.register() if order.jit is None else None
         download = await self._registry.download()
 
         def blueprint(offer: Offer) -> PodSpec:
             return order.draw_up(offer, registration, download)
 
-        return Plan(rungs=found.rungs, blueprint=blueprint), found
+        return Plan(rungs=found.rungs, blueprint=blueprint, terms=terms), found
 
     async def _give_back(self, reconciler: Reconciler, hands: Hands, outcome: Outcome, seconds: float) -> None:
         """End what is known, shielded, for so long at most; the rest is in the stored lease for stop and clean-up."""
@@ -165,25 +209,31 @@ class Start:
         if lease.outcome is Outcome.NO_CAPACITY:
             return nothing_rented(order.request, hands.refusals)
         if lease.outcome is Outcome.OVERPRICED:
-            return BudgetExceeded(
-                f"the pod cost more than the max price {order.request.max_price} USD/h and was given back: "
-                "raise --max-price"
-            )
+            return _overpriced(order)
         return _too_late(lease, hands)
 
-    def _started(self, order: Order, reconciler: Reconciler, plan: Plan, hands: Hands) -> Started:
+    def _started(self, order: Order, reconciler: Reconciler, hands: Hands) -> Started:
         pod = _kept(reconciler.lease, reconciler.seen)
         if pod is None:
             raise ProvisioningFailed("the job was over before the start was: its pod is gone already")
-        offer = plan.rungs[reconciler.lease.rung] if reconciler.lease.rung < len(plan.rungs) else None
         return Started(
             name=reconciler.lease.name,
             label=order.label,
             pod=pod,
-            offer=offer,
+            offer=hands.offer_of(reconciler.lease),
             started_at=self._clock.now(),
             refusals=tuple((str(one.offer), str(one.error)) for one in hands.refusals),
         )
+
+
+def _overpriced(order: Order) -> BudgetExceeded:
+    cap = f"the max price {order.request.max_price} USD/h"
+    if order.terms is None or order.terms.max_cost is None:
+        return BudgetExceeded(f"the pod cost more than {cap} and was given back: raise --max-price")
+    return BudgetExceeded(
+        f"the pod cost more than {cap}, or more than its offer said, so that it could have exceeded the max cost of "
+        f"{order.terms.max_cost} USD, and was given back: raise --max-price or --max-cost"
+    )
 
 
 def _decided(lease: Lease, seen: Observation | None) -> bool:

@@ -30,6 +30,23 @@ class Polls:
     patience: float = 120.0
 
 
+class _SteadyTime:
+    """The wall time when it was made and, from then on, seconds that never jump.
+
+    A wall clock that is set while a lease waits would make two looks of the same second seem far apart, and a clock
+    that is set back would make the wait endless.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._since = clock.now()
+        self._began = clock.monotonic()
+
+    def now(self) -> datetime:
+        """Aware, in UTC."""
+        return self._since + timedelta(seconds=self._clock.monotonic() - self._began)
+
+
 class Reconciler:
     """Moves one lease along, pass by pass, until a condition holds."""
 
@@ -52,6 +69,7 @@ class Reconciler:
         self._hands = hands
         self.store = store
         self._clock = clock
+        self._time = _SteadyTime(clock)
         self._limits = limits
         self._polls = polls
         self._looked_at: datetime | None = None
@@ -74,7 +92,7 @@ class Reconciler:
             await self._clock.sleep(self._pause())
 
     def _check_patience(self) -> None:
-        now = self._clock.now()
+        now = self._time.now()
         if self.lease.phase is not Phase.DRAINING:
             self._draining_since = None
             return
@@ -95,9 +113,13 @@ class Reconciler:
 
     async def run_once(self) -> Lease:
         """One pass. Raises StoreError when the lease could not be saved; then nothing was done."""
+        return await self.advance(await self._look())
+
+    async def advance(self, seen: Observation) -> Lease:
+        """The rest of a pass, after a look of this moment; see `run_once`."""
         before = self.lease
-        seen = await self._look()
-        decision = decide(before, seen, now=self._clock.now(), limits=self._limits)
+        self._still_true = False  # a create that is cut off half-way makes it untrue
+        decision = decide(before, seen, now=self._time.now(), limits=self._limits)
         self.seen = seen
         self._note_failures(before, decision.lease)
         self._tell_running()
@@ -106,6 +128,7 @@ class Reconciler:
         if decision.actions:
             self.lease = await self._hands.perform(self.lease, decision.actions)
             self.lease = self.store.save(self.lease)
+        await self._hands.follow(before, self.lease, seen)
         if self._warden is not None:
             self.lease = await self._warden.follow(before, self.lease, seen)
         self._hasty = self.lease.phase is not before.phase and self.lease.phase in _HASTY
@@ -113,6 +136,11 @@ class Reconciler:
         placed = decision.lease.phase is Phase.PLACING and self.lease.phase is Phase.REQUESTED
         self._still_true = placed and self.lease.rung != before.rung
         return self.lease
+
+    @property
+    def sight_holds(self) -> bool:
+        """Whether what was seen is still true after the last pass, so that the next needs no look."""
+        return self._still_true
 
     def _note_failures(self, before: Lease, after: Lease) -> None:
         failures = list(_failures(self.seen))
@@ -144,17 +172,15 @@ class Reconciler:
             self._hands.note_failed_placement(after)
 
     async def _look(self) -> Observation:
-        now = self._clock.now()
+        now = self._time.now()
         if self.seen is not None and self._still_true:
-            # Once only: a create that is cut off half-way makes it untrue.
-            self._still_true = False
             return self.seen
         if self.seen is not None and not self._pods_due(now):
             return await self._lookout.look_at_runner(self.lease, self.seen)
         self._looked_at = now
         seen = await self._lookout.look(self.lease)
         # One part of a look that was waited for long may be older than what the other part shows.
-        slow = self._clock.now() - now > max(self._limits.settle, timedelta(seconds=self._polls.booting))
+        slow = self._time.now() - now > max(self._limits.settle, timedelta(seconds=self._polls.booting))
         return replace(seen, fresh=False) if slow else seen
 
     def _pods_due(self, now: datetime) -> bool:
@@ -167,7 +193,7 @@ class Reconciler:
         return not lease.settled and self._settles_at() <= now
 
     def _settles_at(self) -> datetime:
-        return (self.lease.placed_at or self._clock.now()) + self._limits.settle
+        return (self.lease.placed_at or self._time.now()) + self._limits.settle
 
     def _pause(self) -> float:
         lease = self.lease
@@ -176,7 +202,7 @@ class Reconciler:
         if self._failed_looks:
             return self._pause_after_failure()
         if lease.phase is Phase.DRAINING and lease.quiet_since is not None:
-            rest = (lease.quiet_since + self._limits.settle - self._clock.now()).total_seconds()
+            rest = (lease.quiet_since + self._limits.settle - self._time.now()).total_seconds()
             # A pod of an unanswered create may show up at any moment, and a cancelled start has little time.
             return max(0.0, min(rest, self._polls.running) if lease.unsure else rest)
         if lease.phase in {Phase.READY, Phase.BUSY, Phase.DRAINING} or self._pod_runs():

@@ -15,6 +15,7 @@ from runner_provisioner.domain.runners import Runner
 from runner_provisioner.errors import LeftBehind, RemoteError
 from runner_provisioner.ports import Clock, GpuProvider, RunnerRegistry, WorkflowRuns
 from runner_provisioner.services.ending import Ending
+from runner_provisioner.services.observe import read_pods
 
 ROUNDS = 3  # a sweep that finds new orphans after so many rounds reports them as left
 
@@ -124,12 +125,14 @@ class Sweep:
         for provider in self._providers.values():
             try:
                 listed = await provider.list(self._owner8)
-                # A list may still show what is gone: only what a read by id shows is judged.
-                read = [await provider.get(pod.id) for pod in listed]
             except RemoteError as error:
                 errors.append(error)
                 continue
-            pods += [pod for pod in read if pod is not None]
+            # A list may still show what is gone: only what a read by id shows is judged.
+            read = await read_pods(provider, {pod.id for pod in listed})
+            pods += [pod for pod in read.values() if isinstance(pod, Pod)]
+            failed = (sight.error for sight in read.values() if isinstance(sight, Unknown))
+            errors += {(type(error), str(error)): error for error in failed if error is not None}.values()
         return sorted(pods, key=lambda pod: (pod.provider, pod.name, pod.id))
 
     async def _runners(self, errors: list[RemoteError]) -> list[Runner] | Unknown:

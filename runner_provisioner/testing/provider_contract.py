@@ -30,7 +30,7 @@ from runner_provisioner.errors import (
     RemoteError,
     UnknownGpu,
 )
-from runner_provisioner.ports import Clock, GpuProvider, HasBalance, HasGpuTypes, Pausable
+from runner_provisioner.ports import Clock, GpuProvider, HasBalance, HasGpuTypes, Pausable, ReadsMany
 
 OWNER = "0123abcd"
 OTHER = "89abcdef"
@@ -267,6 +267,9 @@ class ProviderContract:
             assert await provider.balance() > 0
         if isinstance(provider, HasGpuTypes):
             assert set(world.request.models) <= {gpu.id for gpu in await provider.gpu_types()}
+        if isinstance(provider, ReadsMany):
+            pod, gone = await self._rent(world), PodId("neverwas")
+            assert await provider.get_many([pod.id, gone]) == {pod.id: await provider.get(pod.id), gone: None}
         if isinstance(provider, Pausable):
             pod = await self._rent(world)
             assert (await provider.stop(pod.id)).state.value == "stopped"

@@ -42,7 +42,7 @@ def of_command(name: str) -> set[str]:
 
 def test_every_option_that_suits_a_workflow_is_an_input() -> None:
     """And there is no input without an option behind it."""
-    wanted = of_command("start") | of_command("stop") | of_command("cleanup") | CREDENTIALS | {"mode"}
+    wanted = of_command("start") | of_command("stop") | of_command("cleanup") | CREDENTIALS | {"mode", "state-cache"}
     assert set(action().inputs) == wanted
 
 
@@ -73,7 +73,9 @@ def test_all_is_described_and_nothing_is_demanded() -> None:
 def test_no_expression_stands_in_a_script() -> None:
     """Inputs reach scripts by the environment alone."""
     for step in action().steps:
-        assert step.run is not None
+        if step.run is None:
+            assert re.fullmatch(r"actions/cache/(restore|save)@[0-9a-f]{40}", str(step.uses))
+            continue
         assert "${{" not in step.run
         assert re.fullmatch(r'(exec )?bash "\$GITHUB_ACTION_PATH/action/[a-z]+\.sh"', step.run)
 
@@ -84,7 +86,7 @@ def test_every_input_reaches_a_script() -> None:
     assert used == set(action().inputs)
 
 
-@pytest.mark.parametrize("script", ["check", "run", "settle"])
+@pytest.mark.parametrize("script", ["check", "history", "run", "settle"])
 def test_every_variable_of_a_script_is_handed_over(script: str) -> None:
     """And no script is handed what it does not read."""
     read = set(re.findall(r"\b((?:INPUT|HAS)_[A-Z_]+)", (ROOT / "action" / f"{script}.sh").read_text()))
@@ -116,6 +118,7 @@ CASES = {
     "a line that is a command": ({"env": "A=1\n  ::add-mask::a\n"}, "env"),
     "a control character in a line": ({"gpu": "A4000\r::notice::hello"}, "gpu"),
     "no flag": ({"allow-untrusted": "yes"}, "allow-untrusted"),
+    "a cache or none": ({"state-cache": "sometimes"}, "state-cache"),
     "all in start": ({"all": "true"}, "all"),
     "dry run in start": ({"dry-run": "true"}, "dry-run"),
     "allowed in stop": ({"mode": "stop", "allow-untrusted": "true"}, "allow-untrusted"),
@@ -126,12 +129,17 @@ CASES = {
     "no such choice": ({"interruptible": "maybe"}, "interruptible"),
     "no duration": ({"idle": "soon"}, "idle"),
     "no variable": ({"env": "1=2"}, "env"),
-    "too long a start": ({"start-timeout": "2h"}, "--start-timeout 2h"),
+    "too long a start": ({"start-timeout": "2h"}, "start-timeout"),
     "no place": ({"repository": "nobody"}, "repository"),
     "no run": ({"mode": "stop", "run-id": "?"}, "run-id"),
     "no moment": ({"mode": "stop", "started-at": "today"}, "started-at"),
-    "a label with a comma": ({"extra-labels": "a,b"}, "label"),
-    "no private key": ({"github-app-private-key": "hello there"}, "PRIVATE_KEY"),
+    "a label with a comma": ({"extra-labels": "a,b"}, "extra-labels"),
+    "no private key": ({"github-app-private-key": "hello there"}, "github-app-private-key"),
+    "no price at all": ({"max-price": "0"}, "max-price"),
+    "no GPU": ({"gpu-count": "0"}, "gpu-count"),
+    "no such GPU": ({"gpu": "Abacus"}, "gpu"),
+    "a group without an organisation": ({"runner-group": "gpu"}, "runner-group"),
+    "two SSH keys": ({"ssh-key": "ssh-ed25519 AAAA a\nssh-ed25519 AAAA b\n"}, "ssh-key"),
 }
 # One of each kind in every run of the tests: refused by the action, by click, by a request, by a credential.
 ALWAYS = {
@@ -143,6 +151,9 @@ ALWAYS = {
     "no number",
     "a key that is too long",
     "no price",
+    "no such GPU",
+    "two SSH keys",
+    "a label with a comma",
 }
 
 
@@ -157,12 +168,31 @@ def test_a_wrong_input_gives_one_error_that_names_it(set_up_action: SetUpAction,
     use = stage.use(queue(stage.stage), **inputs).play()
     ours = [one for one in use.job.log.annotations if one.title == "runner-provisioner" and one.level == "error"]
     assert len(ours) == 1, use.told
-    assert name in ours[0].message
+    assert re.search(rf"inputs? '{name}'|'{name}' are empty|inputs .* and '{name}'", ours[0].message)
+    assert "--" not in ours[0].message
     assert use.conclusion == "failure"
     assert [one.message for one in use.job.log.annotations if one.level == "notice"] == []
     if use.step(CHECK).outcome == "failure":
         assert [use.step(one).outcome for one in (INSTALL, PROGRAM, SETTLE)] == ["skipped"] * 3
     assert stage.stage.pods == []
+
+
+def test_a_line_end_after_a_value_is_no_part_of_it(set_up_action: SetUpAction) -> None:
+    """YAML's `|` leaves one, under lines and under single words alike; the settling still knows its start."""
+    stage = set_up_action(inert=True)
+    given: dict[str, Any] = {
+        "mode": "start\n",
+        "ssh_key": "ssh-ed25519 AAAA me\r\n",
+        "max_price": "0.01\n\n",
+        "allow_untrusted": "false\n",
+    }
+    use = stage.use(queue(stage.stage), **given).play()
+    called = use.job.log.text.split("as it is called", 1)[1].partition("endgroup")[0]
+    assert "--ssh-key=ssh-ed25519\\ AAAA\\ me\n" in called
+    assert "--max-price=0.01\n" in called
+    assert "$'" not in called
+    assert use.step(CHECK).outcome == "success"
+    assert use.step(SETTLE).outcome == "success"
 
 
 def test_what_is_printed_of_the_inputs_is_no_command(set_up_action: SetUpAction) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -110,5 +111,6 @@ def tools(folder: Path, *, with_python: bool) -> str:
         assert found is not None, name
         (folder / name).symlink_to(found)
     if with_python:
-        (folder / "python3").symlink_to(Path(shutil.which("python3") or "").resolve())
+        # Not the one on PATH, which may be a script of a version manager.
+        (folder / "python3").symlink_to(Path(sys.executable).resolve())
     return str(folder)

@@ -141,7 +141,7 @@ def test_a_commit_that_was_read(set_up_action: SetUpAction) -> None:
     """Started by hand with its hash, after the environments are named for start and stop alone."""
     stage = set_up_action()
     commit = "0123456789abcdef0123456789abcdef01234567"
-    text = text_of("fork-safe.yml").replace("${{ inputs.commit || github.sha }}", commit)
+    text = text_of("fork-safe.yml").replace("${{ needs.commit.outputs.hash }}", commit)
     (playing,) = play_called(stage, text, **needed_here(stage)).values()
     assert well(playing) == SUCCESS
     assert (playing.inputs["environment"], playing.inputs["stop-environment"]) == ("gpu", "gpu-stop")
@@ -149,12 +149,41 @@ def test_a_commit_that_was_read(set_up_action: SetUpAction) -> None:
     stage.stage.gone(pods=1)
 
 
+HASH = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.mark.parametrize(
+    ("commit", "end"),
+    [
+        pytest.param(HASH, "success", id="full-hash"),
+        pytest.param(HASH[:39], "failure", id="short"),
+        pytest.param(HASH + "8", "failure", id="long"),
+        pytest.param("main", "failure", id="branch"),
+        pytest.param("refs/pull/7/head", "failure", id="ref"),
+        pytest.param(HASH + "\n" + HASH, "failure", id="two-lines"),
+        pytest.param("$(touch x)`touch y`", "failure", id="script"),
+    ],
+)
+def test_only_a_full_hash_is_a_commit_that_was_read(set_up_action: SetUpAction, commit: str, end: str) -> None:
+    """Anything that can point elsewhere later is refused in one line, before anything is rented."""
+    stage = set_up_action(inert=True)
+    text = text_of("fork-safe.yml").partition("\n  test:\n")[0]
+    context: dict[str, Value] = {"event_name": "workflow_dispatch"}
+    playing = Playing(stage=stage, text=text, context=context, inputs={"commit": commit})
+    ends = playing.play()
+    assert ends == {"explain": "skipped", "commit": end}, playing.told
+    errors = playing.jobs["commit"].log.of("error")
+    assert ["40 hex digits" in one for one in errors if "input commit" in one] == ([] if end == "success" else [True])
+    outputs = playing.stage.world.github.run(playing.run_id).latest.engine.job("commit").outputs
+    assert outputs.get("hash", "") == (HASH if end == "success" else "")
+
+
 def test_a_pull_request_from_a_fork_is_told_how_to_go_on(set_up_action: SetUpAction) -> None:
     """Its one job has no credentials and rents nothing."""
     stage = set_up_action(inert=True)
     head = {"repo": {"full_name": "stranger/gpu-demo"}}
     context: dict[str, Value] = {"event_name": "pull_request", "event": {"pull_request": {"head": head}}}
-    text = text_of("fork-safe.yml").partition("\n  test:\n")[0]
+    text = text_of("fork-safe.yml").partition("\n  # A branch or")[0]
     playing = Playing(stage=stage, text=text, context=context)
     assert playing.play() == {"explain": "success"}
     assert "starts it by hand" in playing.jobs["explain"].log.of("notice")[0]

@@ -90,6 +90,7 @@ def processes(mark: str) -> list[str]:
     return hits
 
 
+@pytest.mark.usefixtures("machine_alone")
 @pytest.mark.parametrize(
     ("run_as", "more"),
     [pytest.param("root", "", id="root"), pytest.param("user", AS_USER, id="user", marks=pytest.mark.full)],

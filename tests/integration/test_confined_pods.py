@@ -252,7 +252,7 @@ def marker() -> Iterator[str]:
         path.unlink()
 
 
-@pytest.mark.serial
+@pytest.mark.usefixtures("machine_alone")
 async def test_root_in_a_pod_changes_nothing_on_the_machine_and_reads_no_secret(
     host: ConfinedHost, tmp_path: Path, victim: subprocess.Popen[bytes], marker: str
 ) -> None:
@@ -608,7 +608,7 @@ async def test_the_log_is_a_pipe_inside_and_private_outside(host: ConfinedHost, 
     assert tree(str(tmp_path))[str(launch.log)][0] & 0o7111 == 0
 
 
-@pytest.mark.serial
+@pytest.mark.usefixtures("machine_alone")
 async def test_a_pod_is_up_in_a_fraction_of_a_second_and_ten_at_once_in_half_a_one(
     host: ConfinedHost, tmp_path: Path
 ) -> None:

@@ -49,6 +49,8 @@ QUICK = (
     (Case(market=Market.NO_STOCK), CHOSEN),
     (Case(market=Market.SLOW), LASTING),
     (Case(market=Market.MUTE), DEADLY),
+    (Case(market=Market.RAISE), DEADLY),
+    (Case(market=Market.DEARER, end=End.CLEANUP), DEADLY),
     (Case(market=Market.BAD_HOST), DEADLY),
     (Case(command="stop"), EVERY),
     (Case(command="cleanup", end=End.CLEANUP), CHOSEN),

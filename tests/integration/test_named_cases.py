@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import anyio
 import pytest
 from support import virtual_time
-from support.inprocess import GPU, OTHER_GPU, SETTLE, TOKEN, Process, World, small_request
+from support.fakes import FakeHistory
+from support.inprocess import GPU, OTHER_GPU, POLL, SETTLE, TOKEN, Process, World, small_request
 from support.product import LAG
 from support.wire import RUNPOD, Kind, Sent, at
 
+from runner_provisioner.domain.bids import RAISES
+from runner_provisioner.domain.budget import Strictness
 from runner_provisioner.domain.names import base36
+from runner_provisioner.domain.offers import Interruptible
 from runner_provisioner.errors import (
     AllOffersFailed,
     AuthenticationFailed,
@@ -428,7 +433,7 @@ def test_no_stock_anywhere_is_one_line_that_names_every_attempt(tmp_path: Path) 
             world.runpod.faults.add(Fault(operation=name, kind=FaultKind.ERROR, status=200, body=body, times=None))
         outcome = await Process(world=world).start()
         assert isinstance(outcome.error, AllOffersFailed)
-        assert len(outcome.error.attempts) == 4
+        assert len(outcome.error.attempts) == 4 + 2 * RAISES
         assert not world.runpod.pods()
 
     act(tmp_path, scene)
@@ -492,6 +497,88 @@ def test_a_cap_below_every_offer_names_the_cheapest(tmp_path: Path) -> None:
         assert not world.runpod.pods()
 
     act(tmp_path, scene)
+
+
+def test_a_bid_that_finds_no_stock_is_raised_until_it_does(tmp_path: Path) -> None:
+    """Both models' first bids are refused; the cheapest raise is tried next, each create once."""
+
+    async def scene(world: World) -> None:
+        world.runpod.market.set_price(GPU, bid=Decimal("0.15"), secure=False)
+        body = json.dumps({"errors": [{"message": texts.NO_STOCK, "extensions": {"code": "RUNPOD"}}], "data": None})
+        world.runpod.faults.add(Fault(operation=CREATES[0], kind=FaultKind.ERROR, status=200, body=body, times=2))
+        outcome = await Process(world=world).start(small_request(interruptible=Interruptible.REQUIRE))
+        assert outcome.ok, repr(outcome.error)
+        told = [event.fields for event in world.events if event.name == "bid_raised"]
+        assert [fields["step"] for fields in told] == [1]
+        assert creates(world) == 3
+        assert str(outcome.result.pod.price) == told[0]["bid"]
+        await gone(world)
+
+    act(tmp_path, scene)
+
+
+def test_a_pod_dearer_than_its_offer_is_replaced_so_that_the_max_cost_holds(tmp_path: Path) -> None:
+    """It is given back; the next offer's pod gets the lifetime that its own price allows."""
+
+    async def scene(world: World) -> None:
+        world.dearer = 1
+        outcome = await Process(world=world).start(small_request(max_cost=Decimal("0.05")))
+        assert outcome.ok, repr(outcome.error)
+        first, second = world.runpod.pods()
+        assert (first.live, second.id) == (False, outcome.result.pod.id)
+        assert "overpriced" in outcome.result.refusals[-1][1]
+        assert world.longest_overlap() == 0
+        left = datetime.fromisoformat(second.env["RP_EXPIRES"]) - second.created_at
+        assert second.price * Decimal(str(left.total_seconds())) / 3600 <= Decimal("0.05")
+        await gone(world)
+
+    act(tmp_path, scene)
+
+
+def test_twenty_dead_offers_are_twenty_creates_and_no_look_between_them(tmp_path: Path) -> None:
+    """Each refusal leads to the next offer at once."""
+
+    async def scene(world: World) -> None:
+        body = json.dumps({"errors": [{"message": texts.NO_STOCK, "extensions": {"code": "RUNPOD"}}], "data": None})
+        world.runpod.faults.add(Fault(operation=CREATES[1], kind=FaultKind.ERROR, status=200, body=body, times=None))
+        models = tuple(model.id for model in world.runpod.market.catalog.models if not model.mig)[:10]
+        request = small_request(
+            gpu=models, region=("US-TX-3", "EU-RO-1"), interruptible=Interruptible.NEVER, max_price=Decimal(10)
+        )
+        begin = world.clock.monotonic()
+        outcome = await Process(world=world).start(request)
+        assert isinstance(outcome.error, AllOffersFailed)
+        assert creates(world) == 20
+        assert world.runpod.faults.count("myself.pods") <= 2
+        assert world.clock.monotonic() - begin < 20 * POLL
+
+    act(tmp_path, scene)
+
+
+def test_of_two_starts_that_share_a_days_budget_one_gives_its_pod_back(tmp_path: Path) -> None:
+    """Each saw enough for itself. They share no records: the provider's list shows the other's pod."""
+
+    async def scene(world: World) -> None:
+        found = []
+
+        async def start(key: str, wait: float) -> None:
+            await anyio.sleep(wait)
+            request = small_request(budget_day=Decimal(1), budget=Strictness.ENFORCE)
+            process = Process(world=world, state=key)
+            process.history = FakeHistory()
+            found.append(await process.start(request, key=key))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(start, "one", 0.0)
+            group.start_soon(start, "two", 0.5)
+        refused = [one.error for one in found if not one.ok]
+        assert [type(error) for error in refused] == [BudgetExceeded]
+        assert "another start" in str(refused[0])
+        (kept,) = [one for one in found if one.ok]
+        assert [pod.id for pod in world.live()] == [kept.result.pod.id]
+        assert kept.result.pod.created_at == min(pod.created_at for pod in world.runpod.pods())
+
+    act(tmp_path, scene, list_lag=LAG)
 
 
 def test_stop_of_a_later_attempt_ends_the_earlier_ones_too(tmp_path: Path) -> None:

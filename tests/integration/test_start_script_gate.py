@@ -174,7 +174,12 @@ def test_a_slow_download_is_noticed(remote: World, scratch: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [pytest.param({GATE: ""}, id="missing"), pytest.param({GATE: "bm90IGd6aXA="}, id="nonsense")]
+    "given",
+    [
+        pytest.param({GATE: ""}, id="missing"),
+        pytest.param({GATE: "bm90IGd6aXA="}, id="nonsense"),
+        pytest.param({GATE: render_gate(FLOOR)[:-24]}, id="cut-short"),
+    ],
 )
 def test_a_gate_that_did_not_arrive_lets_nothing_pass(given: dict[str, str], remote: World, scratch: Path) -> None:
     """The start command says that there has to be one."""

@@ -51,10 +51,14 @@ let
 
   python3Packages =
     lib.genAttrs [
+      "aiosqlite"
+      "alembic"
       "anyio"
+      "asyncssh"
       "click"
       "cryptography"
       "graphql-core"
+      "greenlet"
       "hatchling"
       "httpx"
       "hypothesis"
@@ -69,6 +73,7 @@ let
       "pytest-xdist"
       "pyyaml"
       "respx"
+      "sqlalchemy"
       "starlette"
       "structlog"
       "tenacity"

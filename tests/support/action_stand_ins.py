@@ -7,11 +7,21 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from support.action_runner import HostedJob, StandIn
 
 from runner_provisioner.simulators.workflow import WorkflowError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cached:
+    """A saved cache; one of another path is not found, as at GitHub, where the path is part of its version."""
+
+    key: str
+    path: str
+    place: Path
 
 
 class Shelf:
@@ -21,6 +31,8 @@ class Shelf:
         """`tree` is what is checked out."""
         self._folder = folder
         self._tree = tree
+        self.caches: list[Cached] = []
+        """What was saved, oldest first."""
 
     @property
     def stand_ins(self) -> Mapping[str, StandIn]:
@@ -28,6 +40,8 @@ class Shelf:
         return {
             "actions/checkout": self._checkout,
             "actions/cache": self._cache,
+            "actions/cache/restore": self._restore,
+            "actions/cache/save": self._save,
             "actions/upload-artifact": self._upload,
             "actions/download-artifact": self._download,
             "actions/setup-python": _nothing,
@@ -55,6 +69,27 @@ class Shelf:
         if found:
             shutil.copytree(place, _inside(job, inputs["path"]), dirs_exist_ok=True)
         return {"cache-hit": str(found).lower()}
+
+    def _restore(self, job: HostedJob, inputs: Mapping[str, str]) -> Mapping[str, str]:
+        """The cache of that key, else the newest whose key begins as one of `restore-keys` does, of the same path."""
+        prefixes = [inputs["key"], *inputs.get("restore-keys", "").splitlines()]
+        kept = [one for one in self.caches if one.path == _portable(job, inputs["path"])]
+        fits = [one for prefix in prefixes for one in reversed(kept) if prefix and one.key.startswith(prefix)]
+        if not fits:
+            return {"cache-hit": "", "cache-matched-key": ""}
+        shutil.copytree(fits[0].place, _inside(job, inputs["path"]), dirs_exist_ok=True)
+        return {"cache-hit": str(fits[0].key == inputs["key"]).lower(), "cache-matched-key": fits[0].key}
+
+    def _save(self, job: HostedJob, inputs: Mapping[str, str]) -> Mapping[str, str]:
+        """Keep it under that key; a key that is taken, or a path that is not there, is a warning."""
+        source = _inside(job, inputs["path"])
+        if not source.exists() or any(one.key == inputs["key"] for one in self.caches):
+            job.log.annotate("warning", f"Failed to save {inputs['key']}")
+            return {}
+        place = self._place("caches", inputs["key"])
+        shutil.copytree(source, place)
+        self.caches.append(Cached(key=inputs["key"], path=_portable(job, inputs["path"]), place=place))
+        return {}
 
     def _upload(self, job: HostedJob, inputs: Mapping[str, str]) -> Mapping[str, str]:
         source = _inside(job, inputs["path"])
@@ -84,6 +119,11 @@ def _inside(job: HostedJob, path: str) -> Path:
     if not place.is_relative_to(job.workspace.resolve()) and not place.is_relative_to(job.temp.resolve()):
         raise WorkflowError(f"{path} is outside the job's folders")
     return place
+
+
+def _portable(job: HostedJob, path: str) -> str:
+    """The path as it is on every machine of GitHub's, which all have the same folders."""
+    return path.replace(str(job.temp), "/home/runner/work/_temp")
 
 
 def _nothing(_job: HostedJob, _inputs: Mapping[str, str]) -> Mapping[str, str]:

@@ -131,6 +131,7 @@ class Stage:
         folder = self._place()
         given = {
             "GITHUB_ACTIONS": "true",
+            "GITHUB_EVENT_NAME": "workflow_dispatch",
             "CI": "true",
             "GITHUB_RUN_ID": str(run_id),
             "GITHUB_RUN_ATTEMPT": "1",

@@ -14,7 +14,7 @@ from runner_provisioner.domain.leases import Lease, PodRef
 from runner_provisioner.domain.offers import GpuRequest, Interruptible, Offer
 from runner_provisioner.domain.pods import Pod, PodClass, PodId, PodSpec, PodState, PodTags
 from runner_provisioner.domain.runners import Registration, Runner, RunnerDownload, RunnerId, RunnerState, RunStatus
-from runner_provisioner.errors import NotFound, RunnerProvisionerError
+from runner_provisioner.errors import NotFound, RunnerNameTaken, RunnerProvisionerError
 from runner_provisioner.testing.clock import EPOCH, FakeClock
 
 OWNER8 = "0123abcd"
@@ -76,6 +76,7 @@ class FakeProvider(Troubles):
         self.name = name
         self.pods: dict[PodId, Pod] = {}
         self.stubborn = 0
+        self._number = 0
         self._clock = clock
         self._offers = offers
 
@@ -87,9 +88,10 @@ class FakeProvider(Troubles):
     async def create(self, spec: PodSpec, offer: Offer) -> Pod:
         """Rent it."""
         self.meet("create")
+        self._number += 1  # an id is never given twice
         made = pod(
             spec.name,
-            pod_id=f"p{len(self.pods) + 1}",
+            pod_id=f"p{self._number}",
             provider=self.name,
             price=offer.price,
             created_at=self._clock.now(),
@@ -157,6 +159,14 @@ class FakeRegistry(Troubles):
         expires = self._clock.now() + timedelta(hours=1)
         return Registration(url="https://github.com/o/r", token="AAAA-planted-token", expires_at=expires)
 
+    async def jit_config(self, name: str, labels: Sequence[str]) -> str:
+        """A configuration; its runner is registered and offline."""
+        self.meet("jit_config")
+        if any(one.name == name for one in self.runners.values()):
+            raise RunnerNameTaken("Already exists")
+        self.put(name, RunnerState.OFFLINE, online=False)
+        return f"planted-configuration-{len(self.runners)}"
+
     async def download(self, architecture: str = "x64") -> RunnerDownload:
         """A release."""
         self.meet("download")
@@ -171,9 +181,9 @@ class FakeRegistry(Troubles):
             self.put(name)
         return next((one for one in self.runners.values() if one.name == name), None)
 
-    def put(self, name: str, state: RunnerState = RunnerState.IDLE) -> Runner:
+    def put(self, name: str, state: RunnerState = RunnerState.IDLE, *, online: bool = True) -> Runner:
         """A runner appears."""
-        runner = Runner(id=RunnerId(len(self.runners) + 1), name=name, state=state)
+        runner = Runner(id=RunnerId(len(self.runners) + 1), name=name, state=state, online=online)
         self.runners[runner.id] = runner
         return runner
 

@@ -33,8 +33,9 @@ from runner_provisioner._redaction import Redactor
 from runner_provisioner.domain.events import Event
 from runner_provisioner.domain.names import RunKey, base36
 from runner_provisioner.domain.request import StartRequest
-from runner_provisioner.domain.runners import RunStatus
+from runner_provisioner.domain.runners import RunStatus, creator_label
 from runner_provisioner.errors import PermissionDenied, RunnerProvisionerError
+from runner_provisioner.ports import History
 from runner_provisioner.services.ending import Ended
 from runner_provisioner.services.provision import Started
 from runner_provisioner.services.sweep import Swept
@@ -55,6 +56,7 @@ BOOT = 1.5
 REGISTER = 1.0
 SETTLE = 4.0
 POLL = 2.0
+SURCHARGE = Decimal("1.05")
 GPU = "NVIDIA RTX A4000"
 OTHER_GPU = "NVIDIA RTX A5000"
 
@@ -147,6 +149,8 @@ class World:
         self.bad = 0
         """How many of the next pods find in their gate that the machine is not what was rented."""
         self.history = FakeHistory()
+        self.dearer = 0
+        """How many of the next pods cost more than their offer said."""
         self.register_delay = REGISTER
         self.scopes: dict[str, str] = {}
         self._apps: dict[str, ASGIApp] = {RUNPOD: self.runpod.app, GITHUB: self.github.app}
@@ -196,6 +200,11 @@ class World:
         for pod in self.runpod.pods():
             if pod.id not in self._lives:
                 self._lives[pod.id] = None
+                if self.dearer > 0:
+                    self.dearer -= 1
+                    pod.price_per_gpu *= SURCHARGE
+                    for span in pod.meter.spans:
+                        span.rate = pod.price if span.kind == "gpu" else span.rate
                 if self.mute > 0:
                     self.mute -= 1
                 elif self.bad > 0:
@@ -218,7 +227,9 @@ class World:
         tokens = self.github.world.credentials._runner_tokens
         assert any(token.scope == scope.lower() and value in script for value, token in tokens.items())
         try:
-            runner = self.github.play_runner(scope, pod.name, [pod.env["RP_LABEL"]])
+            labels = [pod.env["RP_LABEL"], creator_label(pod.env["RP_CREATOR"])]
+            assert ",".join(labels) in script
+            runner = self.github.play_runner(scope, pod.name, labels)
         except ApiError:
             self.end_from_inside(pod)
             return
@@ -328,6 +339,7 @@ class Process:
     latency: float = LATENCY
     account_key: str = ACCOUNT_KEY
     environ: Mapping[str, str] = field(default_factory=dict)
+    history: History | None = None
     wire: Wire = field(init=False)
 
     def __post_init__(self) -> None:
@@ -378,7 +390,7 @@ class Process:
             providers={runpod.name: runpod},
             place=place,
             github=wiring._connect(settings, plumbing, place, None),
-            history=self.world.history,
+            history=self.world.history if self.history is None else self.history,
         )
         assert program.github is not None
         if self.world.library:

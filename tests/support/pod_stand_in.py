@@ -283,7 +283,7 @@ def pod(
         "RP_OWNER": "1a2b3c4d",
         "JUPYTER_PASSWORD": "planted-jupyter",
         "IMAGE_SAYS": "kept",
-        GATE: render_gate(script.gate),
+        GATE: render_gate(script.gate, jit=script.token is None),
     } | dict(env or {})
     argv = [*(unprivileged() if prefix is None else prefix), *(command or ["bash", "-c", render(script)])]
     log = scratch.parent / f"{scratch.name}.log"

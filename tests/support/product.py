@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from support.inprocess import BOOT, POLL, REGISTER, SETTLE, Outcome, Process, Wo
 from support.virtual_time import VirtualLoop
 from support.wire import Kind, at
 
+from runner_provisioner.domain.offers import Interruptible
 from runner_provisioner.domain.request import StartRequest
 from runner_provisioner.services.provision import CANCEL_WINDOW
 from runner_provisioner.simulators.faults import Fault, FaultKind
@@ -28,6 +30,7 @@ TWIN_OFFSET = 0.13
 REQUEST_TIMEOUT = 30.0
 BACK_OFF = 5.0
 MUTE_BOOT = timedelta(seconds=6)
+MAX_COST = Decimal("0.05")  # half an hour of the first offer
 LOGGED = 8  # every eighth case writes its log, is searched for secrets, and held against GitHub's schema
 
 
@@ -41,6 +44,8 @@ class Market(StrEnum):
     SLOW = "runner online after settle"
     BAD_HOST = "first pod's machine fails the gate"
     MUTE = "first pod never registers, with list lag"
+    RAISE = "no stock until the bid is raised"
+    DEARER = "first pod dearer than its offer, with a max cost"
 
 
 class End(StrEnum):
@@ -129,9 +134,12 @@ class _Play:
             self.world.bad = 1
         if self.case.market is Market.SLOW:
             self.world.register_delay = SETTLE + POLL
-        if self.case.market is Market.NO_STOCK:
+        if self.case.market is Market.DEARER:
+            self.world.dearer = 1
+        if self.case.market in {Market.NO_STOCK, Market.RAISE}:
             body = json.dumps({"errors": [{"message": texts.NO_STOCK, "extensions": {"code": "RUNPOD"}}], "data": None})
-            fault = Fault(operation="podRentInterruptable", kind=FaultKind.ERROR, status=200, body=body)
+            times = 2 if self.case.market is Market.RAISE else 1
+            fault = Fault(operation="podRentInterruptable", kind=FaultKind.ERROR, status=200, body=body, times=times)
             self.world.runpod.faults.add(fault)
 
     def _process(self, command: str, **more: float) -> Process:
@@ -140,6 +148,11 @@ class _Play:
 
     def _request(self) -> StartRequest:
         """Each look at a pod that never serves is a request, and each request is a dozen cases."""
+        if self.case.market is Market.RAISE:
+            # Both first bids find nothing, and there is no on-demand to fall back to.
+            return small_request(interruptible=Interruptible.REQUIRE)
+        if self.case.market is Market.DEARER:
+            return small_request(max_cost=MAX_COST, start_timeout=timedelta(minutes=9))
         return small_request(boot_timeout=MUTE_BOOT) if self.case.market is Market.MUTE else small_request()
 
     async def _starts(self) -> tuple[Process, Outcome]:
@@ -175,7 +188,7 @@ class _Play:
             started = outcome.result
             assert [pod.id for pod in live] == [started.pod.id]
             (runner,) = self.world.github.runners()
-            assert (runner.name, runner.online, runner.labels) == (started.name, True, (started.label,))
+            assert (runner.name, runner.online, runner.labels[0]) == (started.name, True, started.label)
             return
         if outcome.cancelled_after is not None:
             assert outcome.cancelled_after <= CANCEL_WINDOW + 0.1

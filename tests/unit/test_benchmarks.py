@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from benchmarks import __main__ as program
+from benchmarks import fleet
 from benchmarks.lifecycle import Life
 from benchmarks.measure import Figure, alternating, table
 
@@ -27,6 +28,13 @@ def test_works_take_turns() -> None:
     order: list[str] = []
     assert len(alternating([lambda: order.append("a"), lambda: order.append("b")], 2)) == 2
     assert order == ["a", "b", "a", "b"]
+
+
+async def test_a_pass_over_a_fleet_takes_as_many_calls_as_there_are_pages() -> None:
+    """For one lease and for several pages of pods and runners."""
+    for size in (1, 120):
+        one = await fleet.measured(size, 1)
+        assert one.calls == one.expected
 
 
 def test_repeated_looks_are_waiting_polls() -> None:

@@ -5,18 +5,29 @@ from __future__ import annotations
 import base64
 import dataclasses
 import gzip
+import json
 import random
 import re
 import shutil
 import string
 import subprocess
+import time
+from collections.abc import Callable
 from importlib import resources
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
 
-from runner_provisioner.bootstrap.host_key import new_host_key
-from runner_provisioner.bootstrap.render import _LOCAL_NAMES, COMMAND_LIMIT, RunnerScript, docker_args_size, render
+from runner_provisioner.bootstrap.host_key import login_key, new_host_key
+from runner_provisioner.bootstrap.render import (
+    _LOCAL_NAMES,
+    COMMAND_LIMIT,
+    RunnerScript,
+    docker_args_size,
+    render,
+    render_gate,
+)
 from runner_provisioner.domain.gate import GateFloor
 from runner_provisioner.domain.request import RunAs
 from runner_provisioner.domain.runners import RunnerDownload
@@ -55,7 +66,12 @@ def payload(command: str) -> str:
     """The script that travels in a start command."""
     found = re.search(r"printf %s (\S+)\|base64", command)
     assert found
-    return gzip.decompress(base64.b64decode(found[1])).decode()
+    return unpacked(found[1])
+
+
+def unpacked(text: str) -> str:
+    """What travels packed."""
+    return gzip.decompress(base64.b64decode(text)).decode()
 
 
 def realistic_environment() -> dict[str, str]:
@@ -77,8 +93,34 @@ def realistic_environment() -> dict[str, str]:
 
 def test_a_realistic_command_stays_under_eight_kibibytes() -> None:
     """Also with a host key, long names and two kilobytes of environment."""
-    size = docker_args_size(render(dataclasses.replace(SCRIPT, job_env=realistic_environment())))
-    assert size < COMMAND_LIMIT == 8192
+    script = dataclasses.replace(SCRIPT, job_env=realistic_environment())
+    for token in (TOKEN, None):
+        size = docker_args_size(render(dataclasses.replace(script, token=token)))
+        assert size < COMMAND_LIMIT == 8192
+
+
+def test_what_travels_with_the_gate_holds_no_secret_and_no_job_environment() -> None:
+    """Anyone who may list the account's pods can read it; it is no longer than three kilobytes."""
+    for jit in (False, True):
+        packed = render_gate(SCRIPT.gate, jit=jit)
+        text = unpacked(packed)
+        assert len(packed) < 3000
+        assert not any(secret in text for secret in (TOKEN, KEY.private.splitlines()[1], SCRIPT.name))
+        checked = subprocess.run(["bash", "-n"], input=text.encode(), capture_output=True, check=False)
+        assert (checked.returncode, checked.stderr) == (0, b"")
+        assert not re.search(r"^\s*#|^\t|\brp_[a-z]", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("token", [TOKEN, None])
+def test_each_function_is_in_one_of_the_two_texts_and_what_registers_is_behind_the_gate(token: str | None) -> None:
+    """So a pod without its variable has nothing that could configure or start a runner."""
+    first = payload(render(dataclasses.replace(SCRIPT, token=token)))
+    later = unpacked(render_gate(SCRIPT.gate, jit=token is None)).partition("\n)\n")[2]
+    names = re.findall(r"^([A-Z]{1,2})\(\) ", first + later, re.MULTILINE)
+    assert len(names) == len(set(names)) > 30
+    for text in ("run.sh", ".credentials" if token is None else "config.sh", "setpriv"):
+        assert text in later
+        assert text not in first
 
 
 def test_the_same_script_gives_the_same_command() -> None:
@@ -221,11 +263,71 @@ def test_the_host_key_is_an_openssh_key_pair() -> None:
     assert new_host_key() != KEY
 
 
-def test_the_template_is_shellcheck_clean() -> None:
+@pytest.mark.parametrize("name", ["start.sh", "jit.sh", "gate.sh"])
+def test_the_template_is_shellcheck_clean(name: str) -> None:
     """With the directives in the file, which give their reasons."""
     program = shutil.which("shellcheck")
     if not program:
         pytest.skip("shellcheck is not on PATH")
-    with resources.as_file(resources.files("runner_provisioner.bootstrap") / "start.sh") as template:
+    with resources.as_file(resources.files("runner_provisioner.bootstrap") / name) as template:
         found = subprocess.run([program, str(template)], capture_output=True, text=True, check=False)
     assert found.stdout == ""
+
+
+def test_without_a_token_the_script_waits_for_a_configuration() -> None:
+    """Nothing that registers is in it, it takes the place of the two functions, and it is small enough too."""
+    command = render(dataclasses.replace(SCRIPT, token=None))
+    whole = payload(command) + unpacked(render_gate(SCRIPT.gate, jit=True))
+    assert TOKEN not in whole
+    assert "config.sh" not in whole
+    assert whole.count("waiting for its configuration") == whole.count("registered, listening") == 1
+    assert "waiting for its configuration" not in payload(render(SCRIPT)) + unpacked(render_gate(SCRIPT.gate))
+    assert docker_args_size(command) < COMMAND_LIMIT
+    subprocess.run(["bash", "-n"], input=whole, text=True, check=True)
+
+
+@pytest.mark.parametrize(
+    ("written", "separators"),
+    [
+        pytest.param(lambda text: text, (",", ":"), id="compact"),
+        pytest.param(lambda text: text, (", ", ": "), id="spaced"),
+        pytest.param(lambda text: text.replace("+", "\\u002B").replace("/", "\\/"), (",", ":"), id="escaped"),
+    ],
+)
+def test_a_configuration_unfolds_into_the_runners_files(
+    tmp_path: Path, written: Callable[[str], str], separators: tuple[str, str]
+) -> None:
+    """Each for its owner alone; a name that leads elsewhere makes none; the pipe is gone."""
+    files = {".runner": b"\xfb\xff\xfe" * 9, ".credentials": b"{}", ".credentials_rsaparams": bytes(range(256))}
+    coded = {name: base64.b64encode(content).decode() for name, content in files.items()}
+    text = written(json.dumps({**coded, "../evil": "eA==", ".a/b": "eA=="}, separators=separators))
+    for name in ("state", "runner"):
+        (tmp_path / name).mkdir()
+    with resources.as_file(resources.files("runner_provisioner.bootstrap") / "jit.sh") as functions:
+        process = subprocess.Popen(
+            [
+                "bash",
+                "-uc",
+                "log() { :; }; report() { :; }; source $0; rp_state=$1/state rp_runner=$1/runner rp_drop=''; configure",
+                str(functions),
+                str(tmp_path),
+            ]
+        )
+        limit = time.monotonic() + 10
+        while not (tmp_path / "state" / "jit").exists():
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+        (tmp_path / "state" / "jit").write_text(base64.b64encode(text.encode()).decode() + "\n")
+        assert process.wait(10) == 0
+    found = {path.name: path for path in (tmp_path / "runner").iterdir()}
+    assert {name: path.read_bytes() for name, path in found.items()} == files
+    assert {path.stat().st_mode & 0o777 for path in found.values()} == {0o600}
+    assert list((tmp_path / "state").iterdir()) == []
+
+
+def test_the_login_key_follows_from_secret_and_nonce() -> None:
+    """Another process of the same account finds it again; nobody else does, and no other pod has it."""
+    one = login_key("account-key", "nonce")
+    assert one.public == login_key("account-key", "nonce").public
+    assert len({one.public, login_key("account-key", "other").public, login_key("other-key", "nonce").public}) == 3
+    assert one.private not in repr(one)

@@ -17,6 +17,7 @@ import pytest
 from runner_provisioner import _credentials as credentials
 from runner_provisioner import errors
 from runner_provisioner.cli import app
+from runner_provisioner.cli.inputs import IN_ACTION
 from runner_provisioner.settings import Settings
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
@@ -122,6 +123,8 @@ def test_no_two_kinds_of_trouble_share_a_code_by_accident() -> None:
         errors.BudgetExceeded,
         errors.KeyInUse,
         errors.LeftBehind,
+        errors.SshFailed,
+        errors.OutOfTime,
         errors.StoreError,
         errors.JobFailed,
         errors.OutsideSchema,
@@ -144,7 +147,7 @@ def test_every_variable_that_is_read_is_documented() -> None:
     """And none that is not."""
     text = (REFERENCE / "environment.md").read_text("utf-8")
     documented = set(re.findall(r"^\| `([A-Z_0-9]+)`", text, re.MULTILINE))
-    assert documented == _variables() | {"SSH_AUTH_SOCK"}
+    assert documented == _variables() | {"SSH_AUTH_SOCK", IN_ACTION}
 
 
 def test_the_defaults_of_the_variables_are_true() -> None:

@@ -355,6 +355,7 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     code = f"import sys; from runner_provisioner.cli.app import run; run({arguments!r}); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"httpx", "pydantic", "pydantic_settings", "github", "cryptography", "jwt", "structlog", "anyio", "asyncio"}
+    heavy |= {"sqlalchemy", "alembic", "aiosqlite"}
     assert heavy & set(done.stdout.split()) == set()
 
 

@@ -18,6 +18,7 @@ from runner_provisioner._http import CallMetrics, Plumbing, Tempo
 from runner_provisioner.cli import summary
 from runner_provisioner.cli.schedule import WARNING, warn_unless_cleaned
 from runner_provisioner.cli.session import Session
+from runner_provisioner.cli.spending import Jobs as RunJobs
 from runner_provisioner.cli.spending import Moment, Rate, spent
 from runner_provisioner.domain.names import RunKey, Scope
 from runner_provisioner.errors import PermissionDenied, RemoteError
@@ -47,9 +48,32 @@ def session_in(folder: Path, **environ: str) -> Session:
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        pytest.param("a|b\nc", r"a\|b c", id="table"),
-        pytest.param("<img src=x>&amp;", "&lt;img src=x&gt;&amp;amp;", id="html"),
-        pytest.param("*a* _b_ `c` [d](e) ~f~ \\", r"\*a\* \_b\_ \`c\` \[d\](e) \~f\~ " + "\\\\", id="markup"),
+        pytest.param(
+            "no offer: 1 x A4000 (0.2 USD/h), try again", "no offer: 1 x A4000 (0.2 USD/h), try again", id="plain"
+        ),
+        pytest.param("a|b\nc", "`a|b c`", id="lines"),
+        pytest.param("<img src=x>&amp;", "`<img src=x>&amp;`", id="html"),
+        pytest.param("*a* _b_ [d](e) ~f~ \\", "`*a* _b_ [d](e) ~f~ \\`", id="markup"),
+        pytest.param("a `b` ``c``", "``` a `b` ``c`` ```", id="code"),
+        pytest.param("`x", "`` `x ``", id="a fence that opens"),
+        pytest.param("see https://evil.example/x", "`see https://evil.example/x`", id="address"),
+        pytest.param("HTTP://EVIL.example", "`HTTP://EVIL.example`", id="address in capitals"),
+        pytest.param("www.evil.example", "`www.evil.example`", id="address without a scheme"),
+        pytest.param("mail a@evil.example", "`mail a@evil.example`", id="mail"),
+        pytest.param("hello @octocat", "`hello @octocat`", id="mention"),
+        pytest.param("@acme/team", "`@acme/team`", id="mention of a team"),
+        pytest.param("fixes #1", "`fixes #1`", id="reference"),
+        pytest.param("fixes GH-1", "`fixes GH-1`", id="reference by word"),
+        pytest.param("acme/site#1", "`acme/site#1`", id="reference elsewhere"),
+        pytest.param("by 0123abcd", "`by 0123abcd`", id="commit"),
+        pytest.param("so :tada: it", "`so :tada: it`", id="emoji"),
+        pytest.param("A\u202e4000\u202c", "`A\ufffd4000\ufffd`", id="bidi override"),
+        pytest.param("\u2066A\u2069\u200f", "`\ufffdA\ufffd\ufffd`", id="bidi isolate"),
+        pytest.param("ht\u200btps://a\ufeff\u2060", "`ht\ufffdtps://a\ufffd\ufffd`", id="zero width"),
+        pytest.param("a\u3164\U000e0041", "`a\ufffd\ufffd`", id="invisible letter and tag"),
+        pytest.param("a\x1b[31mred\x00", "`a\ufffd[31mred\ufffd`", id="terminal controls"),
+        pytest.param("a ##[stop-commands]x", "`a ## [stop-commands]x`", id="command of the runner"),
+        pytest.param("", "", id="nothing"),
         pytest.param("x" * 500, "x" * 399 + "…", id="long"),
         pytest.param("rpa_" + "A1" * 20, None, id="secret"),
     ],
@@ -58,6 +82,19 @@ def test_a_cell_is_shown_as_it_is(text: str, shown: str | None) -> None:
     """Whatever a service said: no markup of its own, one line, not too long, nothing secret."""
     found = summary.escape(text)
     assert found == shown if shown is not None else "A1A1" not in found
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        pytest.param("a|b", r"`a\|b`", id="pipe"),
+        pytest.param("a\\|b", r"`a\ \|b`", id="pipe after a backslash"),
+        pytest.param("a\\\\||b", r"`a\\ \|\|b`", id="pipes after two"),
+    ],
+)
+def test_a_cell_stays_one_cell(text: str, cell: str) -> None:
+    """In code spans too GitHub splits a row at its pipes, and only an escaped one is none."""
+    assert summary.table(("n",), [(text,)]).splitlines()[-1] == f"| {cell} |"
 
 
 def test_the_offers_and_what_came_of_them() -> None:
@@ -95,7 +132,7 @@ def test_a_start_that_failed_at_once_has_a_page(tmp_path: Path) -> None:
     """Why, and nothing else."""
     session = session_in(tmp_path)
     summary.publish(session, "GPU runner x", summary.of_start(None, [], "no *key*"))
-    assert (tmp_path / "page").read_text() == "### GPU runner x\n\nNo runner: no \\*key\\*\n\n"
+    assert (tmp_path / "page").read_text() == "### GPU runner x\n\nNo runner: `no *key*`\n\n"
 
 
 def test_a_long_table_is_cut() -> None:
@@ -201,7 +238,8 @@ async def test_the_cost_is_known_or_unknown(
     runs: Jobs | None, rate: Rate, ended: list[Ended], key: RunKey, wanted: str | None
 ) -> None:
     """Until the job completed, or until now for what was ended just now; never a guess."""
-    found = await spent(program(runs), PLACE, key, rate, ended)
+    one = program(runs)
+    found = await spent(RunJobs(one, PLACE), key, rate, ended, one.clock.now())
     assert (None if found is None else str(found)) == wanted
 
 

@@ -15,6 +15,7 @@ from runner_provisioner.domain.decisions import TRANSITIONS, decide
 from runner_provisioner.domain.leases import (
     CreatePod,
     EndPod,
+    GiveConfig,
     Lease,
     Limits,
     Observation,
@@ -30,8 +31,8 @@ from runner_provisioner.domain.leases import (
     ref,
     refused,
 )
-from runner_provisioner.domain.pods import Pod, PodClass, PodId, PodState, PodTags
-from runner_provisioner.domain.runners import Runner, RunnerId, RunnerState
+from runner_provisioner.domain.pods import Pod, PodClass, PodId, PodState, PodTags, SshEndpoint
+from runner_provisioner.domain.runners import Runner, RunnerId, RunnerState, creator_label
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 LIMITS = Limits(settle=timedelta(seconds=30), boot=timedelta(minutes=8), lifetime=timedelta(hours=6))
@@ -42,7 +43,7 @@ LEGAL = {
     Phase.PLACING: {Phase.PLACING, Phase.BOOTING, Phase.REQUESTED, Phase.DRAINING},
     Phase.BOOTING: {Phase.BOOTING, Phase.READY, Phase.BUSY, Phase.DRAINING},
     Phase.READY: {Phase.READY, Phase.BOOTING, Phase.BUSY, Phase.DRAINING},
-    Phase.BUSY: {Phase.BUSY, Phase.DRAINING},
+    Phase.BUSY: {Phase.BUSY, Phase.BOOTING, Phase.DRAINING},
     Phase.DRAINING: {Phase.DRAINING, Phase.REQUESTED, Phase.RELEASED},
     Phase.RELEASED: {Phase.RELEASED},
 }
@@ -397,6 +398,29 @@ def test_a_siblings_new_pod_is_spared_while_the_next_offer_follows() -> None:
     assert len(decide(here, replace(stale, fresh=True), now=NOW, limits=LIMITS).actions) == 1
 
 
+@pytest.mark.parametrize(
+    ("creator", "labels", "taken_for_ours"),
+    [
+        pytest.param("me", (creator_label("me"),), True, id="ours"),
+        pytest.param("me", ("rp-abc", creator_label("you")), False, id="another-creators"),
+        pytest.param("me", ("rp-abc",), True, id="does-not-say"),
+        pytest.param(None, (creator_label("you"),), True, id="pod-does-not-say"),
+    ],
+)
+def test_a_runner_of_another_starts_pod_makes_nothing_ready(
+    creator: str | None,
+    labels: tuple[str, ...],
+    taken_for_ours: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """Of two starts at once the younger pod may take the name: its runner is not that of the pod that is kept."""
+    kept = pod(1, creator=creator)
+    online = replace(runner(RunnerState.IDLE), labels=labels)
+    before = lease(Phase.READY, pod=ref(kept), placed_at=NOW - timedelta(minutes=2), settled=True)
+    after = decide(before, Observation(pods=(kept,), runner=online), now=NOW, limits=LIMITS).lease
+    assert (after.phase is Phase.READY and after.settled) is taken_for_ours
+    assert (after.phase is Phase.BOOTING and not after.settled) is not taken_for_ours
+
+
 def test_a_failed_look_is_never_an_absence() -> None:
     """Unknown resets the row of quiet looks that would release a lease."""
     here = lease(Phase.DRAINING, quiet_since=NOW - timedelta(minutes=5), nonce=None)
@@ -404,6 +428,15 @@ def test_a_failed_look_is_never_an_absence() -> None:
     decision = decide(here, seen, now=NOW, limits=LIMITS)
     assert decision.lease.quiet_since is None
     assert decision.lease.phase is Phase.DRAINING
+
+
+def test_a_clock_that_is_set_back_makes_nobody_wait_for_it() -> None:
+    """Quiet looks that seem to be of the future count from now on."""
+    here = lease(Phase.DRAINING, quiet_since=NOW + timedelta(hours=1), nonce=None, outcome=Outcome.CANCELLED)
+    nothing = Observation(pods=(), runner=None)
+    waits = decide(here, nothing, now=NOW, limits=LIMITS).lease
+    assert (waits.phase, waits.quiet_since) == (Phase.DRAINING, NOW)
+    assert decide(waits, nothing, now=NOW + LIMITS.settle, limits=LIMITS).lease.phase is Phase.RELEASED
 
 
 def test_the_answer_to_a_create_is_a_hint_that_is_remembered() -> None:
@@ -424,3 +457,33 @@ def test_a_lost_pod_moves_to_the_next_offer_and_the_last_one_ends_it() -> None:
     assert (again.phase, again.rung, again.outcome) == (Phase.REQUESTED, 1, None)
     last = decide(replace(here, rung=1), gone, now=NOW, limits=LIMITS).lease
     assert (last.phase, last.outcome) == (Phase.RELEASED, Outcome.LOST)
+
+
+@pytest.mark.parametrize(
+    ("runner_seen", "hands_over", "ssh", "state", "asked"),
+    [
+        pytest.param(None, True, True, PodState.RUNNING, True, id="no-runner"),
+        pytest.param(runner(RunnerState.OFFLINE, online=False), True, True, PodState.RUNNING, True, id="offline"),
+        pytest.param(runner(RunnerState.IDLE), True, True, PodState.RUNNING, False, id="online"),
+        pytest.param(Unknown(reason="x"), True, True, PodState.RUNNING, False, id="unknown"),
+        pytest.param(None, False, True, PodState.RUNNING, False, id="by-token"),
+        pytest.param(None, True, False, PodState.RUNNING, False, id="no-address"),
+        pytest.param(None, True, True, PodState.STARTING, False, id="still-starting"),
+    ],
+)
+@pytest.mark.parametrize("phase", [Phase.BOOTING, Phase.READY])
+def test_a_configuration_is_offered_while_no_runner_is_online(
+    phase: Phase,
+    runner_seen: Runner | Unknown | None,
+    *,
+    hands_over: bool,
+    ssh: bool,
+    state: PodState,
+    asked: bool,
+) -> None:
+    """To the kept pod, once it runs and has an address; in every pass."""
+    one = replace(pod(1, state=state), ssh=SshEndpoint(host="203.0.113.7", port=22) if ssh else None)
+    held = replace(lease(phase), pod=ref(one), hands_over=hands_over)
+    seen = Observation(pods=(one,), runner=runner_seen)
+    decision = decide(held, seen, now=NOW, limits=LIMITS)
+    assert (GiveConfig(pod=one) in decision.actions) is asked

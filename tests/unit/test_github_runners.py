@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from runner_provisioner.errors import (
     RateLimited,
     RunnerBusy,
     RunnerGroupInvisible,
+    RunnerNameTaken,
     ServerError,
 )
 from runner_provisioner.github.addresses import api_url_of, repository_path, scope_path
@@ -217,6 +219,29 @@ async def test_runners_are_listed_by_count_where_there_is_no_link(connected: Con
 
     assert [runner.name for runner in await connected(ORG).runners.list()] == ["a", "b"]
     assert route.call_count == 3
+
+
+async def test_a_list_that_shifts_while_it_is_read_is_read_again(connected: Connect, github: respx.MockRouter) -> None:
+    """One that goes between two pages makes the next skip one that is there, even when no page is left for it."""
+    first = page(described(1, "a"), described(2, "b"), total=3)
+    github.get(f"{API}/orgs/octo/actions/runners").mock(
+        side_effect=[first, page(total=2), page(described(2, "b"), described(3, "c"))]
+    )
+
+    assert [runner.name for runner in await connected(ORG).runners.list()] == ["b", "c"]
+
+
+async def test_a_list_that_never_holds_gives_all_that_was_shown(connected: Connect, github: respx.MockRouter) -> None:
+    """Who was there all along was on one of the readings; each is named once."""
+    readings = [
+        *[page(described(1, "a"), total=3), page(described(3, "c"), total=2), page(total=2)],
+        *[page(described(2, "b"), total=2), page(described(3, "c"), total=1)],
+        *[page(described(3, "c"), total=2), page(total=1)],
+    ]
+    route = github.get(f"{API}/orgs/octo/actions/runners").mock(side_effect=readings)
+
+    assert sorted(runner.name for runner in await connected(ORG).runners.list()) == ["a", "b", "c"]
+    assert route.call_count == len(readings)
 
 
 async def test_a_list_without_end_is_a_protocol_violation(connected: Connect, github: respx.MockRouter) -> None:
@@ -492,3 +517,78 @@ def test_heavy_libraries_are_loaded_by_those_who_need_them() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == ""
+
+
+JIT = {"runner": {"id": 7}, "encoded_jit_config": "cGxhbnRlZC1jb25maWd1cmF0aW9u"}
+
+
+async def test_a_configuration_is_made_for_one_runner(
+    connected: Connect, github: respx.MockRouter, redactor: Redactor
+) -> None:
+    """In a repository's only group; it is a secret before anybody has it."""
+    route = github.post(f"{API}/repos/octo/app/actions/runners/generate-jitconfig").mock(
+        return_value=httpx.Response(201, json=JIT)
+    )
+    config = await connected().runners.jit_config("rp-one", ("rp-label", "more"))
+    assert config == JIT["encoded_jit_config"]
+    assert json.loads(route.calls.last.request.content) == {
+        "name": "rp-one",
+        "runner_group_id": 1,
+        "labels": ["rp-label", "more"],
+    }
+    assert config not in redactor.redact(f"config {config}")
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [pytest.param(409, RunnerNameTaken, id="taken"), pytest.param(502, ServerError, id="lost-answer")],
+)
+async def test_a_configuration_is_never_asked_for_twice(
+    connected: Connect, github: respx.MockRouter, status: int, error: type[Exception]
+) -> None:
+    """GitHub may have made the runner although it did not say so."""
+    route = github.post(f"{API}/repos/octo/app/actions/runners/generate-jitconfig").mock(
+        return_value=httpx.Response(status, json={"message": "Already exists - A runner of the name already exists."})
+    )
+    with pytest.raises(error):
+        await connected().runners.jit_config("rp-one", ("rp-label",))
+    assert route.call_count == 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "groups", "number"),
+    [
+        pytest.param(None, [(3, "Default", True), (4, "GPU", False)], 3, id="the-default"),
+        pytest.param(None, [(4, "GPU", False)], 1, id="a-default-that-is-not-shown"),
+        pytest.param("gpu", [(3, "Default", True), (4, "GPU", False)], 4, id="by-name"),
+    ],
+)
+async def test_an_organisations_runner_joins_its_group(
+    connected: Connect,
+    github: respx.MockRouter,
+    wanted: str | None,
+    groups: list[tuple[int, str, bool]],
+    number: int,
+) -> None:
+    """The one that was named, else the organisation's default."""
+    listed = [{"id": group, "name": name, "default": default} for group, name, default in groups]
+    github.get(url__startswith=f"{API}/orgs/octo/actions/runner-groups").mock(
+        return_value=httpx.Response(200, json={"total_count": len(listed), "runner_groups": listed})
+    )
+    route = github.post(f"{API}/orgs/octo/actions/runners/generate-jitconfig").mock(
+        return_value=httpx.Response(201, json=JIT)
+    )
+    options = {"runner_group": wanted} if wanted else {}
+    await connected(ORG, **options).runners.jit_config("rp-one", ("rp-label",))
+    assert json.loads(route.calls.last.request.content)["runner_group_id"] == number
+
+
+async def test_a_configuration_for_a_group_that_is_not_there_is_refused(
+    connected: Connect, github: respx.MockRouter
+) -> None:
+    """Nothing is registered elsewhere instead."""
+    github.get(url__startswith=f"{API}/orgs/octo/actions/runner-groups").mock(
+        return_value=httpx.Response(200, json={"total_count": 0, "runner_groups": []})
+    )
+    with pytest.raises(RunnerGroupInvisible):
+        await connected(ORG, runner_group="gpu").runners.jit_config("rp-one", ("rp-label",))

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner_provisioner.domain.ladder import Ladder, Refusal, check, ladder, nothing_rented
+from runner_provisioner.domain.bids import Bid
+from runner_provisioner.domain.ladder import Ladder, Refusal, check, ladder, nothing_rented, without_raises
 from runner_provisioner.domain.money import automatic_bid, cost
-from runner_provisioner.domain.offers import GpuRequest, Interruptible, Offer
+from runner_provisioner.domain.offers import GpuRequest, Interruptible, Offer, Ranking
 from runner_provisioner.errors import (
     AllOffersFailed,
     AuthenticationFailed,
@@ -19,6 +20,7 @@ from runner_provisioner.errors import (
     BudgetExceeded,
     CapacityUnavailable,
     InvalidRequest,
+    OfferUnfit,
     RunnerProvisionerError,
     SpotDiscontinued,
 )
@@ -49,9 +51,10 @@ OFFERS = (
 )
 
 
-def names(found: Ladder) -> list[str]:
-    """The rungs in short."""
-    return [f"{one.gpu_model}{'/spot' if one.interruptible else ''}" for one in found.rungs]
+def names(found: Ladder, *, raises: bool = False) -> list[str]:
+    """The rungs in short; with `raises` those of raised bids too."""
+    rungs = [one for one in found.rungs if raises or not one.raises]
+    return [f"{one.gpu_model}{'/spot' if one.interruptible else ''}{'+' * one.raises}" for one in rungs]
 
 
 @pytest.mark.parametrize(
@@ -63,9 +66,96 @@ def names(found: Ladder) -> list[str]:
     ],
     ids=str,
 )
-def test_rungs_go_by_kind_then_by_the_order_of_the_models(wish: Interruptible, expected: list[str]) -> None:
-    """Interruptible offers come first where they are wanted."""
-    assert names(ladder(OFFERS, replace(REQUEST, interruptible=wish))) == expected
+@pytest.mark.parametrize("rank", list(Ranking), ids=str)
+def test_rungs_go_by_price_and_what_is_not_wanted_is_refused(
+    wish: Interruptible, expected: list[str], rank: Ranking
+) -> None:
+    """Interruptible offers are the cheaper ones; each offer of the other kind is named with its reason."""
+    found = ladder(OFFERS, replace(REQUEST, interruptible=wish, rank=rank))
+    assert names(found) == expected
+    assert len(found.refusals) == 4 - len(expected)
+    assert all(isinstance(one.error, OfferUnfit) and "--interruptible" in str(one.error) for one in found.refusals)
+
+
+def test_a_cheaper_model_comes_first_whatever_the_order_unless_the_order_is_asked_for() -> None:
+    """Within five per cent the order of the models decides; `listed` asks for it everywhere."""
+    cheap_last = (offer("A4000", "0.30"), offer("A5000", "0.20"))
+    assert names(ladder(cheap_last, REQUEST)) == ["A5000", "A4000"]
+    assert names(ladder(cheap_last, replace(REQUEST, rank=Ranking.LISTED))) == ["A4000", "A5000"]
+    nearly = (offer("A4000", "0.209"), offer("A5000", "0.20"))
+    assert names(ladder(nearly, REQUEST)) == ["A4000", "A5000"]
+
+
+def test_an_interruptible_offer_that_costs_more_than_on_demand_does_not_come_first() -> None:
+    """What interruptions are expected to cost counts."""
+    found = ladder((offer("A4000", "0.20"), offer("A4000", "0.199", spot=True)), REQUEST)
+    assert names(found) == ["A4000", "A4000/spot"]
+
+
+def test_a_bid_without_stock_is_raised_in_steps_up_to_the_cap() -> None:
+    """Each step is a rung of its own, among the others by its price; with `listed` all of them come last."""
+    offers = (offer("A4000", "0.10", spot=True), offer("A5000", "0.30"))
+    found = ladder(offers, REQUEST)
+    assert names(found, raises=True) == ["A4000/spot", "A4000/spot+", "A5000", "A4000/spot++", "A4000/spot+++"]
+    assert [str(one.price) for one in found.rungs if one.interruptible] == ["0.1100", "0.2295", "0.4791", "1.00"]
+    listed = ladder(offers, replace(REQUEST, rank=Ranking.LISTED))
+    assert names(listed, raises=True)[:2] == ["A4000/spot", "A5000"]
+
+
+def test_once_a_pod_was_rented_its_bid_is_not_raised_any_more() -> None:
+    """A raise answers a lack of stock; other offers keep theirs."""
+    rungs = ladder((offer("A4000", "0.10", spot=True), offer("A5000", "0.12", spot=True)), REQUEST).rungs
+    kept = without_raises(rungs, 0)
+    assert [one.gpu_model for one in kept if one.raises] == ["A5000"] * 3
+    assert kept[0] == rungs[0]
+
+
+@pytest.mark.parametrize(
+    ("bid", "price"),
+    [("0.33", "0.33"), ("min+50%", "0.1500"), ("60% of on-demand", "0.1200"), ("min+2000%", "1.00")],
+    ids=str,
+)
+def test_a_bid_can_follow_the_market(bid: str, price: str) -> None:
+    """A share is of the same model's on-demand price, and nothing exceeds the cap."""
+    request = replace(REQUEST, models=("A4000",), bid=Bid.parse(bid), interruptible=Interruptible.REQUIRE)
+    assert str(ladder(OFFERS[1::2], request).rungs[0].price) == price
+
+
+def test_a_share_of_a_price_that_nobody_names_is_no_bid() -> None:
+    """The offer is refused with its reason."""
+    found = ladder(OFFERS[3:], replace(REQUEST, models=("A4000",), bid=Bid.parse("60%")))
+    (refusal,) = found.refusals
+    assert not found.rungs
+    assert "60% of on-demand" in str(refusal.error)
+
+
+@pytest.mark.parametrize(
+    ("wish", "reason"),
+    [
+        ({"min_vram_gb": 24}, "16 GB of VRAM are below --min-vram 24"),
+        ({"regions": ("EU-RO-1", "US")}, "it is in CA-MTL-1, and --region is EU-RO-1, US"),
+    ],
+    ids=["vram", "region"],
+)
+def test_what_does_not_fit_is_refused_with_its_reason(wish: dict[str, object], reason: str) -> None:
+    """One that does not say is no fit either."""
+    fitting = replace(offer("A4000", "0.5"), memory_gb=24, region="eu-ro-1")
+    small = replace(offer("A4000", "0.2"), memory_gb=16, region="CA-MTL-1")
+    silent = offer("A4000", "0.1")
+    found = ladder((fitting, small, silent), replace(REQUEST, models=("A4000",), **wish))  # type: ignore[arg-type] # fields of a request
+    assert found.rungs == (fitting,)
+    assert [str(one.error) for one in found.refusals][1] == reason
+    assert "unknown" in str(found.refusals[0].error)
+
+
+def test_a_named_model_that_nobody_offers_is_told() -> None:
+    """By the name that the user gave it; a displayed name is a name."""
+    shown = replace(offer("NVIDIA RTX A4000", "0.2"), gpu_name="RTX A4000")
+    found = ladder((shown,), replace(REQUEST, models=("rtx a4000", "H100")))
+    assert found.rungs == (shown,)
+    (refusal,) = found.refusals
+    assert isinstance(refusal.error, OfferUnfit)
+    assert "H100" in str(refusal)
 
 
 def test_a_model_that_was_not_named_comes_last() -> None:
@@ -82,13 +172,14 @@ def test_the_automatic_bid_is_a_tenth_above_the_minimum_and_never_above_the_cap(
 
 
 def test_a_bid_of_the_user_is_taken_as_it_is() -> None:
-    """Nothing is added to it."""
-    assert ladder(OFFERS, replace(REQUEST, bid=Decimal("0.33"))).rungs[0].price == Decimal("0.33")
+    """Nothing is added to it while there is stock."""
+    found = ladder(OFFERS, replace(REQUEST, bid=Bid(Decimal("0.33"))))
+    assert [one.price for one in found.rungs if one.interruptible][:2] == [Decimal("0.33")] * 2
 
 
 def test_a_bid_under_the_minimum_is_refused_with_the_minimum() -> None:
     """BidTooLow comes before any create call; on-demand offers stay."""
-    found = ladder(OFFERS, replace(REQUEST, bid=Decimal("0.12")))
+    found = ladder(OFFERS, replace(REQUEST, bid=Bid(Decimal("0.12"))))
     assert names(found) == ["A4000/spot", "A4000", "A5000"]
     (refusal,) = found.refusals
     assert isinstance(refusal.error, BidTooLow)
@@ -111,8 +202,8 @@ def test_offers_above_the_cap_are_refused() -> None:
         {"models": ()},
         {"count": 0},
         {"max_price": Decimal(0)},
-        {"bid": Decimal(0)},
-        {"bid": Decimal("1.01")},
+        {"bid": Bid(Decimal(0))},
+        {"bid": Bid(Decimal("1.01"))},
     ],
     ids=["no-model", "no-gpu", "no-money", "no-bid", "bid-above-cap"],
 )
@@ -121,6 +212,21 @@ def test_a_request_that_can_never_succeed_is_refused(wrong: dict[str, object]) -
     with pytest.raises(InvalidRequest):
         check(replace(REQUEST, **wrong))  # type: ignore[arg-type] # the fields of a request
     check(REQUEST)
+    check(replace(REQUEST, bid=Bid(Decimal("0.5"))))
+    check(replace(REQUEST, models=(), min_vram_gb=24))
+
+
+def test_offers_that_nobody_can_afford_name_the_cheapest_and_its_own_reason() -> None:
+    """Where the max price is not what stands in the way."""
+    error = nothing_rented(REQUEST, [Refusal(offer=OFFERS[1], error=BudgetExceeded("2 USD left: raise --budget-day"))])
+    assert isinstance(error, BudgetExceeded)
+    assert str(error).endswith("0.20 USD/h (runpod): 2 USD left: raise --budget-day")
+
+
+def test_a_request_says_what_it_wants() -> None:
+    """By model, or by memory."""
+    assert str(REQUEST) == "1 x A4000 or A5000"
+    assert str(replace(REQUEST, models=(), min_vram_gb=24)) == "1 x any GPU of 24 GB"
 
 
 def _refused(*errors: RunnerProvisionerError) -> list[Refusal]:
@@ -136,8 +242,10 @@ def _refused(*errors: RunnerProvisionerError) -> list[Refusal]:
         ((CapacityUnavailable("none"), AuthenticationFailed("key")), AuthenticationFailed),
         ((CapacityUnavailable("none"), BudgetExceeded("dear")), AllOffersFailed),
         ((CapacityUnavailable("none"),) * 11, AllOffersFailed),
+        ((OfferUnfit("not wanted"), BidTooLow("low")), BidTooLow),
+        ((OfferUnfit("not wanted"),), AllOffersFailed),
     ],
-    ids=["no-offer", "bids", "spot-gone", "a-decisive-one", "mixed", "many"],
+    ids=["no-offer", "bids", "spot-gone", "a-decisive-one", "mixed", "many", "unfit", "all-unfit"],
 )
 def test_the_last_word_names_the_cause_that_can_be_acted_on(
     errors: tuple[RunnerProvisionerError, ...], kind: type[RunnerProvisionerError]

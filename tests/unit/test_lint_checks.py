@@ -11,10 +11,14 @@ TRAIN = "  train:\n    needs: start\n"
 TRAIN_STEP = "      - run: nvidia-smi\n"
 LABEL = "    runs-on: ${{ needs.start.outputs.label }}\n"
 START_JOB = "  start:\n    runs-on: ubuntu-latest\n    environment: gpu\n"
+LISTED = "    runs-on: ${{ fromJSON(format('WORDS', needs.start.outputs.label)) }}"
 MATRIX = "    strategy:\n      matrix:\n        seed: [1, 2]\n"
 STOP_USES = f"    steps:\n      - uses: octo/runner_provisioner@v1 {HERE}\n        with:\n          mode: stop\n"
 STOP_STEP = "      - run: exec runner-provisioner stop\n"
 ENV_STOP = f"      - run: 'runner-provisioner stop' {HERE}\n"
+SETTLE = "        run: exec runner-provisioner stop\n"
+CROSS = "    strategy:\n      matrix:\n        seed: [1, 2]\n        size: [small, large]\n"
+HANDED = "    secrets: inherit\n"
 
 OTHER_GPU_JOB = f"""\
   again:
@@ -86,7 +90,28 @@ BAD = {
         "computed": spoil(
             GOOD, (TRAIN, TRAIN + f"    env:\n      ONE: ${{{{ secrets[format('{{0}}', matrix.a)] }}}} {HERE}\n")
         ),
+        "input-of-start": spoil(
+            GOOD, ("key: train\n", f"key: train\n          env: HF=${{{{ secrets.HF_TOKEN }}}} {HERE}\n")
+        ),
+        "input-of-the-called": spoil(
+            WHOLE, ("      key: seed", f"      run: x ${{{{ secrets.A }}}} {HERE}\n      key: seed")
+        ),
         "workflow": spoil(GOOD, ("jobs:\n", f"env:\n  HF: ${{{{ secrets.HF_TOKEN }}}} {HERE}\njobs:\n")),
+    },
+    "call-environment": {
+        "no-secrets": spoil(WHOLE, (HANDED, ""), ("environment: gpu\n", f"environment: gpu {HERE}\n")),
+        "no-key-of-github": spoil(
+            WHOLE,
+            (HANDED, "    secrets:\n      RUNPOD_API_KEY: ${{ secrets.RUNPOD_API_KEY }}\n"),
+            ("environment: gpu\n", f"environment: gpu {HERE}\n"),
+        ),
+        "only-of-the-stop": spoil(
+            WHOLE,
+            (HANDED, "    secrets:\n      GPU_GITHUB_TOKEN: ${{ secrets.PAT }}\n"),
+            ("      environment: gpu\n", ""),
+            ("environment: gpu-stop\n", f"environment: gpu-stop {HERE}\n"),
+        ),
+        "beside-uses": spoil(WHOLE, ("    uses: octo", f"    environment: gpu {HERE}\n    uses: octo")),
     },
     "no-stop": {
         "none": spoil(GOOD[: GOOD.index("  stop:\n")], ("- id: rent\n", f"- id: rent {HERE}\n")),
@@ -176,12 +201,27 @@ jobs:
             "mode: stop\n",
             "mode: stop\n          owner: b\n",
         ),
-        "another-organisation": spoil_stop(ENV_STOP.replace("stop'", "stop --organization other'")).replace(
-            "start --max-price", "start --organization=octo --max-price"
+        "another-organisation": spoil_stop(ENV_STOP.replace("stop'", "stop --organization other'"))
+        .replace("start --max-price", "start --organization=octo --max-price")
+        .replace(SETTLE, SETTLE.replace("stop", "stop --organization Octo"), 1),
+        "another-repository": spoil_stop(ENV_STOP.replace("stop'", "stop --repository o/b'"))
+        .replace("start --max-price", "start --repository o/a --max-price")
+        .replace(SETTLE, SETTLE.replace("stop", "stop --repository o/a"), 1),
+        "no-organisation": spoil(with_mark_on_last_uses(), ("key: train", "key: train\n          organization: octo")),
+        "no-organisation-where-the-start's-is-computed": spoil(
+            with_mark_on_last_uses(),
+            ("key: train", "key: train\n          organization: ${{ github.repository_owner }}"),
         ),
-        "another-repository": spoil_stop(ENV_STOP.replace("stop'", "stop --repository o/b'")).replace(
-            "start --max-price", "start --repository o/a --max-price"
+        "no-owner": spoil(with_mark_on_last_uses(), ("key: train", "key: train\n          owner: team")),
+        "no-repository": spoil(with_mark_on_last_uses(), ("key: train", "key: train\n          repository: o/a")),
+        "an-owner-that-the-start-has-not": spoil_last(
+            with_mark_on_last_uses(), "mode: stop\n", "mode: stop\n          owner: team\n"
         ),
+        "settling-elsewhere": spoil(
+            COMMANDS,
+            ("start --max-price", "start --owner=$MARK --max-price"),
+            (SETTLE, f"{SETTLE[:-1]} {HERE}\n"),
+        ).replace(STOP_STEP, STOP_STEP.replace("stop", "stop --owner team")),
         "another-run": spoil_stop(ENV_STOP.replace("stop'", "stop --run-id 8'")).replace(
             "start --max-price", "start --run-id 7 --max-price"
         ),
@@ -256,6 +296,32 @@ jobs:
     "matrix-key": {
         "reusable": spoil(WHOLE, ("seed-${{ matrix.seed }}", "seed"), ("@v1\n", f"@v1 {HERE}\n")),
         "default": spoil(WHOLE, ("      key: seed-${{ matrix.seed }}\n", ""), ("@v1\n", f"@v1 {HERE}\n")),
+        "one-list-of-two": spoil(WHOLE, (MATRIX, CROSS), ("@v1\n", f"@v1 {HERE}\n")),
+        "one-list-of-two-in-a-job": spoil(
+            GOOD[: GOOD.index("  train:\n")] + GOOD[GOOD.index("  stop:\n") :],
+            (START_JOB, START_JOB + CROSS),
+            ("- id: rent\n", f"- id: rent {HERE}\n"),
+            ("key: train", "key: s-${{ matrix.seed }}"),
+            ("[start, train]", "[start]"),
+            ("    if: always()\n", "    if: always()\n" + CROSS),
+            ("key: train", "key: s-${{ matrix.seed }}"),
+        ),
+        "of-a-list-of-objects": spoil(
+            WHOLE,
+            (MATRIX, "    strategy:\n      matrix:\n        leg: [{seed: 1, size: a}, {seed: 1, size: b}]\n"),
+            ("matrix.seed", "matrix.leg.seed"),
+            ("@v1\n", f"@v1 {HERE}\n"),
+        ),
+        "included-legs": spoil(
+            WHOLE,
+            (MATRIX, "    strategy:\n      matrix:\n        include: [{seed: 1, size: a}, {seed: 1, size: b}]\n"),
+            ("@v1\n", f"@v1 {HERE}\n"),
+        ),
+        "an-included-leg-beside-a-list": spoil(
+            WHOLE,
+            (MATRIX, MATRIX + "        include: [{seed: 1, size: a}, {size: b}, {seed: 3}, {seed: 3, size: c}]\n"),
+            ("@v1\n", f"@v1 {HERE}\n"),
+        ),
         "of-the-run": spoil(WHOLE, ("matrix.seed", "github.run_id"), ("@v1\n", f"@v1 {HERE}\n")),
     },
     "key-varies": {
@@ -266,7 +332,7 @@ jobs:
     },
     "bad-key": {
         "upper-case": spoil(
-            WHOLE[: WHOLE.index("    secrets")],
+            WHOLE[: WHOLE.index("      environment")],
             (MATRIX, ""),
             ("seed-${{ matrix.seed }}", "Train_1"),
             ("@v1\n", f"@v1 {HERE}\n"),
@@ -276,6 +342,9 @@ jobs:
         "rp": spoil(GOOD, (LABEL, f"    runs-on: rp-abc {HERE}\n")),
         "static": spoil(GOOD, (LABEL, f"    runs-on: [self-hosted, gpu] {HERE}\n")),
         "group": spoil(GOOD, (LABEL, f"    runs-on:\n      group: gpus\n      labels: [gpu] {HERE}\n")),
+        "made-by-an-expression": spoil(
+            GOOD, (LABEL, f'    runs-on: ${{{{ fromJSON(\'["self-hosted", "gpu"]\') }}}} {HERE}\n')
+        ),
         "extra-alone": spoil(
             GOOD,
             ("          key: train\n", "          key: train\n          labels: a, Our-GPU\n"),
@@ -285,6 +354,23 @@ jobs:
     "other-label": {
         "self-hosted": spoil(
             GOOD, (LABEL, f"    runs-on:\n      - self-hosted {HERE}\n      - ${{{{ needs.start.outputs.label }}}}\n")
+        ),
+        "made-by-format": spoil(
+            GOOD,
+            (
+                LABEL,
+                LISTED.replace("WORDS", '["self-hosted", "{0}"]') + f" {HERE}\n",
+            ),
+        ),
+        "made-by-format-with-a-group": spoil(
+            GOOD,
+            (
+                LABEL,
+                LISTED.replace("WORDS", '{{"group": "g", "labels": ["{0}", "gpu"]}').replace(
+                    "runs-on: ", f"runs-on: >- {HERE}\n      "
+                )
+                + "\n",
+            ),
         ),
         "not-added": spoil(
             GOOD, (LABEL, f"    runs-on:\n      - ${{{{ needs.start.outputs.label }}}}\n      - our-gpu {HERE}\n")
@@ -332,6 +418,19 @@ jobs:
             ("on: workflow_dispatch", f"on: pull_request_target {HERE}"),
             ("    environment: gpu\n", ""),
             ("          key: train\n", "          key: train\n          allow-untrusted: true\n"),
+        ),
+    },
+    "stranger-trigger": {
+        "comment": spoil(GOOD, ("on: workflow_dispatch", f"on: [push, issue_comment] {HERE}")),
+        "comment-mapping": spoil(
+            GOOD, ("on: workflow_dispatch", f"on:\n  issue_comment: {HERE}\n    types: [created]")
+        ),
+        "run": spoil(GOOD, ("on: workflow_dispatch", f"on:\n  workflow_run: {HERE}\n    workflows: [CI]")),
+        "run-whole": spoil(WHOLE, ("on: push", f"on:\n  workflow_run: {HERE}\n    workflows: [CI]")),
+        "run-that-asks-something-else": spoil(
+            GOOD,
+            ("on: workflow_dispatch", f"on:\n  workflow_run: {HERE}\n    workflows: [CI]"),
+            (START_JOB, START_JOB + "    if: github.event.workflow_run.conclusion == 'success'\n"),
         ),
     },
     "no-cleanup": {

@@ -43,6 +43,71 @@ FINE = {
         ("key: train", "key: train\n          organization: Octo"),
         ("mode: stop\n", "mode: stop\n          organization: octo\n"),
     ),
+    "computed-in-the-same-way": spoil(
+        GOOD,
+        ("key: train", "key: train\n          organization: ${{ github.repository_owner }}"),
+        ("mode: stop\n", "mode: stop\n          organization: ${{ github.repository_owner }}\n"),
+    ),
+    "repository-that-is-the-default": spoil(
+        GOOD, ("key: train", "key: train\n          repository: ${{ github.repository }}")
+    ),
+    "both-lists-in-the-key": spoil(
+        WHOLE,
+        (MATRIX, MATRIX + "        size: [small, large]\n"),
+        ("matrix.seed }}", "matrix.seed }}-${{ matrix.size }}"),
+    ),
+    "a-list-of-one": spoil(WHOLE, (MATRIX, MATRIX + "        size: [small]\n")),
+    "a-list-that-cannot-be-known": spoil(WHOLE, (MATRIX, MATRIX + "        size: ${{ fromJSON(inputs.sizes) }}\n")),
+    "the-whole-matrix": spoil(WHOLE, ("matrix.seed", "toJSON(matrix)"), (MATRIX, MATRIX + "        size: [a, b]\n")),
+    "the-number-of-the-leg": spoil(
+        WHOLE, ("matrix.seed", "strategy.job-index"), (MATRIX, MATRIX + "        size: [a, b]\n")
+    ),
+    "a-name-that-include-adds": spoil(
+        WHOLE,
+        (MATRIX, MATRIX + "        include: [{seed: 1, name: a}, {seed: 2, name: b}]\n"),
+        ("matrix.seed", "matrix.name"),
+    ),
+    "legs-that-are-left-out": spoil(
+        WHOLE,
+        (MATRIX, MATRIX + "        size: [a, b]\n        exclude: [{seed: 1, size: a}, {seed: 2, size: b}]\n"),
+    ),
+    "a-list-made-by-format": spoil(
+        GOOD, (LABEL, "    runs-on: ${{ fromJSON(format('[\"{0}\"]', needs.start.outputs.label)) }}\n")
+    ),
+    "a-computed-list": spoil(GOOD, (LABEL, "    runs-on: ${{ fromJSON(needs.start.outputs.label) }}\n")),
+    "hosted-by-an-expression": spoil(
+        GOOD,
+        (
+            "  stop:\n",
+            "  note:\n    needs: start\n    runs-on: ${{ fromJSON('[\"ubuntu-latest\"]') }}\n    steps: []\n  stop:\n",
+        ),
+    ),
+    "environment-and-a-token": spoil(
+        WHOLE,
+        (
+            "    secrets: inherit\n",
+            "    secrets:\n      RUNPOD_API_KEY: ${{ secrets.RUNPOD_API_KEY }}\n      GPU_GITHUB_TOKEN: x\n",
+        ),
+    ),
+    "comment-that-is-on-no-pull-request": spoil(
+        GOOD,
+        ("on: workflow_dispatch", "on: issue_comment"),
+        ("    environment: gpu\n", "    if: ${{ !github.event.issue.pull_request }}\n"),
+    ),
+    "run-of-this-repository": spoil(
+        GOOD,
+        ("on: workflow_dispatch", "on:\n  workflow_run:\n    workflows: [CI]"),
+        (
+            "    environment: gpu\n",
+            "    if: github.event.workflow_run.head_repository.full_name == github.repository\n",
+        ),
+    ),
+    "approved-comment": spoil(
+        GOOD,
+        ("on: workflow_dispatch", "on: issue_comment"),
+        ("          key: train\n", "          key: train\n          allow-untrusted: true\n"),
+    ),
+    "this-repository-by-its-own-syntax": GOOD.replace("octo/runner_provisioner@v1", "$/"),
     "place-that-cannot-be-known": spoil(
         GOOD,
         ("key: train", "key: train\n          owner: a"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 
 from runner_provisioner.domain.offers import Offer
 from runner_provisioner.domain.pods import Pod, PodClass, PodId, PodState, PodTags
-from runner_provisioner.domain.request import StartRequest, options
+from runner_provisioner.domain.request import DEFAULT_GPUS, HowRegistered, StartRequest, options
 from runner_provisioner.errors import InvalidRequest
 
 FULL = PodTags(
@@ -83,6 +84,15 @@ def test_a_request_that_cannot_work_is_refused(wrong: dict[str, object]) -> None
         ({"volume": -1}, "--volume -1"),
         ({"gpu_count": 0}, "--gpu-count 0"),
         ({"min_vcpus": 0}, "--min-vcpus 0"),
+        ({"min_vram": 0}, "--min-vram 0"),
+        ({"min_download": -1}, "--min-download -1"),
+        ({"max_cost": Decimal(0)}, "--max-cost 0"),
+        ({"budget_day": Decimal(-1)}, "--budget-day -1"),
+        ({"region": ("Europe",)}, "--region Europe"),
+        ({"region": ("US", "EU RO")}, "--region EU RO"),
+        ({"cuda": "latest"}, "--cuda latest"),
+        ({"network_volume": "a b"}, "--network-volume a b"),
+        ({"network_volume": "vol1", "volume": 20}, "--network-volume vol1"),
         ({"min_memory": -4}, "--min-memory -4"),
         ({"image": ""}, "--image ''"),
         ({"image": "a b"}, "--image 'a b'"),
@@ -145,3 +155,30 @@ def test_an_offer_says_itself_in_a_line() -> None:
 
     offer = Offer(provider="runpod", id="x", gpu_model="A4000", gpu_count=2, price=Decimal("0.4"), interruptible=True)
     assert str(offer) == "2 x A4000 interruptible at 0.4 USD/h (runpod)"
+
+
+def test_a_hand_over_needs_the_ssh_port() -> None:
+    """It is how the configuration comes."""
+    assert StartRequest(registration=HowRegistered.JIT).registration is HowRegistered.JIT
+    with pytest.raises(InvalidRequest, match="22/tcp"):
+        StartRequest(registration=HowRegistered.JIT, port=("8888/http",))
+
+
+def test_minimum_memory_alone_accepts_any_model() -> None:
+    """With models beside it those are meant."""
+    assert StartRequest(min_vram=24).gpus.models == ()
+    assert StartRequest(min_vram=24, gpu=("A40",)).gpus.models == ("A40",)
+    assert StartRequest().gpus.models == DEFAULT_GPUS
+
+
+def test_a_budget_of_the_request_comes_before_that_of_the_environment() -> None:
+    """Each span by itself."""
+    request = StartRequest(budget_day=Decimal(5))
+    budget = request.budgets(day=Decimal(9), month=Decimal(90))
+    assert (budget.day, budget.month) == (Decimal(5), Decimal(90))
+
+
+def test_the_cuda_floor_and_the_disks_are_part_of_what_a_market_is_asked_for() -> None:
+    """The default image names one."""
+    wish = StartRequest(disk=40, volume=10).gpus
+    assert (wish.cuda, wish.disk_gb) == ("11.8", 50)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -131,6 +131,35 @@ async def test_a_service_that_is_down_is_named_early_and_at_the_end() -> None:
     (told,) = scene.memory.told("look_failed")
     assert told.fields == {"service": "one", "error": "out of order", "patience_seconds": 20.0}
     assert told.at - EPOCH < timedelta(seconds=2)
+
+
+class SetBack(FakeClock):
+    """A clock whose wall time is an hour earlier after its first ten seconds."""
+
+    def now(self) -> datetime:
+        """The pretended time."""
+        return super().now() - (timedelta(hours=1) if self.monotonic() > 10 else timedelta())
+
+
+async def test_a_clock_that_is_set_back_does_not_prolong_a_drain() -> None:
+    """Patience is counted in seconds that pass."""
+    clock = SetBack()
+    provider = FakeProvider(clock)
+    registry = FakeRegistry(clock, online_after=None)
+    made = pod()
+    provider.pods[made.id] = made
+    provider.stubborn = 1000
+    ending = Ending(
+        providers={"fake": provider},
+        registry=registry,
+        clock=clock,
+        events=Memory(),
+        limits=LIMITS,
+        polls=Polls(booting=1.0, running=1.0, patience=20.0),
+    )
+    with pytest.raises(LeftBehind):
+        await ending.stop(KEY)
+    assert clock.monotonic() < 30
 
 
 async def test_looks_that_fail_become_fewer() -> None:

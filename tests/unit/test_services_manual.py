@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 
+import anyio
 import pytest
 from support.fakes import REQUEST, FakeProvider, PausableProvider, offer
 
-from runner_provisioner.domain.pods import PodClass, PodId, PodSpec, PodState, PodTags
+from runner_provisioner.domain.offers import Offer
+from runner_provisioner.domain.pods import Pod, PodClass, PodId, PodSpec, PodState, PodTags
 from runner_provisioner.errors import (
     AllOffersFailed,
     CapacityUnavailable,
@@ -65,6 +67,51 @@ async def test_a_create_without_an_answer_is_looked_up_by_name() -> None:
         await scene.pods.create(SPEC, REQUEST)
     assert scene.one.calls.count("create") == 2
     assert scene.clock.monotonic() == 30
+
+
+def tagged(name: str = "mine", nonce: str | None = "n") -> PodSpec:
+    """As the command line asks for it."""
+    return PodSpec(name=name, image="image", tags=PodTags(owner="0123abcd", cls=PodClass.MANUAL, nonce=nonce))
+
+
+@pytest.mark.parametrize("trouble", [None, ServerError("down")], ids=["at once", "after a failed look"])
+async def test_a_cancelled_create_gives_its_pod_back(trouble: ServerError | None) -> None:
+    """Although its answer never came; a pod of the same name that somebody else made stays."""
+    scene = Scene()
+    hurried: list[bool] = []
+    pods = ManualPods({"one": scene.one}, clock=scene.clock, settle=30, hurry=lambda: hurried.append(True))
+    older = await pods.create(tagged(nonce="another"), REQUEST)
+    plain = scene.one.create
+    with anyio.CancelScope() as scope:
+
+        async def slow(spec: PodSpec, wanted: Offer) -> Pod:
+            made = await plain(spec, wanted)
+            scene.one.stubborn = 1
+            scope.cancel()
+            await anyio.sleep_forever()
+            return made
+
+        scene.one.create = slow  # type: ignore[method-assign, assignment]
+        scene.one.add("list", trouble)
+        await pods.create(tagged(), REQUEST)
+    assert scope.cancelled_caught
+    assert list(scene.one.pods) == [older.id]
+    assert hurried == [True]
+
+
+async def test_a_cancelled_create_ends_nothing_that_it_cannot_tell_for_its_own() -> None:
+    """A pod without a nonce may be an older one of the same name."""
+    scene = Scene()
+    with anyio.CancelScope() as scope:
+
+        async def slow(_spec: PodSpec, _wanted: Offer) -> Pod:
+            scope.cancel()
+            await anyio.sleep_forever()
+            raise AssertionError
+
+        scene.one.create = slow  # type: ignore[method-assign, assignment]
+        await scene.pods.create(SPEC, REQUEST)
+    assert "terminate" not in scene.one.calls
 
 
 async def test_an_older_pod_of_the_same_name_is_not_the_one_that_was_asked_for() -> None:

@@ -80,7 +80,7 @@ class Scene:
         )
 
 
-def _draw_up(_offer: Offer, _registration: Registration, _download: RunnerDownload) -> PodSpec:
+def _draw_up(_offer: Offer, _registration: Registration | None, _download: RunnerDownload) -> PodSpec:
     return PodSpec(name=NAME, image="image", tags=tags(nonce="n", creator="c"))
 
 
@@ -133,7 +133,7 @@ async def test_another_providers_offer_survives_a_refused_credential() -> None:
 
 async def test_spot_that_is_discontinued_leaves_on_demand() -> None:
     """The other interruptible offers of that provider are not even asked for."""
-    scene = Scene(offer("A", spot=True), offer("B", spot=True), offer("A"))
+    scene = Scene(offer("A", spot=True, price="0.2"), offer("B", spot=True, price="0.2"), offer("A"))
     scene.provider.add("create", SpotDiscontinued("gone"))
     started = await scene.run()
     assert not started.offer or not started.offer.interruptible

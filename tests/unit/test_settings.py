@@ -140,6 +140,16 @@ def test_relative_state_folder_is_ignored(read: Reader) -> None:
     assert read({"XDG_STATE_HOME": "/s", "RUNNER_TEMP": "/t"}).state_dir == Path("/s/runner-provisioner")
 
 
+def test_the_history_is_where_it_is_said_to_be(read: Reader) -> None:
+    """By itself beside the state files; from the working directory, the home or the root; nowhere when off."""
+    assert read().history_file == read.home / ".local/state/runner-provisioner/history.sqlite3"
+    job = {"GITHUB_ACTIONS": "true", "RUNNER_TEMP": "/t"}
+    assert read(job).history_file == Path("/t/runner-provisioner/history.sqlite3")
+    places = {"/a/b": Path("/a/b"), "~/b": read.home / "b", "b": read.cwd / "b", "off": None, "OFF": None}
+    for text, wanted in places.items():
+        assert read({**job, "RUNNER_PROVISIONER_HISTORY": text}).history_file == wanted
+
+
 @pytest.mark.parametrize("value", ["false", "0", "", "no", "False"])
 def test_flags_can_be_switched_off(read: Reader, value: str) -> None:
     """A variable that says no means no."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from runner_provisioner.cli.guard import check_event
 from runner_provisioner.domain.trust import REMEDY, distrust
 from runner_provisioner.errors import ConfigurationError, UntrustedEvent
+from runner_provisioner.settings import Settings
 
 HERE = "acme/site"
 GUARDED = (
@@ -85,7 +86,7 @@ TRUSTED = {
     "repository-dispatch": ("repository_dispatch", {"action": "train"}),
     "merge-queue": ("merge_group", {"action": "checks_requested"}),
     "release-without-payload": ("release", None),
-    "no-event": ("", None),
+    "issue": ("issues", {"action": "opened"}),
 }
 UNTRUSTED = {
     "fork": ("pull_request", pull_request("mallory/site"), "another repository, mallory/site"),
@@ -97,6 +98,12 @@ UNTRUSTED = {
     "foreign-run": ("workflow_run", workflow_run("mallory/site"), "another repository"),
     "run-of-a-deleted-fork": ("workflow_run", workflow_run(None), "deleted fork"),
     "comment-on-a-pull-request": ("issue_comment", comment(on_pull_request=True), "anybody may comment"),
+    "no-event": ("", None, "GITHUB_EVENT_NAME"),
+    "odd-case": ("Push", {"ref": "refs/heads/main"}, "GITHUB_EVENT_NAME"),
+    "odd-case-of-a-guarded-one": ("Pull_Request", pull_request(HERE), "GITHUB_EVENT_NAME"),
+    "blanks": (" push", None, "GITHUB_EVENT_NAME"),
+    "unknown": ("pull_request_comment", {}, "pull_request_comment is none"),
+    "two-lines": ("push\n::error::x", None, "this event is none"),
     "strange-name": ("pull_request", pull_request("mallory/site\n::error::x"), "does not say"),
     "number-as-name": ("workflow_run", {"workflow_run": {"head_repository": {"full_name": 7}}}, "does not say"),
 }
@@ -113,7 +120,7 @@ def test_events_that_strangers_shape_are_not_trusted(event: str, payload: object
     """The line names the event, the reason and the remedy."""
     said = distrust(event, payload, HERE)
     assert said is not None
-    assert said.startswith(f"{event} ")
+    assert said.startswith((f"{event} ", "this event "))
     assert reason in said
     assert said.endswith(REMEDY)
     assert len(said.splitlines()) == 1
@@ -162,6 +169,29 @@ def environment(folder: Path, event: str, content: str | None) -> dict[str, str]
         "GITHUB_EVENT_PATH": str(path),
         "GITHUB_REPOSITORY": HERE,
     }
+
+
+@pytest.mark.parametrize(
+    ("value", "guarded"),
+    [
+        pytest.param("true", True, id="true"),
+        pytest.param(" True ", True, id="another-case"),
+        pytest.param("1", True, id="one"),
+        pytest.param("false", False, id="false"),
+        pytest.param("", False, id="empty"),
+    ],
+)
+def test_the_guard_knows_actions_as_the_settings_do(tmp_path: Path, *, value: str, guarded: bool) -> None:
+    """What counts as a workflow elsewhere counts as one here; without an event it is not trusted."""
+    environ = {**environment(tmp_path, "", None), "GITHUB_ACTIONS": value}
+    del environ["GITHUB_EVENT_NAME"]
+    seen = Settings.read(environ, home=tmp_path, cwd=tmp_path).in_actions
+    assert seen is guarded
+    if not guarded:
+        check_event(environ, allowed=False)
+        return
+    with pytest.raises(UntrustedEvent, match="GITHUB_EVENT_NAME"):
+        check_event(environ, allowed=False)
 
 
 def test_a_fork_is_refused_before_renting(tmp_path: Path) -> None:

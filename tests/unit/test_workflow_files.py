@@ -85,6 +85,15 @@ def test_the_auditor_finds_nothing_in_the_examples() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_auditor_has_a_single_exception() -> None:
+    """Our own action by its moving tag; nothing is ignored in the files themselves."""
+    settings = read(ROOT / ".github/zizmor.yml")
+    own = SLUG.partition("@")[0]
+    policies = {"*": "hash-pin", own: "ref-pin", f"{own}/*": "ref-pin"}
+    assert settings == {"rules": {"unpinned-uses": {"config": {"policies": policies}}}}
+    assert [one.name for one in (*EVERY, ROOT / "action.yml") if "zizmor:" in one.read_text("utf-8")] == []
+
+
 def test_the_schemas_are_kept() -> None:
     """The vendored schemas of check-jsonschema, of workflows and of actions."""
     for schema, files in (("github-workflows", EVERY), ("github-actions", [ROOT / "action.yml"])):
@@ -122,7 +131,7 @@ def test_every_use_is_pinned(path: Path) -> None:
         if "/runner_provisioner" in name:
             own, tag = SLUG.split("@")
             assert (name.split("/.github/")[0], ref) == (own, tag)
-        elif name != "./":
+        elif name != "$/":
             assert re.fullmatch(r"[0-9a-f]{40}", ref), line
             assert found[2], line
 
@@ -170,11 +179,90 @@ def test_the_name_of_the_action_is_written_everywhere(tmp_path: Path, capsys: py
     ).read_text()
 
 
-@pytest.mark.parametrize("given", ["acme", "acme/x", "acme/x@main", "a/b@v1 a/c@v1"])
+def test_a_name_alone_gets_the_tag_of_the_version(tmp_path: Path) -> None:
+    """So that a maintainer writes it once, and again for a new major version."""
+    (tmp_path / ".github").mkdir()
+    (tmp_path / ".github/action-slug").write_text(SLUG)
+    (tmp_path / "pyproject.toml").write_text('[project]\nversion = "12.3.4"\n')
+    assert pin_action.main(["acme/runner-provisioner"], tmp_path) == 0
+    assert (tmp_path / ".github/action-slug").read_text() == "acme/runner-provisioner@v12\n"
+    (tmp_path / "pyproject.toml").write_text("[project]\n")
+    with pytest.raises(SystemExit, match="no version"):
+        pin_action.main(["acme/runner-provisioner"], tmp_path)
+
+
+def step_named(job: str, name: str) -> str:
+    """The script of a step of the release."""
+    (found,) = (
+        one["run"] for one in jobs(ROOT / ".github/workflows/release.yml")[job]["steps"] if one.get("name") == name
+    )
+    assert isinstance(found, str)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("repository", "tag", "code"),
+    [
+        pytest.param(SLUG.partition("@")[0], f"{SLUG.partition('@')[2]}.9.1", 0, id="its-own"),
+        pytest.param("acme/runner_provisioner", f"{SLUG.partition('@')[2]}.9.1", 1, id="another-repository"),
+        pytest.param(SLUG.partition("@")[0], "v99.0.0", 1, id="another-major-version"),
+    ],
+)
+def test_a_release_of_another_name_is_refused(repository: str, tag: str, code: int) -> None:
+    """Before anything is built, with the command that puts it right."""
+    script = step_named("build", "The workflows call the action by this repository's name")
+    environ = {"PATH": f"{BIN}:/usr/bin:/bin", "GITHUB_REPOSITORY": repository, "GITHUB_REF_NAME": tag}
+    done = subprocess.run(
+        ["bash", "-e", "-c", script], cwd=ROOT, env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert (f"pin_action.py {repository}@{tag.partition('.')[0]}'" in done.stderr) is bool(code)
+
+
+def test_a_release_writes_no_file_and_pushes_no_commit() -> None:
+    """A workflow's token may not bring workflow files that are new (it cannot have the permission `workflows`)."""
+    text = (ROOT / ".github/workflows/release.yml").read_text("utf-8")
+    scripts = "\n".join(one.get("run", "") for one in steps(ROOT / ".github/workflows/release.yml"))
+    assert not re.search(r"git (?:commit|add|tag)\b", scripts)
+    assert "workflows: write" not in text
+
+
+@pytest.mark.parametrize(
+    ("known", "refused", "asked"),
+    [
+        pytest.param(True, False, "--method PATCH repos/o/r/git/refs/tags/v2 -F force=true", id="moved"),
+        pytest.param(False, False, "--method POST repos/o/r/git/refs -f ref=refs/tags/v2", id="made"),
+        pytest.param(True, True, "--method PATCH repos/o/r/git/refs/tags/v2 -F force=true", id="refused"),
+    ],
+)
+def test_the_tag_of_the_major_version_goes_to_the_released_commit(
+    tmp_path: Path, *, known: bool, refused: bool, asked: str
+) -> None:
+    """By one call; where GitHub refuses it, the job fails with the line to run by hand."""
+    gh = tmp_path / "gh"
+    gh.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$*" >>{tmp_path}/calls\n'
+        f'case "$*" in *--method*) exit {int(refused)} ;; *) exit {int(not known)} ;; esac\n'
+    )
+    gh.chmod(0o755)
+    environ = {"PATH": f"{tmp_path}:/usr/bin:/bin", "GITHUB_REPOSITORY": "o/r", "GITHUB_REF_NAME": "v2.3.4"}
+    command = ["bash", "-e", "-c", step_named("major-tag", "Move the tag")]
+    done = subprocess.run(
+        command, env={**environ, "GITHUB_SHA": "0123abcd"}, capture_output=True, text=True, check=False
+    )
+    assert (tmp_path / "calls").read_text().splitlines() == [
+        "api --silent repos/o/r/git/ref/tags/v2",
+        f"api --silent {asked} -f sha=0123abcd",
+    ]
+    assert done.returncode == int(refused)
+    assert ("git push --force origin 0123abcd:refs/tags/v2" in done.stdout) is refused
+
+
+@pytest.mark.parametrize("given", ["acme", "acme/x", "acme/x@v1", "acme/x@main", "a/b@v1 a/c@v1"])
 def test_a_name_that_is_none_is_refused(given: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing is written."""
     assert pin_action.main(given.split()) == 2
-    assert "OWNER/NAME@vMAJOR" in capsys.readouterr().err
+    assert "OWNER/runner_provisioner@vMAJOR" in capsys.readouterr().err
 
 
 def test_the_reusable_workflow_hands_every_input_on() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from runner_provisioner.lint.expressions import EXPRESSION, mentions
+from runner_provisioner.lint.expressions import EXPRESSION, matrix_paths, mentions
 from runner_provisioner.lint.findings import BAD_KEY, KEY_VARIES, MATRIX_KEY, SAME_KEY, Finding
+from runner_provisioner.lint.legs import alike
 from runner_provisioner.lint.model import Call, Mode, Repository, Workflow
 
 _GOOD = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
@@ -38,11 +39,24 @@ def check(workflow: Workflow, _repository: Repository) -> Iterator[Finding]:
 
 
 def _matrix(workflow: Workflow, call: Call, key: str) -> Iterator[Finding]:
-    if workflow.jobs[call.job].has_matrix and not mentions(key, *_BY_LEG):
+    job = workflow.jobs[call.job]
+    if not job.has_matrix:
+        return
+    if not mentions(key, *_BY_LEG):
         yield workflow.finding(
             MATRIX_KEY,
             f"all legs of job '{call.job}' start with key '{key}', and all but one are refused: put the leg into the "
             "key, like 'key: ${{ matrix.NAME }}'",
+            call.line,
+        )
+        return
+    paths = matrix_paths(key)
+    if paths and (names := alike(job.node.get("strategy").get("matrix"), paths)):
+        more = ", ".join(f"matrix.{name}" for name in names)
+        yield workflow.finding(
+            MATRIX_KEY,
+            f"several legs of job '{call.job}' start with the same key '{key}', and all but one are refused: put what "
+            f"they differ in into the key too ({more})",
             call.line,
         )
 

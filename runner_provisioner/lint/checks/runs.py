@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from runner_provisioner.lint.expressions import mentions
 from runner_provisioner.lint.findings import (
@@ -11,9 +12,24 @@ from runner_provisioner.lint.findings import (
     PULL_REQUEST_TARGET,
     RERUN_FAILED,
     STEP_TIMEOUT,
+    STRANGER_TRIGGER,
     Finding,
 )
 from runner_provisioner.lint.model import Call, Job, Mode, Repository, Workflow
+
+# By event: why a start on it is risky, what a condition may ask, and an example of one.
+_SHAPED: Final = {
+    "workflow_run": (
+        "workflow_run also follows the runs of forks",
+        ("head_repository", "workflow_run.event"),
+        "github.event.workflow_run.head_repository.full_name == github.repository",
+    ),
+    "issue_comment": (
+        "anybody may comment, on pull requests too",
+        ("issue.pull_request", "author_association"),
+        "'!github.event.issue.pull_request'",
+    ),
+}
 
 
 def check(workflow: Workflow, repository: Repository) -> Iterator[Finding]:
@@ -53,6 +69,30 @@ def _strangers(workflow: Workflow) -> Iterator[Finding]:
             "refused: use pull_request, or an environment with reviewers on the start job and allow-untrusted",
             trigger.line,
         )
+
+    for name, (why, told_by, example) in _SHAPED.items():
+        shaped = workflow.triggers.get(name)
+        open_to_them = [call for call in risky if not _asks(workflow, call, told_by)]
+        if shaped is not None and open_to_them:
+            yield workflow.finding(
+                STRANGER_TRIGGER,
+                f"{why}, so the start on line {open_to_them[0].line} is refused then: give its job 'if: {example}', or "
+                "an environment with reviewers and allow-untrusted",
+                shaped.line,
+            )
+
+
+def _asks(workflow: Workflow, call: Call, told_by: tuple[str, ...]) -> bool:
+    """Whether the start is skipped by a condition on what the event says, of its own or of a job it waits for."""
+    jobs = [
+        one
+        for one in workflow.jobs.values()
+        if one.id == call.job or workflow.waits_for(workflow.jobs[call.job], one.id)
+    ]
+    conditions = [one.condition for one in jobs]
+    if call.step is not None:
+        conditions.append(call.step.condition)
+    return any(word in condition for condition in conditions for word in (*told_by, "github.event_name"))
 
 
 def _is_approved(workflow: Workflow, call: Call) -> bool:

@@ -126,10 +126,17 @@ def _elsewhere(workflow: Workflow, stop: Call, starts: list[Call]) -> Iterator[F
         name = others[0]
         yield workflow.finding(
             STOP_KEY,
-            f"this stop has {name} '{dict(stop.options)[name]}', and what is started here has "
-            f"'{dict(starts[0].options)[name]}', so nothing would be found: give both the same {name}",
+            f"this stop has {_said(stop, name)}, and what is started here has {_said(starts[0], name)}, so nothing "
+            f"would be found: give both the same {name}",
             stop.line,
         )
+
+
+def _said(call: Call, name: str) -> str:
+    options = dict(call.options or ())
+    if name not in options:
+        return f"no {name}"
+    return f"{name} '{options[name]}'" if options[name] is not None else f"a {name}"
 
 
 def _leg(workflow: Workflow, stop: Call) -> Iterator[Finding]:

@@ -31,7 +31,7 @@ from runner_provisioner.providers.runpod.inputs import (
     StopInput,
 )
 from runner_provisioner.providers.runpod.reading import data_of, holds, loggable, malformed, one
-from runner_provisioner.providers.runpod.wire import WireGpuType, WirePod, WireUser, parse, parse_all
+from runner_provisioner.providers.runpod.wire import WireGpuType, WirePod, WireUser, WireVolume, parse, parse_all
 
 DEFAULT_URL = "https://api.runpod.io/graphql"
 BATCH = 50  # pods read in one request
@@ -118,6 +118,10 @@ class RunPodApi:
     async def pub_key(self) -> str:
         """The account's public SSH keys, one a line."""
         return (await self._user("pubKey", documents.PUB_KEY)).pub_key or ""
+
+    async def network_volumes(self) -> tuple[WireVolume, ...]:
+        """The account's network volumes and where they lie."""
+        return (await self._user("networkVolumes", documents.NETWORK_VOLUMES)).network_volumes or ()
 
     async def my_pods(self) -> tuple[WirePod, ...]:
         """Every pod of the account; may lag behind."""

@@ -25,6 +25,7 @@ def _mutation(verb: str, input_type: str) -> str:
 MYSELF = f"query myself {{ myself {{ {_USER} }} }}"
 BALANCE = "query clientBalance { myself { id clientBalance } }"
 PUB_KEY = "query pubKey { myself { id pubKey } }"
+NETWORK_VOLUMES = "query networkVolumes { myself { id networkVolumes { id dataCenterId } } }"
 MY_PODS = f"query myPods {{ myself {{ pods {{ {_POD} }} }} }}"
 POD = f"query pod($podId: String!) {{ pod(input: {{podId: $podId}}) {{ {_POD} }} }}"
 GPU_TYPES = f"query gpuTypes {{ gpuTypes {{ {_GPU} }} }}"

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 from runner_provisioner.domain.offers import GpuRequest, GpuType, Offer
-from runner_provisioner.domain.pods import CloudType, Pod, PodId, PodSpec
+from runner_provisioner.domain.pods import Pod, PodId, PodSpec
 from runner_provisioner.errors import ApiRetired, CreateOutcomeUnknown, NotFound, SpotDiscontinued
 from runner_provisioner.logging import get_logger
 from runner_provisioner.ports import Clock
 from runner_provisioner.providers.runpod.api import RunPodApi
 from runner_provisioner.providers.runpod.failures import SERVICE
 from runner_provisioner.providers.runpod.gpu_cache import GpuCache
-from runner_provisioner.providers.runpod.inputs import PriceInput, StopInput
+from runner_provisioner.providers.runpod.inputs import StopInput
 from runner_provisioner.providers.runpod.models import find, refuse
-from runner_provisioner.providers.runpod.requests import on_demand_input, rent_input
+from runner_provisioner.providers.runpod.requests import on_demand_input, price_input, rent_input
 from runner_provisioner.providers.runpod.resuming import no_such_pod, resume
 from runner_provisioner.providers.runpod.states import PROVIDER, to_pod
 from runner_provisioner.providers.runpod.wire import WireGpuType, WirePod, WirePrice
 
 _NO_STOCK = frozenset({"", "none"})  # Low can be rented, none and null cannot (gpuhunt)
-_SECURE = {CloudType.ALL: None, CloudType.SECURE: True, CloudType.COMMUNITY: False}
 
 log = get_logger(__name__)
 
 
 class RunPodProvider:
-    """Keeps the promises of GpuProvider, Pausable, HasBalance, HasGpuTypes and HasAccountKeys.
+    """Keeps the promises of GpuProvider, ReadsMany, Pausable, HasBalance, HasGpuTypes and HasAccountKeys.
 
     It remembers for its own lifetime which pods it stopped, so that their EXITED is no interruption, and that
     RunPod no longer offers interruptible pods.
@@ -51,11 +51,13 @@ class RunPodProvider:
         await self._api.aclose()
 
     async def offers(self, request: GpuRequest) -> Sequence[Offer]:
-        """Both kinds for each model, priced for the whole count; see the port."""
-        models = await self.resolve(request.models)
-        price = PriceInput(gpu_count=request.count, secure_cloud=_SECURE[request.cloud])
-        answers = await self._api.gpu_prices_of([gpu.id for gpu in models], price)
-        return [offer for answer in answers for offer in self._offers_of(answer, request.count)]
+        """Both kinds for each model and region, priced for the whole count; see the port."""
+        models = await self._wanted(request)
+        found: list[Offer] = []
+        for region in await self._places(request):
+            answers = await self._api.gpu_prices_of([gpu.id for gpu in models], price_input(request, region))
+            found += [offer for answer in answers for offer in self._offers_of(answer, request.count, region)]
+        return found
 
     async def create(self, spec: PodSpec, offer: Offer) -> Pod:
         """See the port. The price of an interruptible offer is the bid for the whole pod."""
@@ -67,6 +69,11 @@ class RunPodProvider:
         """See the port."""
         found = await self._api.pod(pod_id)
         return self._pod(found) if found else None
+
+    async def get_many(self, pod_ids: Sequence[PodId]) -> Mapping[PodId, Pod | None]:
+        """See ReadsMany; fifty pods a request."""
+        found = await self._api.pods(pod_ids)
+        return {pod_id: self._pod(pod) if (pod := found[pod_id]) else None for pod_id in pod_ids}
 
     async def list(self, owner8: str | None) -> Sequence[Pod]:
         """See the port."""
@@ -127,6 +134,28 @@ class RunPodProvider:
         except ApiRetired:
             await self._api.delete_pod(pod_id)
 
+    async def _places(self, request: GpuRequest) -> Sequence[str | None]:
+        """Where to ask: where the network volume lies, else in the wanted regions, else anywhere."""
+        wanted = request.network_volume
+        if wanted is None:
+            return request.regions or (None,)
+        known = {volume.id: volume.data_center_id for volume in await self._api.network_volumes()}
+        if wanted not in known:
+            there = ", ".join(sorted(known)) or "none"
+            raise NotFound(
+                f"RunPod has no network volume '{wanted}' in this account: give one that is there ({there})",
+                service=SERVICE,
+                operation="networkVolumes",
+            )
+        return (known[wanted],)
+
+    async def _wanted(self, request: GpuRequest) -> Sequence[GpuType]:
+        """The named models, or all that have the memory; MIG slices are listed and never rented (gpuhunt)."""
+        if request.models:
+            return await self.resolve(request.models)
+        least = request.min_vram_gb or 0
+        return [gpu for gpu in await self.gpu_types() if gpu.memory_gb >= least and " MIG " not in f" {gpu.id} "]
+
     async def resolve(self, names: Sequence[str]) -> Sequence[GpuType]:
         """The models of these ids or displayed names, in any case, each once; raises UnknownGpu."""
         known = await self.gpu_types()
@@ -140,14 +169,16 @@ class RunPodProvider:
         self._cache.save(found)
         return found
 
-    def _offers_of(self, gpu: WireGpuType, count: int) -> Sequence[Offer]:
+    def _offers_of(self, gpu: WireGpuType, count: int, region: str | None) -> Sequence[Offer]:
         price = gpu.lowest_price or WirePrice()
         if (price.stock_status or "").strip().lower() in _NO_STOCK:
             return []
         found = [_offer(gpu, count, price, price.uninterruptable_price, interruptible=False)]
         if not self._spot_gone:
             found.append(_offer(gpu, count, price, price.minimum_bid_price, interruptible=True))
-        return [offer for offer in found if offer]
+        if region is None:
+            return [offer for offer in found if offer]
+        return [replace(offer, region=region, id=f"{offer.id}:{region}") for offer in found if offer]
 
     def _pod(self, pod: WirePod) -> Pod | None:
         return to_pod(pod, asked_to_stop=self._stopped)
@@ -165,8 +196,9 @@ class RunPodProvider:
 
 
 def _belongs(pod: Pod, owner8: str) -> bool:
-    named = pod.name.startswith((f"rp-{owner8}-", f"rpm-{owner8}-"))
-    return named or (pod.tags is not None and pod.tags.owner == owner8)
+    if pod.tags is not None:
+        return pod.tags.owner == owner8  # a name can be anybody's choice
+    return pod.name.startswith((f"rp-{owner8}-", f"rpm-{owner8}-"))
 
 
 def _offer(
@@ -184,6 +216,7 @@ def _offer(
         minimum_bid=amount if interruptible else None,
         memory_gb=gpu.memory_in_gb,
         stock=price.stock_status,
+        gpu_name=gpu.display_name,
     )
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 
-from runner_provisioner.domain.offers import Offer
+from runner_provisioner.domain.offers import GpuRequest, Offer
 from runner_provisioner.domain.pods import CloudType, PodClass, PodSpec
 from runner_provisioner.errors import BidTooLow, InvalidRequest
 from runner_provisioner.providers.runpod.failures import SERVICE
-from runner_provisioner.providers.runpod.inputs import Input, OnDemandInput, RentInput, build, named
+from runner_provisioner.providers.runpod.inputs import Input, OnDemandInput, PriceInput, RentInput, build, named
 
+_SECURE = {CloudType.ALL: None, CloudType.SECURE: True, CloudType.COMMUNITY: False}
+_COUNTRY = 2  # letters
 # The name is how a pod is found again; model, count and price are the offer's.
 _FIXED = frozenset({"name", "gpu_type_id", "gpu_count", "bid_per_gpu"})
 
@@ -41,6 +43,21 @@ def on_demand_input(spec: PodSpec, offer: Offer) -> OnDemandInput:
     return build(OnDemandInput, fields | _options(OnDemandInput, spec))
 
 
+def price_input(request: GpuRequest, region: str | None) -> PriceInput:
+    """What a price is asked for: only machines that a create with the same wishes could find."""
+    wishes = {
+        "min_disk": request.disk_gb,
+        "min_vcpu_count": request.min_vcpus,
+        "min_memory_in_gb": request.min_memory_gb,
+        "min_download": request.min_download,
+        "min_upload": request.min_upload,
+        "min_cuda_version": request.cuda,
+        **where(region),
+    }
+    fields = {"gpu_count": request.count, "secure_cloud": _SECURE[request.cloud], **wishes}
+    return build(PriceInput, {name: value for name, value in fields.items() if value is not None})
+
+
 def start_command(command: str) -> str:
     """The JSON form of dockerArgs: it replaces the image's entrypoint too (cap:dstack)."""
     return json.dumps({"cmd": [command], "entrypoint": ["bash", "-c"]}, separators=(",", ":"))
@@ -69,11 +86,30 @@ def _common(spec: PodSpec, offer: Offer) -> dict[str, object]:
         "start_ssh": spec.start_ssh,
         "terminate_after": spec.terminate_after,
     }
+    fields |= {name: value for name, value in _wishes(spec, offer).items() if value}
     if spec.command is not None:
         fields["docker_args"] = start_command(spec.command)
     if spec.cloud is not CloudType.SECURE and any(port.endswith("/tcp") for port in spec.ports):
         fields["support_public_ip"] = True  # community hosts have a public address only when asked (docs)
     return fields
+
+
+def _wishes(spec: PodSpec, offer: Offer) -> dict[str, object]:
+    return {
+        "min_disk": spec.min_disk_gb,
+        "min_download": spec.min_download,
+        "min_upload": spec.min_upload,
+        "min_cuda_version": spec.cuda,
+        "network_volume_id": spec.network_volume,
+        **where(offer.region),
+    }
+
+
+def where(region: str | None) -> dict[str, str]:
+    """The field that names a place: two letters are a country, more a data centre."""
+    if region is None:
+        return {}
+    return {"country_code" if len(region) == _COUNTRY else "data_center_id": region.upper()}
 
 
 def _environment(spec: PodSpec) -> dict[str, str]:

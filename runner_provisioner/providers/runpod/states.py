@@ -80,6 +80,7 @@ def to_pod(pod: WirePod, *, asked_to_stop: Container[str] = ()) -> Pod | None:
         gpu_count=pod.gpu_count,
         interruptible=is_interruptible(pod),
         ssh=pod.ssh(),
+        ssh_proxy=pod.ssh_proxy(),
         uptime_seconds=pod.runtime.uptime_in_seconds if pod.runtime else None,
         machine=pod.machine_id,
         telemetry=pod.telemetry(),

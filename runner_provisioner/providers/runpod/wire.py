@@ -24,6 +24,7 @@ from runner_provisioner.providers.runpod.failures import SERVICE
 from runner_provisioner.providers.runpod.moments import moment
 
 SSH_PORT = 22
+SSH_PROXY = "ssh.runpod.io"
 
 
 def _number(value: Decimal | None) -> float | None:
@@ -142,6 +143,11 @@ class WirePod(Wire):
                 return SshEndpoint(host=port.ip, port=port.public_port) if port.ip and port.public_port else None
         return None
 
+    def ssh_proxy(self) -> SshEndpoint | None:
+        """RunPod's own way in, for a terminal only (docs.runpod.io/pods/configuration/use-ssh)."""
+        host_id = self.machine.pod_host_id if self.machine else None
+        return SshEndpoint(host=SSH_PROXY, port=SSH_PORT, user=host_id) if host_id else None
+
     def telemetry(self) -> Telemetry | None:
         """How busy the pod is: of the container where it is told, else of the host's last report."""
         if self.runtime is None and self.latest_telemetry is None:
@@ -178,6 +184,13 @@ class WireGpuType(Wire):
     lowest_price: WirePrice | None = None
 
 
+class WireVolume(Wire):
+    """A network volume."""
+
+    id: str
+    data_center_id: str | None = None
+
+
 class WireUser(Wire):
     """The account."""
 
@@ -189,6 +202,7 @@ class WireUser(Wire):
     under_balance: bool | None = None
     pub_key: str | None = None
     pods: tuple[WirePod, ...] | None = None
+    network_volumes: tuple[WireVolume, ...] | None = None
 
 
 ModelT = TypeVar("ModelT", bound=Wire)

@@ -218,10 +218,10 @@ class Resolvers:
     def terminate(self, context: Context, given: Row) -> None:
         """End it for good."""
         context.caller.need_write(given["podId"])
-        if self.end(given["podId"], ignored=context.ignored) is None:
+        if self.end(given["podId"], context.caller, ignored=context.ignored) is None:
             raise Refused(texts.NOT_FOUND_TO_TERMINATE)
 
-    def end(self, pod_id: str, *, ignored: bool) -> SimPod | None:
+    def end(self, pod_id: str, caller: Caller, *, ignored: bool) -> SimPod | None:
         """Terminate by id, or only pretend to; None when there is no such pod."""
         pod = self._fleet.find(pod_id)
         if pod is None:
@@ -229,7 +229,7 @@ class Resolvers:
         if ignored:
             pod.note(self._fleet.now(), "terminate ignored")
             return pod
-        self._fleet.terminate(pod, self._fleet.now())
+        self._fleet.terminate(pod, self._fleet.now(), by="User" if caller.pod_id is None else "itself")
         return pod
 
     def edit(self, context: Context, given: Row) -> Row:

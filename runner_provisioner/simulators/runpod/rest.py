@@ -56,7 +56,7 @@ class Rest:
             caller.need_write(pod_id)
         except HttpRefused as error:
             return problem(error.status, "missing bearer token" if caller.anonymous else error.message)
-        ended = self._resolvers.end(pod_id, ignored=ignored)
+        ended = self._resolvers.end(pod_id, caller, ignored=ignored)
         return RestReply(204) if ended else problem(404, texts.NOT_FOUND)
 
     def _get(self, pod_id: str) -> RestReply:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.sshd import Server, serve
 
 from runner_provisioner import logging as our_logging
 from runner_provisioner.cli import app, session
@@ -131,6 +132,13 @@ def _silence() -> None:
     if our_logging._output.handler is not None:
         logging.getLogger().removeHandler(our_logging._output.handler)
         our_logging._output.handler = None
+
+
+@pytest.fixture(scope="session")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """An SSH server that lets root in with one key."""
+    with serve(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
 
 
 @pytest.fixture

@@ -102,6 +102,7 @@ def test_a_create_without_an_answer_is_left_to_stop(services: Services) -> None:
     run_id = services.github.queue_job("octo/hello", ["nobody"])
     environment = {
         "GITHUB_ACTIONS": "true",
+        "GITHUB_EVENT_NAME": "workflow_dispatch",
         "GITHUB_RUN_ID": str(run_id),
         "GITHUB_RUN_ATTEMPT": "1",
         "RUNNER_TEMP": str(services.folder / "temp"),

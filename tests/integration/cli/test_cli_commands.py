@@ -34,6 +34,7 @@ OUTPUTS = {
 }
 WORKFLOW = {
     "GITHUB_ACTIONS": "true",
+    "GITHUB_EVENT_NAME": "workflow_dispatch",
     "GITHUB_RUN_ATTEMPT": "1",
     "RUNNER_PROVISIONER_SETTLE": "0.1",
 }

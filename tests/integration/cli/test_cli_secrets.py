@@ -126,6 +126,7 @@ def _workflow(services: Services) -> dict[str, str]:
     output.touch()
     return {
         "GITHUB_ACTIONS": "true",
+        "GITHUB_EVENT_NAME": "workflow_dispatch",
         "GITHUB_RUN_ID": str(services.github.queue_job("octo/hello", ["nobody"])),
         "GITHUB_RUN_ATTEMPT": "1",
         "GITHUB_OUTPUT": str(output),

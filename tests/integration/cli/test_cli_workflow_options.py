@@ -22,6 +22,7 @@ def workflow(services: Services, number: int = 1) -> dict[str, str]:
     temp.mkdir(exist_ok=True)
     return {
         "GITHUB_ACTIONS": "true",
+        "GITHUB_EVENT_NAME": "workflow_dispatch",
         "GITHUB_RUN_ID": "7000000001",
         "GITHUB_RUN_ATTEMPT": "1",
         "GITHUB_REPOSITORY": REPOSITORY,
@@ -129,7 +130,7 @@ def test_an_event_of_strangers_needs_leave(services: Services, *, allowed: bool)
     """It is refused before any credential is looked for: not even that there is none is noticed."""
     event = services.folder / "event.json"
     event.write_text(json.dumps({"pull_request": {"head": {"repo": {"full_name": "stranger/hello"}}}}))
-    foreign = {"GITHUB_EVENT_NAME": "pull_request", "GITHUB_EVENT_PATH": str(event), **workflow(services)}
+    foreign = {**workflow(services), "GITHUB_EVENT_NAME": "pull_request", "GITHUB_EVENT_PATH": str(event)}
     if not allowed:
         result = services.run("start", **foreign, RUNPOD_API_KEY="", GITHUB_TOKEN="")
         assert result.code == UntrustedEvent.exit_code

@@ -400,3 +400,36 @@ async def test_balance_and_keys(provider: RunPodProvider, script: Script) -> Non
     assert await provider.balance() == Decimal("5.5")
     assert await provider.ssh_keys() == ["ssh-ed25519 A me", "ssh-rsa B"]
     await provider.aclose()
+
+
+async def test_prices_are_asked_for_what_a_create_will_ask_for(provider: RunPodProvider, script: Script) -> None:
+    """Region by region; nothing that was not wished for is sent."""
+    script.data(gpuTypes=[A4000])
+    for _ in range(2):
+        script.data(g0=[{**A4000, "lowestPrice": PRICE}])
+    wish = replace(
+        wanted("RTX A4000"), regions=("EU-RO-1", "us"), cuda="12.4", disk_gb=60, min_vcpus=4, min_download=500
+    )
+    offers = await provider.offers(wish)
+    assert [(one.region, one.gpu_name) for one in offers[::2]] == [("EU-RO-1", "RTX A4000"), ("us", "RTX A4000")]
+    assert len({one.id for one in offers}) == 4
+    prices = [one["variables"]["price"] for one in script.bodies[1:]]
+    common = {"gpuCount": 1, "minDisk": 60, "minVcpuCount": 4, "minDownload": 500, "minCudaVersion": "12.4"}
+    assert prices == [{**common, "dataCenterId": "EU-RO-1"}, {**common, "countryCode": "US"}]
+
+
+async def test_a_create_says_all_that_can_be_said(provider: RunPodProvider, script: Script, pod_answer: Build) -> None:
+    """The place of the offer, the floors of the spec, and the volume."""
+    script.data(podFindAndDeployOnDemand=pod_answer())
+    spec = replace(SPEC, cuda="12.4", min_disk_gb=60, min_download=500, min_upload=100, network_volume="vol1")
+    await provider.create(spec, replace(ON_DEMAND, region="EU-RO-1"))
+    sent = script.sent
+    assert {
+        "minCudaVersion": "12.4",
+        "minDisk": 60,
+        "minDownload": 500,
+        "minUpload": 100,
+        "networkVolumeId": "vol1",
+        "dataCenterId": "EU-RO-1",
+    }.items() <= sent.items()
+    assert "countryCode" not in sent

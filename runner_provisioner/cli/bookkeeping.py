@@ -1,0 +1,83 @@
+"""What `stop` and `cleanup` note in the history. A history that cannot be used is a warning, never a failure."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from runner_provisioner.domain.history import Ending
+from runner_provisioner.domain.leases import PodRef
+from runner_provisioner.domain.pods import PodId
+from runner_provisioner.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from runner_provisioner.cli.session import Session
+    from runner_provisioner.cli.spending import Jobs
+    from runner_provisioner.domain.history import PodRecord
+    from runner_provisioner.github.runs import Job
+    from runner_provisioner.ports import History
+    from runner_provisioner.services.ending import Ended
+    from runner_provisioner.services.sweep import Swept
+    from runner_provisioner.wiring import Program
+
+LONGEST_RUN = timedelta(days=35)  # docs.github.com/actions/reference/limits: workflow run time
+
+
+async def book_stop(
+    session: Session, program: Program, jobs: Jobs, ended: Sequence[Ended], lost: Mapping[str, datetime]
+) -> list[PodRecord]:
+    """Note that these names have nothing left, and when their jobs ran; gives the records of their time.
+
+    `lost` are the names whose pod the provider took back, and when.
+    """
+    if program.history is None:
+        return []
+    now = program.clock.now()
+    try:
+        for record in await program.history.pods(now - LONGEST_RUN):
+            one = next((one for one in ended if one.name == record.name), None)
+            if one is not None:
+                if record.name in lost:
+                    pod, at = PodRef(record.provider, record.id), lost[record.name]
+                    await program.history.ended(pod, min(at, record.expires_at, now), Ending.INTERRUPTED)
+                job = await jobs.of(record.name) if record.job_ended_at is None else None
+                await _close(program.history, record, one, job, now)
+        return list(await program.history.pods(now - LONGEST_RUN))
+    except StoreError as error:
+        session.warn(str(error))
+        return []
+
+
+async def book_cleanup(session: Session, program: Program, swept: Swept) -> None:
+    """Note the ends of what a clean-up ended."""
+    if program.history is None:
+        return
+    pods = [PodRef(entry.provider, PodId(entry.id)) for entry in swept.ended if entry.kind == "pod"]
+    try:
+        for pod in pods:
+            await program.history.ended(pod, program.clock.now(), Ending.ASKED)
+    except StoreError as error:
+        session.warn(str(error))
+
+
+async def _close(history: History, record: PodRecord, ended: Ended, job: Job | None, now: datetime) -> None:
+    pod = PodRef(record.provider, record.id)
+    done = record.job_ended_at
+    if job is not None and _ran(record, job):
+        done = job.completed_at
+        await history.worked(pod, job.started_at, done)
+    if record.id in ended.pods:
+        await history.ended(pod, now, Ending.ASKED)
+    elif record.ended_at is None:
+        # Gone before: with its job, as its switch has it, or else at a moment that nobody saw.
+        await history.ended(pod, min(done or now, record.expires_at, now), Ending.ITSELF)
+
+
+def _ran(record: PodRecord, job: Job) -> bool:
+    """Whether the job was this pod's: several of one name follow each other."""
+    if job.started_at is None or job.started_at < record.created_at:
+        return False
+    return record.ended_at is None or job.started_at < record.ended_at
