@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Refuses inputs that cannot be right before anything is installed: one error, which names the input.
+# shellcheck disable=SC2153 # the inputs come by the environment
 set -euo pipefail
 export LC_ALL=C
 # shellcheck source=action/trim.sh
@@ -82,6 +83,8 @@ single min-download "$INPUT_MIN_DOWNLOAD"
 single min-upload "$INPUT_MIN_UPLOAD"
 single run-as "$INPUT_RUN_AS"
 single registration "$INPUT_REGISTRATION"
+single min-driver "$INPUT_MIN_DRIVER"
+single gate "$INPUT_GATE"
 single runner-group "$INPUT_RUNNER_GROUP"
 single ssh-key "$INPUT_SSH_KEY"
 single idle "$INPUT_IDLE"

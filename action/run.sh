@@ -61,6 +61,8 @@ request() {
   many env "$INPUT_ENV"
   one run-as "$INPUT_RUN_AS"
   one registration "$INPUT_REGISTRATION"
+  one min-driver "$INPUT_MIN_DRIVER"
+  one gate "$INPUT_GATE"
   one runner-group "$INPUT_RUNNER_GROUP"
   one ssh-key "$INPUT_SSH_KEY"
   one idle "$INPUT_IDLE"

@@ -7,19 +7,20 @@ import secrets
 import string
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner_provisioner._http import CallMetrics, Pace, Plumbing, Tempo
 from runner_provisioner.bootstrap.host_key import HostKey, login_key, new_host_key
-from runner_provisioner.bootstrap.render import RunnerScript, render
+from runner_provisioner.bootstrap.render import RunnerScript, render, render_gate
 from runner_provisioner.clock import SystemClock
+from runner_provisioner.domain.gate import GATE, GateFloor
 from runner_provisioner.domain.leases import Lease, Limits, Phase
 from runner_provisioner.domain.names import RunKey, Scope
 from runner_provisioner.domain.pods import PodClass, PodSpec, PodTags
-from runner_provisioner.domain.request import HowRegistered, StartRequest
+from runner_provisioner.domain.request import Gate, HowRegistered, StartRequest
 from runner_provisioner.domain.runners import creator_label
 from runner_provisioner.errors import InvalidRequest
 from runner_provisioner.github.connect import AppCredential, TokenCredential, connect
@@ -291,11 +292,13 @@ class Draftsman:
         expires = self.clock.now() + lifetime
         env = {"PUBLIC_KEY": "\n".join(self.ssh_keys)} if self.ssh_keys else {}
         tags = self._tags(expires)
+        floor = self._floor(offer)
+        env |= {GATE: render_gate(floor, jit=registration is None)}
         return PodSpec(
             name=self.key.name,
             image=self.request.image,
             tags=tags,
-            command=render(self._script(registration, download, lifetime)),
+            command=render(replace(self._script(registration, download, lifetime), gate=floor)),
             env={**env, **tags.to_env()},
             disk_gb=self.request.disk,
             volume_gb=self.request.volume,
@@ -310,6 +313,20 @@ class Draftsman:
             network_volume=wishes.network_volume,
             cloud=self.request.cloud,
             terminate_after=expires,
+        )
+
+    def _floor(self, offer: Offer) -> GateFloor:
+        """What the gate in the pod asks for; nothing where it is off."""
+        if self.request.gate is Gate.OFF:
+            return GateFloor()
+        return GateFloor.of(
+            model=offer.gpu_model,
+            count=offer.gpu_count,
+            memory_gb=offer.memory_gb,
+            driver=self.request.min_driver,
+            cuda=self.request.gpus.cuda,
+            disk_gb=self.request.disk,
+            download_mbps=self.request.gpus.min_download or 0,
         )
 
     def _tags(self, expires: datetime) -> PodTags:
@@ -344,7 +361,6 @@ class Draftsman:
             graphql_url=self.settings.runpod_api_url,
             rest_url=self.settings.runpod_rest_url,
             host_private_key=self.host_key.private,
-            host_public_key=self.host_key.public,
             job_env={**request.env, **self._again()},
         )
 

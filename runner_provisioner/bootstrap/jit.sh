@@ -10,6 +10,7 @@ configure() {
 	rm -f "$rp_state/jit" "$rp_runner"/.{runner,credentials,credentials_rsaparams}
 	mkfifo -m 600 "$rp_state/jit" || return
 	log 'waiting for its configuration'
+	report registering
 	IFS= read -r rp_token <"$rp_state/jit"
 	rm -f "$rp_state/jit"
 	while IFS=\" read -r _ name _ value _; do
@@ -33,6 +34,7 @@ listen() {
 		printf %s $! >"$rp_state/listener"
 		: >"$rp_state/registered"
 		log 'registered, listening'
+		report listening
 		wait $!
 		rm -f "$rp_state/listener"
 		# The pipe to the log may still hold the line that says so.

@@ -23,6 +23,7 @@ from string import ascii_lowercase
 from urllib.parse import urlsplit
 
 from runner_provisioner.domain.containers import check_mount
+from runner_provisioner.domain.gate import GateFloor
 from runner_provisioner.domain.request import RunAs
 from runner_provisioner.domain.runners import RunnerDownload
 from runner_provisioner.errors import InvalidRequest
@@ -32,18 +33,29 @@ ENTRYPOINT = ("bash", "-c")
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OURS = re.compile(
-    r"RP_.*|RUNPOD_API_KEY|RUNNER_PROVISIONER|RUNNER_ALLOW_RUNASROOT|ACTIONS_RUNNER_.*|GITHUB_.*", re.IGNORECASE
+    r"RP_.*|RUNPOD_API_KEY|RUNNER_PROVISIONER|RUNNER_ALLOW_RUNASROOT|ACTIONS_RUNNER_.*|GITHUB_.*|_[a-z]{0,2}",
+    re.IGNORECASE,
 )
 _READ_ONLY = frozenset({"UID", "EUID", "PPID", "BASHOPTS", "SHELLOPTS", "BASH_VERSINFO"})  # bash refuses to set them
 _SETTINGS_BEGIN = "# >>> settings\n"
 _SETTINGS_END = "# <<< settings\n"
+_LATER_BEGIN = "# >>> after the gate\n"
+_LATER_END = "# <<< after the gate\n"
+_SEAM = "\0\n"  # no text of a shell can hold it
 _FUNCTION = r"^{}\(\) \{{\n(?:.+\n|\n)*?\}}\n"
 _GLOBAL = re.compile(r"\brp_[a-z0-9_]+\b")
 _GZIP = 31  # zlib's code for a gzip header
+_NAME = re.compile(r"^([a-z_]+)\(\) ", re.MULTILINE)
+_IN_COMMAND = r"(^|[;&|(){!] |[(]|\b(?:if|then|else|do|while|until|trap) )(%s)(?=[ ;)\n]|\(\))"
+_HOOKS = frozenset({"guard", "completed"})  # printed by their own names into files that the runner runs
+# Local variables of the script that occur in no text of it.
+_LOCAL_NAMES = "begun client delay fetching limit missing parent parents piece prepared repository url"
+_LOCALS = re.compile(rf"(?<![\w/.-])({_LOCAL_NAMES.replace(' ', '|')})(?![\w/.])")
+_BYTES_PER_MEGABIT = 125_000
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _SHORTEST_TOKEN = 8  # a shorter one would be found in innocent command lines
 _PLACES = "/tmp /dev/shm /var/tmp /run . /"  # noqa: S108 - the file is created exclusively, for its owner alone
-_CANNOT = "runner-provisioner: idle: no base64, gzip or writable folder: cannot end this pod"
+_CANNOT = "runner-provisioner: idle: no base64, gzip or writable folder"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +64,8 @@ class RunnerScript:
 
     `repository` (`owner/repository`) and `run_id` are whose jobs may run; without a repository any of `owner`'s may,
     without a run any run's. Without a token the runner's configuration is waited for (jit.sh). `rest_url` ends in the
-    version (`.../v2`). `job_env` is given to the job alone.
+    version (`.../v2`). `job_env` is given to the job alone. The pod's environment has to hold `render_gate` of the same
+    `gate` as RP_GATE, or nothing is registered, and the host's public key as RP_HOST_KEY.
     """
 
     name: str
@@ -72,7 +85,7 @@ class RunnerScript:
     graphql_url: str
     rest_url: str
     host_private_key: str | None = field(default=None, repr=False)
-    host_public_key: str | None = None
+    gate: GateFloor = field(default_factory=GateFloor)
     job_env: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -83,11 +96,12 @@ def render(script: RunnerScript) -> str:
     would not stay under 8 KiB.
     """
     _check(script)
-    names, template = _template(jit=script.token is None)
+    template = _template(jit=script.token is None)
+    names = template.names
     settings = _settings(script, names)
     mark = hashlib.sha256(settings.encode()).hexdigest()[:10]
     settings += f"{names['rp_mark']}={mark}\n"
-    command = _command(_pack(settings, template), mark, names["rp_key"])
+    command = _command(_pack(settings, template.first), mark, names["rp_key"])
     size = docker_args_size(command)
     if size >= COMMAND_LIMIT:
         raise InvalidRequest(
@@ -101,23 +115,70 @@ def docker_args_size(command: str) -> int:
     return len(json.dumps({"entrypoint": list(ENTRYPOINT), "cmd": [command]}).encode())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Template:
+    """The script without its settings: what the command holds, what comes with the gate, the short names of globals."""
+
+    first: str
+    later: str
+    names: Mapping[str, str]
+
+
 @cache
-def _template(*, jit: bool) -> tuple[Mapping[str, str], str]:
-    """The template without its settings, comments and indentation, and the short names of its global variables."""
+def _template(*, jit: bool) -> _Template:
     whole = _source("start.sh")
     if jit:
         for name, function in _functions(_source("jit.sh")):
             old = re.search(_FUNCTION.format(name), whole, flags=re.MULTILINE)
             assert old is not None, name  # noqa: S101 - the two files belong together
             whole = whole.replace(old[0], function)
-    head, _, rest = whole.partition(_SETTINGS_BEGIN)
-    settings, _, rest = rest.partition(_SETTINGS_END)
-    lines = (line.lstrip("\t") for line in (head + rest).splitlines())
-    bare = "".join(f"{line}\n" for line in lines if line and not line.startswith("#"))
+    head, settings, rest = _parted(whole, _SETTINGS_BEGIN, _SETTINGS_END)
+    before, later, after = _parted(rest, _LATER_BEGIN, _LATER_END)
+    bare = _bare(head + before) + _SEAM + _bare(later) + _SEAM + _bare(after)
     found = Counter(_GLOBAL.findall(settings + bare))
     ordered = sorted(found, key=lambda name: (-found[name], name))
-    names = {name: f"rp{letters}" for name, letters in zip(ordered, _letters(), strict=False)}
-    return names, _GLOBAL.sub(lambda match: names[match[0]], bare)
+    names = {name: f"_{letters}" for name, letters in zip(ordered, _letters(), strict=False)}
+    before, later, after = _shorter_functions(_GLOBAL.sub(lambda match: names[match[0]], bare)).split(_SEAM)
+    return _Template(first=before + after, later=later, names=names)
+
+
+def _parted(text: str, begin: str, end: str) -> tuple[str, str, str]:
+    before, _, rest = text.partition(begin)
+    within, _, after = rest.partition(end)
+    return before, within, after
+
+
+def _bare(text: str) -> str:
+    """Without comments, empty lines and indentation."""
+    lines = (line.lstrip("\t") for line in text.splitlines())
+    return "".join(f"{line}\n" for line in lines if line and not line.startswith("#"))
+
+
+def _shorter_functions(text: str) -> str:
+    """The script with its functions named by one or two capitals, where they are called and nowhere else."""
+    found = [name for name in _NAME.findall(text) if name not in _HOOKS]
+    short = dict(zip(found, map(str.upper, _letters()), strict=False))
+    calls = re.compile(_IN_COMMAND % "|".join(found), re.MULTILINE)
+    text = _LOCALS.sub(lambda match: match[1][:2].upper() + match[1][-1], text)
+    return calls.sub(lambda match: match[1] + short[match[2]], text)
+
+
+def render_gate(floor: GateFloor, *, jit: bool = False) -> str:
+    """What the start script wants in the pod's variable `GATE`, packed: the gate with its values, and what follows it.
+
+    `jit`: for a script without a token. No secret is in it. Pure.
+    """
+    _, _, gate = _parted(_source("gate.sh"), _SETTINGS_BEGIN, _SETTINGS_END)
+    values = {
+        "count": floor.count,
+        "gpu": floor.gpu,
+        "vram": floor.vram_mib,
+        "driver": floor.driver,
+        "cuda": floor.cuda,
+        "free": floor.free_gb,
+    }
+    settings = "".join(f"{name}={_quote(value)}\n" for name, value in values.items())
+    return _pack("", f"inspect() (\n{settings}{_bare(gate)})\n{_template(jit=jit).later}")
 
 
 def _source(name: str) -> str:
@@ -151,7 +212,7 @@ def _settings(script: RunnerScript, names: Mapping[str, str]) -> str:
         "rp_graphql": script.graphql_url,
         "rp_rest": script.rest_url.rstrip("/"),
         "rp_private": script.host_private_key,
-        "rp_public": script.host_public_key,
+        "rp_speed": script.gate.download_mbps * _BYTES_PER_MEGABIT or "",
     }
     options = ["--name", script.name, "--url", script.url, "--labels", ",".join(script.labels)]
     options += ["--runnergroup", script.runner_group] if script.runner_group else []
@@ -177,7 +238,7 @@ def _command(blob: str, mark: str, key: str) -> str:
     # A pipe that nobody closes is a sleep that needs no program.
     return (
         f": {mark};umask 077;set -C -o pipefail;for d in {_PLACES};do f=$d/.rp$$;"
-        f"if {{ {{ printf 'unset ${{!rp@}};{key}=%q\\n' \"$RUNPOD_API_KEY\";"
+        f"if {{ {{ printf 'unset ${{!_@}};{key}=%q\\n' \"$RUNPOD_API_KEY\";"
         f"printf %s {blob}|base64 -d|gzip -dc;}}>$f;}} 2>/dev/null;"
         "then unset RUNPOD_API_KEY;exec $BASH -p $f;fi;rm -f $f;done;"
         f"echo '{_CANNOT}';while :;do read -rt 9999 <> <(:);done"

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # What runs inside a rented pod: one ephemeral runner, one job, and then the end of the pod.
 #
-# render() puts values in place of the settings, drops comments and tabs, shortens every name that begins with rp_, and
-# packs the rest, which has to be small (8 KiB for all): so indent by tabs, and begin no line of a string with a tab or #.
+# render() puts values in place of the settings, drops comments and tabs, shortens every name that begins with rp_ and
+# those of the functions, and packs the rest, which has to be small (8 KiB for all): so indent by tabs, begin no line of a
+# string with a tab, a # or a function's name, and call no function from a string. What stands between the marks "after
+# the gate" travels apart: render_gate().
 # Two processes share the work. `main` supervises: it only ever waits, so that a signal is heard at once, and it is the
 # dead-man's switch. `flow` does what can hang: it downloads, registers, listens. However it ends, `main` ends the pod.
 # Secrets (rp_key, rp_token, rp_private) are shell variables: never exported, never an argument of a program.
@@ -14,7 +16,7 @@
 # >>> settings
 rp_key='' rp_mark='' rp_token='' rp_config=(--name '' --url '' --labels '') rp_download='' rp_sha256=''
 rp_run_as=user rp_idle=600 rp_lifetime=22500 rp_register=1200 rp_volume='' rp_owner='' rp_repository='' rp_run=''
-rp_graphql='' rp_rest='' rp_private='' rp_public=''
+rp_graphql='' rp_rest='' rp_private='' rp_speed=''
 rp_export() { :; }
 # <<< settings
 
@@ -22,8 +24,18 @@ rp_export() { :; }
 say() { { echo "$1" >>"$rp_state/log"; } 2>/dev/null; echo "$1"; }
 log() { say "runner-provisioner: $*"; }
 
+# report PHASE [REASON]: for whoever looks from outside (domain/gate.py). A whole file at any moment, no secret
+# in it, and nothing after a failed gate.
+report() {
+	[[ -e $rp_state/failed ]] || printf '{"phase":"%s","reason":"%s","gate":{%s}}' "$1" "${2-}" "$(<"$rp_state/gate")" >"$rp_report.$BASHPID" &&
+		mv -f "$rp_report.$BASHPID" "$rp_report"
+} 2>/dev/null
+
+# Before anything is registered: whoever rented the pod takes its machine for a bad one.
 die() {
 	log "$*: ending"
+	report gate-failed "$*"
+	: >"$rp_state/failed"
 	exit 1
 }
 
@@ -62,7 +74,7 @@ trusts() {
 }
 
 clients() {
-	if ! look || ! trusts; then install curl ca-certificates; fi
+	if ! look || ! trusts; then add curl ca-certificates; fi
 	look
 }
 
@@ -141,13 +153,13 @@ answer() {
 
 has_icu() { [[ $(/sbin/ldconfig -p) == *libicuuc* ]]; }
 
-install() {
+add() {
 	if ((EUID)) || ! has apt-get; then return 1; fi
 	log "installing $*"
 	{
 		timeout 90 apt-get -qq update
-		DEBIAN_FRONTEND=noninteractive timeout 150 apt-get -qqy --no-install-recommends -o DPkg::Lock::Timeout=60 \
-			install "$@"
+		DEBIAN_FRONTEND=noninteractive timeout 150 \
+			apt-get -qqy --no-install-recommends -o DPkg::Lock::Timeout=60 install "$@"
 	} </dev/null >/dev/null 2>&1
 }
 
@@ -156,23 +168,37 @@ prepare() {
 	local missing=''
 	has_icu || missing='^libicu[0-9]*$'
 	has git || missing+=' git'
-	[[ ! $missing ]] || install $missing || log "going on without $missing"
+	[[ ! $missing ]] || add $missing || log "going on without $missing"
 }
 
 # Every second attempt resumes what the one before left, where the client can. sha256sum comes with base64, without which
 # this script would not run.
 fetch() {
-	local n sum
+	local n sum begun=$SECONDS
 	log "downloading $rp_download"
 	for n in 0 1 2 3; do
 		pause $n
 		((n % 2)) || rm -f "$rp_tar"
 		request "${rp_clients[n % ${#rp_clients[@]}]}" "$rp_download" "$rp_tar"
 		sum=$(sha256sum "$rp_tar")
-		if [[ ${sum%% *} == "$rp_sha256" ]]; then return; fi
+		if [[ ${sum%% *} == "$rp_sha256" ]]; then
+			# In whole seconds, rounded in the machine's favour.
+			[[ ! $rp_speed ]] || ((rp_speed * (SECONDS - begun - 1) <= $(wc -c <"$rp_tar"))) || die 'gate: slow download'
+			return
+		fi
 		log "wrong sha256: ${sum%% *}"
 	done
 	return 1
+}
+
+# What is not as it was rented ends the pod before a job can see it. The gate (gate.sh, as `inspect`) tells what it found
+# and, in its last line, what is wrong. With it comes what registers and runs a job, in the environment: both would not
+# fit here, and hold no secret. gzip vouches for it being whole.
+gate() {
+	local found
+	found=$(printf %s "$rp_code" | base64 -d | gzip -dc) && eval "$found" && found=$(inspect "$rp_base") || found=''
+	printf %s "${found%$'\n'*}" >"$rp_state/gate"
+	[[ $found == *passed ]] || die "gate: ${found##*$'\n'}"
 }
 
 # Without --no-same-owner root keeps the owners that the archive names.
@@ -181,6 +207,20 @@ unpack() {
 		rm -f "$rp_tar"
 }
 
+# Whether a command line still shows the start command (by its mark), the token or the token's base64.
+exposed() {
+	local file line piece
+	piece=$(printf %s "$rp_token" | base64 -w0)
+	for file in /proc/[0-9]*/cmdline; do
+		line=''
+		IFS= read -rd $'\1' line 2>/dev/null <"$file"
+		case $line in *"$rp_mark"* | *"$rp_token"* | *"${piece:0:${#piece}-4}"*) return 0 ;; esac
+	done
+	return 1
+}
+
+# What is only called after the gate travels with it.
+# >>> after the gate
 # A line in passwd needs no program that an image may lack. Both ways to become the user exec, so that nothing stands
 # between a signal and the runner; the first also defeats sudo. The user may add files to the runner's folder (.runner,
 # _diag) and replace none of its own.
@@ -222,18 +262,6 @@ write_hooks() {
 
 # --- the runner ------------------------------------------------------------------------------------------------------
 
-# Whether a command line still shows the start command (by its mark), the token or the token's base64.
-exposed() {
-	local file line piece
-	piece=$(printf %s "$rp_token" | base64 -w0)
-	for file in /proc/[0-9]*/cmdline; do
-		line=''
-		IFS= read -rd $'\1' line 2>/dev/null <"$file"
-		case $line in *"$rp_mark"* | *"$rp_token"* | *"${piece:0:${#piece}-4}"*) return 0 ;; esac
-	done
-	return 1
-}
-
 # Becomes the program: as the job's user, and without what is not the job's business.
 as_job() {
 	unset PUBLIC_KEY JUPYTER_PASSWORD
@@ -248,13 +276,17 @@ as_job() {
 relay() {
 	local line
 	while IFS= read -r line || [[ $line ]]; do
-		if [[ $line == *'Running job: '* ]]; then : >"$rp_state/job"; fi
+		if [[ $line == *'Running job: '* ]]; then
+			: >"$rp_state/job"
+			report working
+		fi
 		say "runner: ${line//"$rp_token"/***}"
 	done
 }
 
 configure() {
 	log "registering ${rp_config[1]}"
+	report registering
 	(
 		export ACTIONS_RUNNER_INPUT_TOKEN=$rp_token
 		as_job "$rp_runner/config.sh" --unattended --ephemeral --disableupdate --no-default-labels \
@@ -271,21 +303,30 @@ listen() {
 	printf %s $! >"$rp_state/listener"
 	: >"$rp_state/registered"
 	log 'registered, listening'
+	report listening
 	wait $!
 	rm -f "$rp_state/listener"
 }
 
+# <<< after the gate
+
 flow() {
-	local preparing
+	local prepared fetching
 	# A subshell begins without.
 	set -m
-	clients || exit
+	report preparing
+	clients || die 'no way to speak HTTPS'
 	if ((EUID)) && [[ $rp_run_as != same ]]; then die 'does not start as root'; fi
 	if exposed; then die 'a command line shows the start command'; fi
 	prepare &
-	preparing=$!
-	fetch && unpack || die 'no runner'
-	wait $preparing
+	prepared=$!
+	{ fetch && unpack; } &
+	fetching=$!
+	report gate
+	gate
+	report downloading
+	wait $fetching || die 'no runner'
+	wait $prepared
 	if [[ $EUID == 0 && $rp_run_as != root ]]; then make_user || die 'no unprivileged user'; fi
 	write_hooks && : >"$rp_state/began" || die 'no marker'
 	if exposed; then die 'a command line shows the token'; fi
@@ -298,6 +339,8 @@ flow() {
 
 # Fills rp_mine (the job's processes) and rp_programs (the runner's own, without the node that it brings for actions):
 # what runs as the job's user, what carries our variable in its environment, and all that descends from these or the flow.
+# rp_told is who hears TERM: a step's shell that would only die of it stays, since GitHub's runner ends what a step leaves
+# behind once its shell has ended, in the middle of the child's last work.
 scan() {
 	local pid parent line uid=none found=1
 	local -A parents=() mine=(["$rp_flow"]=1)
@@ -314,7 +357,7 @@ scan() {
 			if [[ ! ${mine[$pid]-} && ${mine[${parents[$pid]}]-} ]]; then mine[$pid]=1 found=1; fi
 		done
 	done
-	rp_mine='' rp_programs=''
+	rp_mine='' rp_programs='' rp_told=''
 	for pid in "${!mine[@]}"; do
 		# The null characters between the arguments are dropped.
 		line=''
@@ -323,8 +366,11 @@ scan() {
 			'' | "$BASH-p$0") ;;
 			"$rp_runner"/externals/*) rp_mine+=" $pid" ;;
 			"$rp_runner"/* | *bash"$rp_runner"/*) rp_programs+=" $pid" ;;
-			*) rp_mine+=" $pid" ;;
-		esac
+			*)
+				rp_mine+=" $pid"
+				[[ " ${parents[*]} " == *" $pid "* ]] && ! grep -q 'Cgt.*[4-7c-f]...$' /proc/$pid/status || rp_told+=" $pid"
+				;;
+		esac 2>/dev/null
 	done
 }
 
@@ -344,7 +390,7 @@ halt() {
 	local n
 	scan
 	tell KILL $rp_flow
-	tell TERM $rp_mine
+	tell TERM $rp_told
 	tell TERM $(listener)
 	for ((n = $1 * 5; n; n--)); do
 		pause 0.2
@@ -357,6 +403,7 @@ halt() {
 stopped() {
 	trap '' TERM INT
 	log 'told to stop'
+	report ending 'told to stop'
 	tell KILL $rp_end
 	if [[ $rp_flow ]]; then halt 30; fi
 	tell TERM $rp_image
@@ -419,7 +466,7 @@ over() {
 finish() {
 	local n=0 delay=2 client
 	if ! clients || [[ ! $rp_key || ! $rp_id || $rp_id == *[!A-Za-z0-9_-]* ]]; then
-		log 'idle: no curl, wget, python3 or openssl, or no RUNPOD_API_KEY: cannot end this pod'
+		log 'idle: no way to speak HTTPS or no RUNPOD_API_KEY: cannot end this pod'
 		pause 99999999
 	fi
 	while :; do
@@ -430,7 +477,7 @@ finish() {
 			request "$client" "$rp_rest/pods/$rp_id" /dev/null DELETE || continue
 		else
 			log 'ending by GraphQL'
-			request "$client" "$rp_graphql" /dev/null POST '{"query":"mutation($i:PodTerminateInput!){podTerminate(input:$i)}","variables":{"i":{"podId":"'"$rp_id"'"}}}'
+			request "$client" "$rp_graphql" /dev/null POST '{"query":"mutation{podTerminate(input:{podId:\"'"$rp_id"'\"})}"}'
 		fi
 		pause $delay
 		delay=$((delay < 15 ? delay * 2 : 30))
@@ -443,6 +490,9 @@ settle() {
 	for place in /opt /var/lib "${HOME:-/tmp}" /var/tmp /tmp; do
 		rp_base=$place/runner-provisioner-$rp_id
 		rp_runner=$rp_base/runner rp_state=$rp_base/state rp_tar=$rp_base/runner.tgz
+		# A fixed place that only root can write to, where we are root.
+		rp_report=/run/runner-provisioner.json
+		((EUID)) && rp_report=$rp_base/report.json
 		if mkdir -p "$rp_state" && chmod 700 "$rp_state"; then return; fi
 	done 2>/dev/null
 	rp_reason='no folder to work in'
@@ -463,7 +513,7 @@ main() {
 	umask 022
 	# With job control what is started in the background does not ignore SIGINT, which is how run.sh stops the listener.
 	set -um
-	rp_id=${RUNPOD_POD_ID-}
+	rp_id=${RUNPOD_POD_ID-} rp_public=${RP_HOST_KEY-} rp_code=${RP_GATE-}
 	rp_flow='' rp_end='' rp_image='' rp_reason='' rp_since='' rp_over='' rp_drop='' rp_start=0
 	unset "${!RP_@}" RUNPOD_API_KEY
 	trap stopped TERM INT
@@ -489,6 +539,7 @@ main() {
 		check
 	done
 	log "ending: $rp_reason"
+	report ending "$rp_reason"
 	if [[ $rp_flow ]]; then halt 10; fi
 	while :; do
 		finish &

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -41,7 +42,7 @@ def command(
 
     async def work(program: Program) -> None:
         pod = await find_pod(session, program, chosen)
-        inside: dict[str, Any] = {"phase": None, "files": None, "unknown": "not asked"}
+        inside: dict[str, Any] = {"phase": None, "report": None, "files": None, "unknown": "not asked"}
         if not no_ssh:
             inside = await _inside(session, program, pod, identity, trust_first=trust_first)
         data = describe(pod) | _more(program, pod) | {"inside": inside}
@@ -82,14 +83,22 @@ async def _inside(
     except HostKeyChanged:
         raise
     except (SshFailed, InvalidRequest, OutOfTime, ProtocolViolation) as error:
-        return {"phase": None, "files": None, "unknown": str(error)}
+        return {"phase": None, "report": None, "files": None, "unknown": str(error)}
     if status:
-        return {"phase": None, "files": None, "unknown": "no start script of ours has begun there"}
+        return {"phase": None, "report": None, "files": None, "unknown": "no start script of ours has begun there"}
     found = facts(text)
-    return {"phase": found.phase, "files": found.files, "unknown": None}
+    report = dataclasses.asdict(found.report) if found.report else None
+    return {"phase": found.phase, "report": report, "files": found.files, "unknown": None}
 
 
 def _inside_lines(inside: dict[str, Any]) -> list[str]:
     if inside["unknown"]:
         return [f"inside: unknown ({inside['unknown']})"]
-    return [f"inside: {inside['phase']}", *(f"{name}: {value}" for name, value in inside["files"].items())]
+    told = [f"report: {_told(inside['report'])}"] if inside["report"] else []
+    return [f"inside: {inside['phase']}", *told, *(f"{name}: {value}" for name, value in inside["files"].items())]
+
+
+def _told(report: dict[str, Any]) -> str:
+    """What the pod tells of itself and of its machine."""
+    found = [f"{name} {value}" for name, value in (report["gate"] or {}).items()]
+    return ", ".join([report["phase"], *([report["reason"]] if report["reason"] else []), *found])

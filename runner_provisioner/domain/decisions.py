@@ -96,7 +96,7 @@ def _requested(lease: Lease, seen: Observation, sight: _Sight, now: datetime, li
     if sight.foreign:
         return Decision(lease=drain(lease, Outcome.CONFLICT))
     if sight.live:
-        return _adopt(lease, sight, now)
+        return _adopt(lease, seen, sight, now)
     if sight.dead:
         return _end(replace(lease, quiet_since=None), sight.dead)
     if seen.runner is not None:
@@ -120,7 +120,7 @@ def _place(lease: Lease, now: datetime, limits: Limits) -> Decision:
     return Decision(lease=placed, actions=(CreatePod(rung=lease.rung),))
 
 
-def _adopt(lease: Lease, sight: _Sight, now: datetime) -> Decision:
+def _adopt(lease: Lease, seen: Observation, sight: _Sight, now: datetime) -> Decision:
     kept = sight.live[0]
     lease = replace(
         lease,
@@ -132,6 +132,8 @@ def _adopt(lease: Lease, sight: _Sight, now: datetime) -> Decision:
         quiet_since=None,
         uptime=None,
     )
+    if _on_shunned_machine(lease, seen, kept):
+        return Decision(lease=drain(lease, Outcome.GATE_FAILED))
     return _end(lease, _surplus(lease, sight))
 
 
@@ -162,7 +164,7 @@ def _vanished(lease: Lease, now: datetime, limits: Limits) -> tuple[Lease, bool]
     return lease, _quiet_long_enough(lease, now, limits)
 
 
-def _placing(lease: Lease, _seen: Observation, sight: _Sight, now: datetime, limits: Limits) -> Decision:
+def _placing(lease: Lease, seen: Observation, sight: _Sight, now: datetime, limits: Limits) -> Decision:
     if _late(lease, now):
         return Decision(lease=drain(lease, Outcome.BOOT_TIMEOUT))
     if not sight.known:
@@ -170,7 +172,7 @@ def _placing(lease: Lease, _seen: Observation, sight: _Sight, now: datetime, lim
     if _outranked(sight):
         return Decision(lease=drain(lease, Outcome.CONFLICT))
     if sight.live:
-        return _adopt(lease, sight, now)
+        return _adopt(lease, seen, sight, now)
     if any(ref(pod) in lease.made for pod in sight.dead if ref(pod) not in lease.ended):
         return _end(drain(lease, _reason(sight.dead)), sight.dead)
     lease, absent = _vanished(lease, now, limits)
@@ -207,10 +209,9 @@ def _serving(lease: Lease, seen: Observation, sight: _Sight, now: datetime, limi
     if not sight.live:
         return _pod_missing(lease, seen, sight, now, limits)
     kept = sight.live[0]
-    if lease.cap is not None and kept.price is not None and kept.price > lease.cap:
-        return Decision(lease=drain(lease, Outcome.OVERPRICED))
-    if _restarted(lease, kept):
-        return Decision(lease=drain(lease, Outcome.LOST))
+    unwanted = _unwanted(lease, seen, kept)
+    if unwanted:
+        return Decision(lease=drain(lease, unwanted))
     lease = replace(lease, quiet_since=None, uptime=kept.uptime_seconds)
     lease = _settle(_by_runner(lease, seen), seen, sight, now, limits)
     if lease.phase is Phase.DRAINING:
@@ -237,9 +238,24 @@ def _overdue(lease: Lease, seen: Observation, sight: _Sight, now: datetime, limi
     return None
 
 
+def _unwanted(lease: Lease, seen: Observation, kept: Pod) -> Outcome | None:
+    """Why our pod cannot be the one that serves."""
+    if lease.cap is not None and kept.price is not None and kept.price > lease.cap:
+        return Outcome.OVERPRICED
+    if _on_shunned_machine(lease, seen, kept):
+        return Outcome.GATE_FAILED
+    return Outcome.LOST if _restarted(lease, kept) else None
+
+
 def _restarted(lease: Lease, pod: Pod) -> bool:
     """A container that began anew registers nothing: its start script only ends it."""
     return lease.uptime is not None and pod.uptime_seconds is not None and pod.uptime_seconds < lease.uptime
+
+
+def _on_shunned_machine(lease: Lease, seen: Observation, pod: Pod) -> bool:
+    """Whether our new pod landed on a machine that is kept out; one whose runner is there already has passed."""
+    fresh = lease.phase is Phase.BOOTING and seen.runner is None and made_here(lease, pod)
+    return fresh and pod.machine is not None and (pod.provider, pod.machine) in lease.shunned
 
 
 def _settle(lease: Lease, seen: Observation, sight: _Sight, now: datetime, limits: Limits) -> Lease:
@@ -275,7 +291,17 @@ def _pod_missing(lease: Lease, seen: Observation, sight: _Sight, now: datetime, 
     if lease.phase is Phase.BUSY and seen.runner is None:
         return _end(drain(lease, Outcome.COMPLETED), sight.dead)
     lease, absent = _vanished(lease, now, limits)
-    return _end(drain(lease, Outcome.LOST) if absent else lease, sight.dead)
+    return _end(drain(lease, _why_vanished(lease, seen)) if absent else lease, sight.dead)
+
+
+def _why_vanished(lease: Lease, seen: Observation) -> Outcome:
+    """Of a pod that is gone though nobody of ours ended it.
+
+    An interrupted pod is stopped, not deleted (docs.runpod.io): one that is gone before a runner of its name was ever
+    registered has ended itself, as the start script does when the gate fails.
+    """
+    ended_itself = lease.phase is Phase.BOOTING and seen.runner is None and lease.pod not in lease.ended
+    return Outcome.GATE_FAILED if ended_itself else Outcome.LOST
 
 
 def _draining(lease: Lease, seen: Observation, sight: _Sight, now: datetime, limits: Limits) -> Decision:

@@ -166,8 +166,7 @@ def interrupted(
         label=label,
         provider=pod.provider if pod else None,
         pod=pod.id if pod else None,
-        # The field comes with the gate, and not every provider fills it.
-        machine=getattr(pod, "machine", None),
+        machine=pod.machine if pod else None,
         reason=loss.reason,
         at=at,
     )

@@ -54,10 +54,11 @@ class Outcome(StrEnum):
     INTERRUPTED = "interrupted"
     LOST = "lost"
     OVERPRICED = "overpriced"
+    GATE_FAILED = "gate-failed"  # its machine is not what was rented, or ended the pod before its runner was seen
     CONFLICT = "conflict"  # another start's pod bears the name
 
 
-RETRIED = frozenset({Outcome.BOOT_TIMEOUT, Outcome.INTERRUPTED, Outcome.LOST, Outcome.OVERPRICED})
+RETRIED = frozenset({Outcome.BOOT_TIMEOUT, Outcome.INTERRUPTED, Outcome.LOST, Outcome.OVERPRICED, Outcome.GATE_FAILED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,9 +88,10 @@ class Lease:
 
     `nonce` None: every pod of the name is this lease's to end (stop); otherwise only pods that carry the nonce or were
     made by this process (`made`) or by an earlier one with the same state file (`inherited`). `ended` are the pods that
-    this installation has asked to end. `unsure` is True from before a create is
-    sent until its answer is known. `quiet_since` is the first of a row of looks that saw nothing, `crowded_at` the
-    last look that saw several pods of ours. `hands_over`: the pod waits for its runner's configuration.
+    this installation has asked to end. `shunned` are the (provider, machine) pairs not to serve on. `unsure` is True
+    from before a create is sent until its answer is known. `quiet_since` is the first of a row of looks that saw
+    nothing, `crowded_at` the last look that saw several pods of ours. `hands_over`: the pod waits for its runner's
+    configuration.
     """
 
     name: str
@@ -101,6 +103,7 @@ class Lease:
     rung: int = 0
     deadline: datetime | None = None
     cap: Decimal | None = None
+    shunned: frozenset[tuple[str, str]] = frozenset()
     pod: PodRef | None = None
     made: frozenset[PodRef] = frozenset()
     inherited: frozenset[PodRef] = frozenset()

@@ -130,9 +130,9 @@ class Pod:
     """A pod as its provider describes it.
 
     `price` is US dollars per hour for the whole pod; `uptime_seconds` counts from the start of the container, so it
-    goes back when the container restarted; `tags` is None where the environment could not be read or is not ours;
-    `status` is the provider's own word and `detail` its free text; `ssh_proxy` is where the provider itself gives a
-    terminal, with a host key of its own.
+    goes back when the container restarted; `machine` is the provider's id of the host; `tags` is None where the
+    environment could not be read or is not ours; `status` is the provider's own word and `detail` its free text;
+    `ssh_proxy` is where the provider itself gives a terminal, with a host key of its own.
     """
 
     provider: str
@@ -149,6 +149,7 @@ class Pod:
     ssh: SshEndpoint | None = None
     ssh_proxy: SshEndpoint | None = None
     uptime_seconds: int | None = None
+    machine: str | None = None
     telemetry: Telemetry | None = None
     status: str = ""
     detail: str = ""

@@ -18,6 +18,7 @@ from runner_provisioner.domain.budget import Budget, Strictness, Terms
 from runner_provisioner.domain.containers import check_image, check_mount, check_ports
 from runner_provisioner.domain.cuda import cuda_floor
 from runner_provisioner.domain.durations import show_duration
+from runner_provisioner.domain.gate import check_version
 from runner_provisioner.domain.offers import GpuRequest, Interruptible, Ranking
 from runner_provisioner.domain.pods import CloudType
 from runner_provisioner.errors import InvalidRequest
@@ -40,6 +41,13 @@ class RunAs(StrEnum):
     USER = "user"
     ROOT = "root"
     SAME = "same"
+
+
+class Gate(StrEnum):
+    """Whether the machine is looked at before a runner is registered on it."""
+
+    ON = "on"
+    OFF = "off"
 
 
 class HowRegistered(StrEnum):
@@ -148,6 +156,12 @@ class StartRequest:
         "How the runner is registered: by a token in the start command, or by a one-time configuration over SSH (jit).",
         default=HowRegistered.TOKEN,
     )
+    min_driver: str | None = option("Lowest version of the NVIDIA driver, such as 550.54.", metavar="VERSION")
+    gate: Gate = option(
+        "Whether the pod looks at its GPUs, driver, disk and download before its runner registers; a machine that is "
+        "not as rented is given back.",
+        default=Gate.ON,
+    )
     runner_group: str | None = option("Runner group of the organisation.", metavar="NAME")
     ssh_key: str | None = option(
         "Public SSH key, or its file, that may log in; default: the agent's keys, else the account's.", metavar="KEY"
@@ -186,6 +200,7 @@ class StartRequest:
         self._check_volumes()
         _check_regions(self.region)
         _check_labels(self.label)
+        check_version("--min-driver", self.min_driver)
         check_image("--image", self.image)
         object.__setattr__(self, "port", check_ports("--port", self.port))
         if self.registration is HowRegistered.JIT and "22/tcp" not in self.port:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from types import MappingProxyType
 
 from runner_provisioner.domain.events import Event
-from runner_provisioner.domain.history import Ending, Memory, OfferKind, PodRecord, Refused
+from runner_provisioner.domain.history import BadMachine, Ending, Memory, OfferKind, PodRecord, Refused
 from runner_provisioner.domain.leases import Lease, Observation, Outcome, Phase, PodRef, Unknown, ref
 from runner_provisioner.domain.offers import Offer
 from runner_provisioner.domain.pods import Pod
@@ -56,6 +56,11 @@ class Chronicle:
             said = Refused(kind=OfferKind.of(offer), at=self._clock.now(), reason=type(error).__name__)
             await self._write(self._history.refused(said))
 
+    async def bad(self, machine: BadMachine) -> None:
+        """A machine is to be avoided."""
+        if self._history is not None:
+            await self._write(self._history.bad(machine))
+
     async def rented(self, pod: Pod, offer: Offer | None, *, lifetime: timedelta) -> None:
         """A pod exists. `lifetime` is what it was given, for where its tags cannot be read."""
         if self._history is None or ref(pod) in self._rented:
@@ -76,7 +81,7 @@ class Chronicle:
             created_at=created_at,
             expires_at=expires_at or created_at + lifetime,
             requested_at=self._begun_at,
-            machine=getattr(pod, "machine", None),
+            machine=pod.machine,
             repository=pod.tags.repository if pod.tags is not None else None,
         )
         await self._write(self._history.rented(record))

@@ -9,10 +9,12 @@ from datetime import datetime
 import anyio
 
 from runner_provisioner.domain.budget import Budget, Terms, affordable
+from runner_provisioner.domain.history import Memory
 from runner_provisioner.domain.ladder import Ladder, nothing_rented
 from runner_provisioner.domain.leases import Lease, Limits, Observation, Outcome, Phase, Unknown, drain, ref
 from runner_provisioner.domain.offers import GpuRequest, Offer
 from runner_provisioner.domain.pods import Pod, PodSpec
+from runner_provisioner.domain.quarantine import quarantined
 from runner_provisioner.domain.runners import Registration, RunnerDownload
 from runner_provisioner.errors import (
     BootTimeout,
@@ -29,6 +31,7 @@ from runner_provisioner.services.chronicle import Chronicle
 from runner_provisioner.services.jit import JitHandOver
 from runner_provisioner.services.observe import Lookout
 from runner_provisioner.services.offers import survey
+from runner_provisioner.services.quarantine import Warden
 from runner_provisioner.services.reconcile import Polls, Reconciler, cause_of, left_behind
 
 CANCEL_WINDOW = 6.5  # GitHub sends SIGTERM 7.5 s after its first signal and kills 2.5 s later; the exit takes time too
@@ -115,7 +118,8 @@ class Start:
         """
         purse = self._purse(order)
         chronicle = Chronicle(self._history, clock=self._clock, events=self._events)
-        plan, refused = await self._prepare(order, purse, chronicle)
+        memory = await chronicle.memory()
+        plan, refused = await self._prepare(order, purse, memory)
         hands = Hands(
             providers=self._providers,
             registry=self._registry,
@@ -128,7 +132,13 @@ class Start:
         for refusal in refused.refusals:
             hands.refuse(refusal.offer, refusal.error)
         reconciler = Reconciler(
-            replace(order.lease, rungs=len(plan.rungs), hands_over=order.jit is not None),
+            replace(
+                order.lease,
+                rungs=len(plan.rungs),
+                hands_over=order.jit is not None,
+                shunned=quarantined(memory.bad_machines, self._clock.now()),
+            ),
+            warden=Warden(chronicle, clock=self._clock, events=self._events),
             lookout=Lookout(providers=self._providers, registry=self._registry, owner8=order.owner8),
             hands=hands,
             store=self._store,
@@ -166,10 +176,10 @@ class Start:
             lifetime=self._limits.lifetime,
         )
 
-    async def _prepare(self, order: Order, purse: Purse, chronicle: Chronicle) -> tuple[Plan, Ladder]:
+    async def _prepare(self, order: Order, purse: Purse, memory: Memory) -> tuple[Plan, Ladder]:
         """Everything that can fail before anything is rented."""
         await self._registry.check()
-        found = await survey(self._providers, order.request, await chronicle.memory())
+        found = await survey(self._providers, order.request, memory)
         terms = order.terms or Terms(lifetime=self._limits.lifetime, max_price=order.lease.cap)
         found = affordable(found, terms, await purse.enforced())
         registration = await self._registry.register() if order.jit is None else None
@@ -249,6 +259,8 @@ def _too_late(lease: Lease, hands: Hands) -> RunnerProvisionerError:
         Outcome.BOOT_TIMEOUT: "no runner came online in time",
         Outcome.INTERRUPTED: "the provider took the pod back before its runner was online",
         Outcome.LOST: "the pod ended before its runner was online; its container log at the provider says why",
+        Outcome.GATE_FAILED: "the machine is not what was rented, or has failed before (its pod ended itself before a "
+        "runner was registered): the gate looks at GPU, driver, CUDA, disk and download",
         Outcome.EXPIRED: "the pod reached its lifetime before its runner was online",
     }
     what = words.get(lease.outcome or Outcome.LOST, "no runner came of it")

@@ -14,6 +14,7 @@ from runner_provisioner.errors import ApiRetired, AuthenticationFailed, LeftBehi
 from runner_provisioner.ports import Clock, LeaseStore
 from runner_provisioner.services.act import Hands
 from runner_provisioner.services.observe import Looks
+from runner_provisioner.services.quarantine import Warden
 
 REFUSED_PATIENCE = 10.0  # seconds: a credential that was refused will be refused again
 _HASTY = frozenset({Phase.DRAINING, Phase.PLACING})  # what follows is due at once
@@ -59,8 +60,10 @@ class Reconciler:
         clock: Clock,
         limits: Limits,
         polls: Polls,
+        warden: Warden | None = None,
     ) -> None:
         self.lease = lease
+        self._warden = warden
         self.seen: Observation | None = None
         self._lookout = lookout
         self._hands = hands
@@ -126,6 +129,8 @@ class Reconciler:
             self.lease = await self._hands.perform(self.lease, decision.actions)
             self.lease = self.store.save(self.lease)
         await self._hands.follow(before, self.lease, seen)
+        if self._warden is not None:
+            self.lease = await self._warden.follow(before, self.lease, seen)
         self._hasty = self.lease.phase is not before.phase and self.lease.phase in _HASTY
         # After a create that surely rented nothing the next offer needs no new look.
         placed = decision.lease.phase is Phase.PLACING and self.lease.phase is Phase.REQUESTED

@@ -7,6 +7,7 @@ import re
 import shlex
 from dataclasses import dataclass, field
 
+from runner_provisioner.domain.gate import REPORT_PATH, PodReport
 from runner_provisioner.errors import NotFound, ProtocolViolation
 
 NOTHING_OF_OURS = 44
@@ -22,15 +23,21 @@ _FACTS = """\
 cd "$b/state" || exit 1
 for f in began registered job; do [ ! -e $f ] || echo "mark $f"; done
 for f in began completed refused; do [ ! -e ../job/$f ] || echo "job $f"; done
-for f in ./*.json; do [ ! -f "$f" ] || { printf 'json %s ' "${f#./}"; head -c 65536 "$f" | tr -d '\\n\\r'; echo; }; done
+for f in ../report.json {report}; do
+[ ! -f $f ] || {{ printf 'report '; head -c 4096 $f | tr -d '\\n\\r'; echo; break; }}
+done
+for f in ./*.json; do
+[ ! -f "$f" ] || {{ printf 'json %s ' "${{f#./}}"; head -c 65536 "$f" | tr -d '\\n\\r'; echo; }}
+done
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """How far the pod's script has come, in its own words, and the JSON files it wrote, by name."""
+    """How far the pod's script has come, in its own words, what it reports, and the JSON files it wrote, by name."""
 
     phase: str
+    report: PodReport | None = None
     files: dict[str, object] = field(default_factory=dict)
 
 
@@ -49,7 +56,7 @@ def log_command(pod_id: str, *, skip: int = 0, follow: bool = False, diagnostics
 
 def facts_command(pod_id: str) -> str:
     """A command whose output `facts` reads."""
-    return _in_pod(pod_id, _FACTS)
+    return _in_pod(pod_id, _FACTS.format(report=REPORT_PATH))
 
 
 def waits_command(pod_id: str) -> str:
@@ -64,15 +71,17 @@ def give_command(pod_id: str) -> str:
 
 def facts(text: str) -> Facts:
     """Read what `facts_command` printed; lines that make no sense are passed over."""
-    marks, files = set(), {}
+    marks, files, report = set(), {}, None
     for line in text.splitlines():
         kind, _, rest = line.partition(" ")
         if kind == "json":
             name, _, content = rest.partition(" ")
             files[name] = _json(content)
+        elif kind == "report":
+            report = PodReport.parse(rest)
         elif kind in {"mark", "job"}:
             marks.add(f"{kind} {rest}")
-    return Facts(phase=_phase(marks), files=files)
+    return Facts(phase=_phase(marks), report=report, files=files)
 
 
 def nothing_of_ours(pod_id: str) -> NotFound:

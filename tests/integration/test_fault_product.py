@@ -51,6 +51,7 @@ QUICK = (
     (Case(market=Market.MUTE), DEADLY),
     (Case(market=Market.RAISE), DEADLY),
     (Case(market=Market.DEARER, end=End.CLEANUP), DEADLY),
+    (Case(market=Market.BAD_HOST), DEADLY),
     (Case(command="stop"), EVERY),
     (Case(command="cleanup", end=End.CLEANUP), CHOSEN),
 )

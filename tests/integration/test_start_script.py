@@ -402,5 +402,5 @@ def test_without_any_client_it_says_one_line_and_idles(remote: World, scratch: P
         time.sleep(1)
         assert started.process.poll() is None
         log = started.text()
-    assert log.count("no curl, wget, python3 or openssl") == 1
+    assert log.count("no way to speak HTTPS or no RUNPOD_API_KEY") == 1
     assert remote.requests == []

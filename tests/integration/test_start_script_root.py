@@ -90,7 +90,6 @@ def test_the_job_runs_as_a_user_without_rights(remote: World, tmp_path: Path) ->
         run_as=RunAs.USER,
         volume_mount="/volume",
         host_private_key=key.private,
-        host_public_key=key.public,
         job_env={"LOOK_FOR": words},
     )
     log = run(remote, tmp_path, script)
@@ -147,7 +146,7 @@ def test_the_images_own_start_program_runs_with_a_clean_environment(remote: Worl
     """After the host key is in place, and with the user's public key."""
     text = shlex.quote(START_SH.replace("PORT", str(remote.port)))
     key = new_host_key()
-    script = script_for(remote, run_as=RunAs.USER, host_private_key=key.private, host_public_key=key.public)
+    script = script_for(remote, run_as=RunAs.USER, host_private_key=key.private)
     prepare = f'printf %s {text} >"$1/root/start.sh"; rm -rf "$1/root/etc/ssh"'
     run(remote, tmp_path, script, prepare=prepare, env={"PUBLIC_KEY": "ssh-ed25519 AAAA", "RP_NONCE": "planted"})
     told = remote.first("image")

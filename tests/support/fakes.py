@@ -289,7 +289,7 @@ class FakeHistory(Troubles):
     async def memory(self, now: datetime) -> Remembered:
         """What ranking needs."""
         self.meet("memory")
-        return self.remembered
+        return replace(self.remembered, bad_machines=(*self.remembered.bad_machines, *self.machines))
 
     async def pods(self, since: datetime) -> Sequence[PodRecord]:
         """Those not known to have ended before."""

@@ -22,6 +22,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import httpx
+from support.fakes import FakeHistory
 from support.virtual_time import VirtualClock, VirtualLoop
 from support.wire import GITHUB, LATENCY, RUNPOD, Rule, Wire, answered
 
@@ -170,6 +171,9 @@ class World:
         self.events: list[Event] = []
         self.mute = 0
         """How many of the next pods never register a runner."""
+        self.bad = 0
+        """How many of the next pods find in their gate that the machine is not what was rented."""
+        self.history = FakeHistory()
         self.dearer = 0
         """How many of the next pods cost more than their offer said."""
         self.register_delay = REGISTER
@@ -228,6 +232,10 @@ class World:
                         span.rate = pod.price if span.kind == "gpu" else span.rate
                 if self.mute > 0:
                     self.mute -= 1
+                elif self.bad > 0:
+                    self.bad -= 1
+                    boot = self.runpod.settings.progress.seconds
+                    self.loop.call_later(boot + self.register_delay, self._fail_gate, pod)
                 elif not pod.foreign:
                     boot = self.runpod.settings.progress.seconds
                     self.loop.call_later(boot + self.register_delay, self._register, pod)
@@ -252,6 +260,10 @@ class World:
             return
         self._lives[pod.id] = runner
         self.loop.call_later(StartRequest().idle.total_seconds(), self._idle, pod, runner)
+
+    def _fail_gate(self, pod: SimPod) -> None:
+        if self._alive(pod):
+            self.end_from_inside(pod)
 
     def _idle(self, pod: SimPod, runner: RunnerRecord) -> None:
         """The dead-man's switch: no job came."""
@@ -403,7 +415,7 @@ class Process:
             providers={runpod.name: runpod},
             place=place,
             github=wiring._connect(settings, plumbing, place, None),
-            history=self.history,
+            history=self.world.history if self.history is None else self.history,
         )
         assert program.github is not None
         if self.world.library:

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from runner_provisioner.bootstrap.render import RunnerScript, render
+from runner_provisioner.bootstrap.render import RunnerScript, render, render_gate
+from runner_provisioner.domain.gate import GATE
 from runner_provisioner.domain.request import RunAs
 from runner_provisioner.domain.runners import RunnerDownload
 
@@ -132,7 +133,7 @@ class World:
             self.ended.set()
             return 204, b""
         if method == "POST" and path == "/graphql":
-            assert json.loads(body)["variables"] == {"i": {"podId": POD_ID}}
+            assert json.loads(body)["query"] == f'mutation{{podTerminate(input:{{podId:"{POD_ID}"}})}}'
             self.ended.set()
             return 200, b'{"data":{"podTerminate":null}}'
         return 404, b""
@@ -282,6 +283,7 @@ def pod(
         "RP_OWNER": "1a2b3c4d",
         "JUPYTER_PASSWORD": "planted-jupyter",
         "IMAGE_SAYS": "kept",
+        GATE: render_gate(script.gate, jit=script.token is None),
     } | dict(env or {})
     argv = [*(unprivileged() if prefix is None else prefix), *(command or ["bash", "-c", render(script)])]
     log = scratch.parent / f"{scratch.name}.log"
@@ -350,6 +352,7 @@ def path_with(scratch: Path, *tools: str) -> str:
     folder = scratch / "bin"
     folder.mkdir(parents=True, exist_ok=True)
     always = "bash base64 gzip rm mkdir chmod chown sleep cat tar sha256sum grep tail head env timeout date ls true git"
+    always += " mv wc df sort"
     for name in (*always.split(), *tools):
         found = shutil.which(name, path="/usr/bin:/bin:/usr/sbin:/sbin")
         if found and not (folder / name).exists():

@@ -42,6 +42,7 @@ class Market(StrEnum):
     NO_SPOT = "spot discontinued"
     NO_STOCK = "first offer without stock"
     SLOW = "runner online after settle"
+    BAD_HOST = "first pod's machine fails the gate"
     MUTE = "first pod never registers, with list lag"
     RAISE = "no stock until the bid is raised"
     DEARER = "first pod dearer than its offer, with a max cost"
@@ -129,6 +130,8 @@ class _Play:
     def _arrange(self) -> None:
         if self.case.market is Market.MUTE:
             self.world.mute = 1
+        if self.case.market is Market.BAD_HOST:
+            self.world.bad = 1
         if self.case.market is Market.SLOW:
             self.world.register_delay = SETTLE + POLL
         if self.case.market is Market.DEARER:

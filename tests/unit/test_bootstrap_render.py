@@ -20,7 +20,15 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
 
 from runner_provisioner.bootstrap.host_key import login_key, new_host_key
-from runner_provisioner.bootstrap.render import COMMAND_LIMIT, RunnerScript, docker_args_size, render
+from runner_provisioner.bootstrap.render import (
+    _LOCAL_NAMES,
+    COMMAND_LIMIT,
+    RunnerScript,
+    docker_args_size,
+    render,
+    render_gate,
+)
+from runner_provisioner.domain.gate import GateFloor
 from runner_provisioner.domain.request import RunAs
 from runner_provisioner.domain.runners import RunnerDownload
 from runner_provisioner.errors import InvalidRequest
@@ -48,7 +56,9 @@ SCRIPT = RunnerScript(
     graphql_url="https://api.runpod.io/graphql",
     rest_url="https://api.runpod.io/v2/",
     host_private_key=KEY.private,
-    host_public_key=KEY.public,
+    gate=GateFloor.of(
+        model="NVIDIA A100-SXM4-80GB", count=8, memory_gb=80, driver="550.54.15", cuda="12.4", disk_gb=40
+    ),
 )
 
 
@@ -56,7 +66,12 @@ def payload(command: str) -> str:
     """The script that travels in a start command."""
     found = re.search(r"printf %s (\S+)\|base64", command)
     assert found
-    return gzip.decompress(base64.b64decode(found[1])).decode()
+    return unpacked(found[1])
+
+
+def unpacked(text: str) -> str:
+    """What travels packed."""
+    return gzip.decompress(base64.b64decode(text)).decode()
 
 
 def realistic_environment() -> dict[str, str]:
@@ -78,8 +93,34 @@ def realistic_environment() -> dict[str, str]:
 
 def test_a_realistic_command_stays_under_eight_kibibytes() -> None:
     """Also with a host key, long names and two kilobytes of environment."""
-    size = docker_args_size(render(dataclasses.replace(SCRIPT, job_env=realistic_environment())))
-    assert size < COMMAND_LIMIT == 8192
+    script = dataclasses.replace(SCRIPT, job_env=realistic_environment())
+    for token in (TOKEN, None):
+        size = docker_args_size(render(dataclasses.replace(script, token=token)))
+        assert size < COMMAND_LIMIT == 8192
+
+
+def test_what_travels_with_the_gate_holds_no_secret_and_no_job_environment() -> None:
+    """Anyone who may list the account's pods can read it; it is no longer than three kilobytes."""
+    for jit in (False, True):
+        packed = render_gate(SCRIPT.gate, jit=jit)
+        text = unpacked(packed)
+        assert len(packed) < 3000
+        assert not any(secret in text for secret in (TOKEN, KEY.private.splitlines()[1], SCRIPT.name))
+        checked = subprocess.run(["bash", "-n"], input=text.encode(), capture_output=True, check=False)
+        assert (checked.returncode, checked.stderr) == (0, b"")
+        assert not re.search(r"^\s*#|^\t|\brp_[a-z]", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("token", [TOKEN, None])
+def test_each_function_is_in_one_of_the_two_texts_and_what_registers_is_behind_the_gate(token: str | None) -> None:
+    """So a pod without its variable has nothing that could configure or start a runner."""
+    first = payload(render(dataclasses.replace(SCRIPT, token=token)))
+    later = unpacked(render_gate(SCRIPT.gate, jit=token is None)).partition("\n)\n")[2]
+    names = re.findall(r"^([A-Z]{1,2})\(\) ", first + later, re.MULTILINE)
+    assert len(names) == len(set(names)) > 30
+    for text in ("run.sh", ".credentials" if token is None else "config.sh", "setpriv"):
+        assert text in later
+        assert text not in first
 
 
 def test_the_same_script_gives_the_same_command() -> None:
@@ -120,6 +161,15 @@ def test_the_payload_is_valid_bash_without_comments_and_long_names() -> None:
     checked = subprocess.run(["bash", "-n"], input=text.encode(), capture_output=True, check=False)
     assert (checked.returncode, checked.stderr) == (0, b"")
     assert not re.search(r"^\s*#|^\t|\brp_[a-z]", text, re.MULTILINE)
+
+
+def test_shortened_locals_occur_in_no_text_of_the_script() -> None:
+    """What is logged, told or asked of a program keeps its words."""
+    template = (resources.files("runner_provisioner.bootstrap") / "start.sh").read_text()
+    told = re.findall(r"^\s*(?:.*\|\| )?(?:log|die|report|echo|rp_reason=) ?(.*)", template, re.MULTILINE)
+    assert len(told) > 20
+    for name in _LOCAL_NAMES.split():
+        assert [text for text in told if re.search(rf"(?<![$\w{{#]){name}\b", text)] == []
 
 
 @pytest.mark.parametrize(
@@ -198,7 +248,6 @@ def test_missing_settings_are_empty() -> None:
         repository=None,
         run_id=None,
         host_private_key=None,
-        host_public_key=None,
         run_as=RunAs.ROOT,
     )
     text = payload(render(bare))
@@ -214,7 +263,7 @@ def test_the_host_key_is_an_openssh_key_pair() -> None:
     assert new_host_key() != KEY
 
 
-@pytest.mark.parametrize("name", ["start.sh", "jit.sh"])
+@pytest.mark.parametrize("name", ["start.sh", "jit.sh", "gate.sh"])
 def test_the_template_is_shellcheck_clean(name: str) -> None:
     """With the directives in the file, which give their reasons."""
     program = shutil.which("shellcheck")
@@ -228,12 +277,11 @@ def test_the_template_is_shellcheck_clean(name: str) -> None:
 def test_without_a_token_the_script_waits_for_a_configuration() -> None:
     """Nothing that registers is in it, it takes the place of the two functions, and it is small enough too."""
     command = render(dataclasses.replace(SCRIPT, token=None))
-    whole = payload(command)
+    whole = payload(command) + unpacked(render_gate(SCRIPT.gate, jit=True))
     assert TOKEN not in whole
     assert "config.sh" not in whole
-    assert "waiting for its configuration" in whole
-    assert whole.count("\nconfigure() {") == whole.count("\nlisten() {") == 1
-    assert "waiting for its configuration" not in payload(render(SCRIPT))
+    assert whole.count("waiting for its configuration") == whole.count("registered, listening") == 1
+    assert "waiting for its configuration" not in payload(render(SCRIPT)) + unpacked(render_gate(SCRIPT.gate))
     assert docker_args_size(command) < COMMAND_LIMIT
     subprocess.run(["bash", "-n"], input=whole, text=True, check=True)
 
@@ -260,7 +308,7 @@ def test_a_configuration_unfolds_into_the_runners_files(
             [
                 "bash",
                 "-uc",
-                "log() { :; }; source $0; rp_state=$1/state rp_runner=$1/runner rp_drop=''; configure",
+                "log() { :; }; report() { :; }; source $0; rp_state=$1/state rp_runner=$1/runner rp_drop=''; configure",
                 str(functions),
                 str(tmp_path),
             ]

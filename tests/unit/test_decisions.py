@@ -316,6 +316,58 @@ def test_a_pod_whose_container_began_anew_is_given_back() -> None:
     assert (after.lease.phase, after.lease.outcome) == (Phase.DRAINING, Outcome.LOST)
 
 
+@pytest.mark.parametrize(
+    ("seen_runner", "changes", "outcome"),
+    [
+        pytest.param(None, {}, Outcome.GATE_FAILED, id="never-registered"),
+        pytest.param(RUNNERS["offline"], {}, Outcome.LOST, id="registered-once"),
+        pytest.param(RUNNERS["unknown"], {}, Outcome.LOST, id="nobody-knows"),
+        pytest.param(None, {"phase": Phase.READY}, Outcome.LOST, id="was-online"),
+        pytest.param(None, {"ended": frozenset({POD1})}, Outcome.LOST, id="ended-by-us"),
+    ],
+)
+def test_a_pod_that_ends_itself_before_its_runner_is_seen_has_failed_the_gate(
+    seen_runner: Runner | Unknown | None, changes: dict[str, object], outcome: Outcome
+) -> None:
+    """Absent twice, settle apart; any later it is only lost."""
+    here = replace(lease(Phase.BOOTING, pod=POD1), **changes)  # type: ignore[arg-type]
+    gone = Observation(pods=(), runner=seen_runner, gone=frozenset({POD1}))
+    first = decide(here, gone, now=NOW, limits=LIMITS).lease
+    assert first.phase is here.phase
+    second = decide(first, gone, now=NOW + LIMITS.settle, limits=LIMITS).lease
+    assert (second.phase, second.outcome) == (Phase.DRAINING, outcome)
+
+
+def test_an_interrupted_pod_has_not_failed_the_gate() -> None:
+    """The provider stopped it, and it is there to be seen."""
+    seen = Observation(pods=PODS["interrupted"], runner=None)
+    after = decide(lease(Phase.BOOTING, pod=POD1), seen, now=NOW, limits=LIMITS).lease
+    assert after.outcome is Outcome.INTERRUPTED
+
+
+@pytest.mark.parametrize("phase", [Phase.REQUESTED, Phase.PLACING, Phase.BOOTING])
+@pytest.mark.parametrize(
+    ("changes", "seen_runner", "given_back"),
+    [
+        pytest.param({}, None, True, id="ours"),
+        pytest.param({"machine": "m2"}, None, False, id="another-machine"),
+        pytest.param({"machine": None}, None, False, id="unknown-machine"),
+        pytest.param({"creator": "sibling"}, None, False, id="a-siblings"),
+        pytest.param({}, RUNNERS["idle"], False, id="serves-already"),
+    ],
+)
+def test_a_new_pod_on_a_shunned_machine_is_given_back_at_the_first_look(
+    phase: Phase, changes: dict[str, str | None], seen_runner: Runner | None, *, given_back: bool
+) -> None:
+    """Only one that this start rented, and only before its runner is there."""
+    creator = changes.get("creator") or "me"
+    there = replace(pod(1, creator=creator), machine=changes.get("machine", "m1"))
+    here = lease(phase, shunned=frozenset({("runpod", "m1")}), pod=POD1 if phase is Phase.BOOTING else None)
+    after = decide(here, Observation(pods=(there,), runner=seen_runner), now=NOW, limits=LIMITS).lease
+    assert (after.outcome is Outcome.GATE_FAILED) is given_back
+    assert (after.phase is Phase.DRAINING) is given_back
+
+
 def test_a_siblings_new_pod_gets_time_of_its_own() -> None:
     """Neither the age nor the uptime of the pod before counts against it."""
     here = lease(Phase.BOOTING, pod=POD1, uptime=900, placed_at=NOW - LIMITS.boot - timedelta(seconds=1))

@@ -234,13 +234,20 @@ async def test_the_probe_tells_how_its_pod_ended(outcome: int | Exception, reaso
 # Files of the image -------------------------------------------------------------------------------------------------
 
 
+def smi_launch(gpu: str, count: int) -> Launch:
+    """A launch with these GPUs."""
+    return Launch(
+        pod_id="pod", image=Image(name="any"), argv=("true",), env={}, log=Path("log"), gpu=gpu, gpu_count=count
+    )
+
+
 @pytest.mark.parametrize(
     "text",
     [
         image.start_sh("/usr/sbin/sshd"),
         image.UNCONFINED_START_SH,
         image.SIM_INIT,
-        image.nvidia_smi("NVIDIA RTX A4000", 2),
+        image.nvidia_smi(smi_launch("NVIDIA RTX A4000", 2)),
     ],
     ids=["start.sh", "unconfined-start.sh", "sim-init", "nvidia-smi"],
 )
@@ -261,12 +268,13 @@ def run_script(text: str, *arguments: str) -> str:
 
 def test_the_gpu_tool_answers_queries_field_by_field() -> None:
     """With header and units unless they are asked away; what it does not know it says."""
-    text = image.nvidia_smi("it's a GPU", 1)
+    text = image.nvidia_smi(smi_launch("it's a GPU", 1))
     query = "--query-gpu=index,uuid,count,driver_version,memory.used,temperature.gpu,fan.speed"
     header, line = run_script(text, query, "--format=csv").splitlines()
     assert header == "index, uuid, count, driver_version, memory.used, temperature.gpu, fan.speed"
-    assert line == "0, GPU-simulated-0, 1, simulated, 0 MiB, 30, [Not Supported]"
+    assert line == "0, GPU-simulated-0, 1, 550.54.15, 0 MiB, 30, [Not Supported]"
     assert run_script(text, "--query-gpu=name", "--format=csv,noheader") == "its a GPU\n"
+    assert "CUDA Version: 12.4 " in run_script(text)
 
 
 def test_sshd_listens_on_loopback_or_on_nothing() -> None:

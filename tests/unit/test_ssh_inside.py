@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner_provisioner.domain.gate import PodPhase, PodReport
 from runner_provisioner.domain.pods import Pod, PodClass, PodId, PodState, PodTags, SshEndpoint
 from runner_provisioner.errors import InvalidRequest, ProtocolViolation
 from runner_provisioner.ssh.inside import NOTHING_OF_OURS, facts, facts_command, log_command
@@ -57,9 +58,11 @@ def test_the_phase_is_what_the_script_left(tmp_path: Path, made: list[str], phas
         (base / name).mkdir(parents=True)
     for name in made:
         (base / name).touch()
+    (base / "report.json").write_text('{"phase":"gate-failed",\n"reason":"gate: 0 GPUs instead of 1","gate":{}}')
     (base / "state" / "phase.json").write_text('{"phase":\n "gate"}\n')
     found = facts(asked(facts_command("pod-unit"), tmp_path).stdout)
     assert (found.phase, found.files) == (phase, {"phase.json": {"phase": "gate"}})
+    assert found.report == PodReport(phase=PodPhase.GATE_FAILED, reason="gate: 0 GPUs instead of 1")
 
 
 @given(st.text())

@@ -82,6 +82,7 @@ def to_pod(pod: WirePod, *, asked_to_stop: Container[str] = ()) -> Pod | None:
         ssh=pod.ssh(),
         ssh_proxy=pod.ssh_proxy(),
         uptime_seconds=pod.runtime.uptime_in_seconds if pod.runtime else None,
+        machine=pod.machine_id,
         telemetry=pod.telemetry(),
         status=pod.desired_status or "",
         detail=pod.last_status_change or "",

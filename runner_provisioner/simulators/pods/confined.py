@@ -126,8 +126,8 @@ def _optional_files(launch: Launch, sshd: str | None) -> Iterator[tuple[str, tup
     image: Image = launch.image
     if image.start_sh:
         yield "/start.sh", (0o755, files.start_sh(sshd or "/nonexistent/sshd"))
-    if image.nvidia_smi:
-        yield "/usr/bin/nvidia-smi", (0o755, files.nvidia_smi(launch.gpu, launch.gpu_count))
+    if image.nvidia_smi and launch.nvidia_smi:
+        yield "/usr/bin/nvidia-smi", (0o755, files.nvidia_smi(launch))
 
 
 def _host_file(path: str) -> str:

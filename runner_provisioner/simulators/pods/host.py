@@ -51,7 +51,8 @@ class Launch:
 
     `ssh_port` is the loopback port of the host where the container's 22/tcp is to answer, None without one. The
     volume at `volume_mount` outlives the container, until the host is told to `discard` the pod. `log` receives
-    stdout and stderr, appended. `gpu` and `gpu_count` are what the stand-in for nvidia-smi prints.
+    stdout and stderr, appended. `gpu` and `gpu_count` are what the stand-in for nvidia-smi prints, with `gpu_memory`
+    MiB each, `driver` and `cuda`; without `nvidia_smi` the machine has lost it, whatever the image brings.
     """
 
     pod_id: str
@@ -63,6 +64,10 @@ class Launch:
     log: Path
     gpu: str = "NVIDIA RTX A4000"
     gpu_count: int = 1
+    gpu_memory: int = 16376
+    driver: str = "550.54.15"
+    cuda: str = "12.4"
+    nvidia_smi: bool = True
 
 
 class Container(Protocol):

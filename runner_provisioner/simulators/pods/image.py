@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runner_provisioner.simulators.pods.host import Launch
+
 # Contract of RunPod's images (reference: containers): sshd when PUBLIC_KEY is set, the environment into a file that
 # everybody can read, then nothing for ever. As the command of a container it ignores SIGTERM, as the real one does.
 START_SH = """\
@@ -55,8 +60,8 @@ field() {
     index) echo "$2" ;;
     count) echo "$count" ;;
     uuid | gpu_uuid) echo "GPU-simulated-$2" ;;
-    driver_version) echo simulated ;;
-    memory.total | memory.free) echo "16376$unit" ;;
+    driver_version) echo '@DRIVER@' ;;
+    memory.total | memory.free) echo "@MEMORY@$unit" ;;
     memory.used | utilization.gpu | utilization.memory) echo "0$unit" ;;
     temperature.gpu) echo 30 ;;
     *) echo '[Not Supported]' ;;
@@ -71,7 +76,7 @@ for word in "$@"; do
   esac
 done
 if [ "$query" = list ] || [ -z "$query" ]; then
-  [ -n "$query" ] || echo 'NVIDIA-SMI (simulated)'
+  [ -n "$query" ] || echo '| NVIDIA-SMI @DRIVER@ (simulated)  Driver Version: @DRIVER@  CUDA Version: @CUDA@  |'
   for ((gpu = 0; gpu < count; gpu++)); do echo "GPU $gpu: $name (UUID: GPU-simulated-$gpu)"; done
   exit 0
 fi
@@ -111,9 +116,16 @@ def start_sh(sshd: str) -> str:
     return _filled(START_SH, sshd=sshd)
 
 
-def nvidia_smi(gpu: str, count: int) -> str:
-    """A stand-in that lists `count` GPUs of this name."""
-    return _filled(NVIDIA_SMI, gpu=gpu.replace("'", ""), count=count)
+def nvidia_smi(launch: Launch) -> str:
+    """A stand-in that lists the GPUs of this launch."""
+    return _filled(
+        NVIDIA_SMI,
+        gpu=launch.gpu.replace("'", ""),
+        count=launch.gpu_count,
+        memory=launch.gpu_memory,
+        driver=launch.driver,
+        cuda=launch.cuda,
+    )
 
 
 def sshd_config(port: int | None) -> str:

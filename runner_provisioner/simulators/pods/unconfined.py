@@ -84,8 +84,8 @@ class UnconfinedHost:
         for part in ("bin", "tmp"):
             (folder / part).mkdir()
         self._place(folder / "start.sh", files.UNCONFINED_START_SH)
-        if launch.image.nvidia_smi:
-            self._place(folder / "bin/nvidia-smi", files.nvidia_smi(launch.gpu, launch.gpu_count))
+        if launch.image.nvidia_smi and launch.nvidia_smi:
+            self._place(folder / "bin/nvidia-smi", files.nvidia_smi(launch))
         if uid is not None:
             for path in (folder, *folder.rglob("*")):
                 os.chown(path, uid, uid)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from decimal import Decimal
+from enum import StrEnum
 
 
 @dataclass(kw_only=True)
@@ -31,6 +32,16 @@ class GpuModel:
         return self.secure_bid if secure else self.community_bid
 
 
+class Defect(StrEnum):
+    """How a machine can be other than it was rented."""
+
+    NO_GPU_TOOL = "no nvidia-smi"
+    ONE_GPU_LESS = "one GPU less"
+    LITTLE_VRAM = "little VRAM"
+    OLD_DRIVER = "old driver"
+    OTHER_MODEL = "other model"
+
+
 @dataclass(kw_only=True)
 class Machine:
     """A host with GPUs of one model; `taken` of them are rented."""
@@ -48,7 +59,10 @@ class Machine:
     download_mbps: int = 1000
     upload_mbps: int = 800
     cuda: str = "12.8"
+    driver: str = "570.124.06"
     public_ip: bool = True
+    defect: Defect | None = None
+    """What is wrong with it, though the market does not say so."""
 
     @property
     def free(self) -> int:

@@ -3,7 +3,7 @@
 Only loopback may ask. Bodies are JSON. `GET state`, `GET log/POD`; `POST faults` (a fault's fields, or `row` with the
 name and arguments of a ready-made one), `DELETE faults`, `POST release`; `POST interrupt` (`pod_id`, `after`; without
 `pod_id` the next new pod), `POST finish` (`pod_id`, `code`), `POST market` (`spot`, `balance`, `list_lag`, `stock` and
-`price` by GPU type), `POST pods` (a foreign pod).
+`price` by GPU type, `defect` by machine), `POST pods` (a foreign pod).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 from runner_provisioner.simulators.faults import Fault, FaultKind
+from runner_provisioner.simulators.runpod.catalog import Defect
 from runner_provisioner.simulators.runpod.rows import ROWS
 from runner_provisioner.simulators.serving import Receive, Scope, Send, answer, answer_json, read_body
 
@@ -107,6 +108,8 @@ class Control:
                 simulator.market.set_stock(gpu_type_id, count)
             for gpu_type_id, price in given.get("price", {}).items():
                 simulator.market.set_price(gpu_type_id, on_demand=Decimal(str(price)))
+            for machine_id, defect in given.get("defect", {}).items():
+                simulator.market.machine(machine_id).defect = Defect(defect) if defect else None
             if "balance" in given:
                 simulator.set_balance(Decimal(str(given["balance"])))
 

@@ -82,6 +82,13 @@ class Market:
         """By id."""
         return next((each for each in self.catalog.models if each.id == gpu_type_id), None)
 
+    def machine(self, machine_id: str) -> Machine:
+        """By id; KeyError."""
+        found = next((each for each in self.catalog.machines if each.id == machine_id), None)
+        if found is None:
+            raise KeyError(machine_id)
+        return found
+
     def hosts(self, gpu_type_id: str, *, secure: bool | None = None) -> list[Machine]:
         """Machines with that model, of one cloud or of both."""
         return [

@@ -19,7 +19,7 @@ from runner_provisioner.simulators.pods.host import Image, Launch, PodHost
 from runner_provisioner.simulators.runpod.account import Keys, Shelf
 from runner_provisioner.simulators.runpod.command import argv
 from runner_provisioner.simulators.runpod.containers import Containers
-from runner_provisioner.simulators.runpod.deploy import new_pod_id, pod_environment
+from runner_provisioner.simulators.runpod.deploy import gpus_of, new_pod_id, pod_environment
 from runner_provisioner.simulators.runpod.fleet import Fleet, free_port
 from runner_provisioner.simulators.runpod.graph import Graph
 from runner_provisioner.simulators.runpod.market import Market
@@ -146,8 +146,7 @@ class RunPodSimulator:
             ssh_port=pod.ssh_port,
             volume_mount=pod.volume_mount,
             log=self.log_path(pod.id),
-            gpu=pod.gpu_type_id or "",
-            gpu_count=pod.gpu_count,
+            **gpus_of(pod, self.market.model(pod.gpu_type_id or "")),
         )
 
     def log_path(self, pod_id: str) -> Path:

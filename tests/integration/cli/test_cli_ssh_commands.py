@@ -546,9 +546,11 @@ def test_info_shows_the_outside_and_the_inside(services: Services, sshd: Server,
         (state / name).touch()
     (state / "phase.json").write_text('{"phase": "gate", "error": null}\n')
     (state / "broken.json").write_text("{")
+    (state.parent / "report.json").write_text('{"phase":"listening","reason":"","gate":{}}')
     data = services.run("info", "--json", "-i", str(sshd.identity), pod.id).data
     assert data["inside"] == {
         "phase": "listening",
+        "report": {"phase": "listening", "reason": "", "gate": None},
         "files": {"phase.json": {"phase": "gate", "error": None}, "broken.json": None},
         "unknown": None,
     }
@@ -559,6 +561,7 @@ def test_info_shows_the_outside_and_the_inside(services: Services, sshd: Server,
     assert data["ssh-proxy"].endswith("@ssh.runpod.io")
     shown = services.run("info", "-i", str(sshd.identity), pod.id).out
     assert "inside: listening" in shown
+    assert "report: listening" in shown
     assert "cost-so-far: " in shown
 
 
