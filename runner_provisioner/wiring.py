@@ -216,7 +216,7 @@ class Program:
         jit = None
         if request.registration is HowRegistered.JIT:
             ssh_keys = (*ssh_keys, self._login(record.nonce).public)
-            jit = self.jit(record.nonce, labels=(record.label, creator_label(creator), *request.label))
+            jit = self.jit(record.nonce, labels=(record.label, *request.label))
         draftsman = Draftsman(
             settings=self.settings,
             clock=self.clock,

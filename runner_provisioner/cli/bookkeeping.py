@@ -78,6 +78,7 @@ async def _close(history: History, record: PodRecord, ended: Ended, job: Job | N
 
 def _ran(record: PodRecord, job: Job) -> bool:
     """Whether the job was this pod's: several of one name follow each other."""
-    if job.started_at is None or job.started_at < record.created_at:
+    # GitHub tells whole seconds.
+    if job.started_at is None or job.started_at < record.created_at.replace(microsecond=0):
         return False
     return record.ended_at is None or job.started_at < record.ended_at

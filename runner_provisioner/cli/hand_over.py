@@ -56,13 +56,10 @@ def command(
 
 
 def _way(program: Program, pod: Pod, extra: tuple[str, ...]) -> JitHandOver:
-    from runner_provisioner.domain.runners import creator_label  # noqa: PLC0415 - keeps the start of --help short
-
     tags = pod.tags
     if tags is None or tags.nonce is None or tags.label is None:
         raise NotFound(f"pod {pod.id} is not one that start rented for a runner: 'status' shows those")
-    creator = (creator_label(tags.creator),) if tags.creator else ()
-    return program.jit(tags.nonce, labels=(tags.label, *creator, *extra))
+    return program.jit(tags.nonce, labels=(tags.label, *extra))
 
 
 async def _once(_session: Session, program: Program, place: Place, pod: Pod, jit: JitHandOver) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import anyio
 
 from runner_provisioner.domain.pods import Pod
+from runner_provisioner.domain.runners import creator_label
 from runner_provisioner.errors import RunnerNameTaken, Timeout
 from runner_provisioner.ports import HandOver, JobQueue, RunnerRegistry
 
@@ -17,7 +18,7 @@ class JitHandOver:
     """Level-triggered: the pod says whether it waits, so that asking again is harmless and nothing is remembered."""
 
     def __init__(self, *, registry: RunnerRegistry, way_in: HandOver, labels: Sequence[str]) -> None:
-        """`labels` are the runner's."""
+        """`labels` are the runner's; who rented the pod is added to them."""
         self._registry = registry
         self._way_in = way_in
         self._labels = tuple(labels)
@@ -31,7 +32,7 @@ class JitHandOver:
             with anyio.fail_after(LONGEST):
                 if not await self._way_in.waits(pod):
                     return False
-                await self._way_in.give(pod, await self._config(name))
+                await self._way_in.give(pod, await self._config(name, pod))
         except TimeoutError as error:
             raise Timeout(f"pod {pod.id} did not take its configuration in {LONGEST:.0f} s", service="ssh") from error
         return True
@@ -49,9 +50,12 @@ class JitHandOver:
             return False
         return await self.give(pod, pod.name)
 
-    async def _config(self, name: str) -> str:
+    async def _config(self, name: str, pod: Pod) -> str:
+        # The pod's own creator: this start may only have found the pod of one that was killed.
+        creator = pod.tags.creator if pod.tags else None
+        labels = (*self._labels, creator_label(creator)) if creator else self._labels
         try:
-            return await self._registry.jit_config(name, self._labels)
+            return await self._registry.jit_config(name, labels)
         except RunnerNameTaken:
             # Left by a configuration that was never used, or whose answer was lost (ubicloud#692). The name stays as it
             # is: stop and clean-up find the runner by it.
@@ -60,4 +64,4 @@ class JitHandOver:
                 raise
             if left is not None:
                 await self._registry.remove(left.id)
-            return await self._registry.jit_config(name, self._labels)
+            return await self._registry.jit_config(name, labels)

@@ -72,7 +72,7 @@ def check_table(output: str, mode: str) -> None:
     """Every line that the table promises."""
     for what in (
         "start called",
-        "rented NVIDIA RTX A4000",
+        "rented NVIDIA RTX A5000",
         "container started",
         "runner online",
         "start done",

@@ -88,7 +88,7 @@ def tree(*tops: str) -> dict[str, tuple[int, ...]]:
     facts: dict[str, tuple[int, ...]] = {}
     for top in tops:
         for where, folders, files in os.walk(top):
-            folders[:] = [name for name in folders if name not in {".cache", "__pycache__", "pts", "shm"}]
+            folders[:] = [name for name in folders if name not in {".cache", ".pyenv", "__pycache__", "pts", "shm"}]
             for name in (*folders, *files):
                 path = Path(where, name)
                 try:
@@ -106,13 +106,20 @@ def mounts() -> str:
 
 
 def namespaces() -> set[str]:
-    """The PID and mount namespaces in which processes of this machine live."""
-    found = set()
-    for path in (*Path("/proc").glob("[0-9]*/ns/pid"), *Path("/proc").glob("[0-9]*/ns/mnt")):
+    """The PID and mount namespaces of this process."""
+    return {str(Path("/proc/self/ns", kind).readlink()) for kind in ("pid", "mnt")}
+
+
+def mentions(word: str) -> list[str]:
+    """Command lines of this machine that hold the word."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            found.add(str(path.readlink()))
+            line = path.read_bytes()
         except OSError:
             continue
+        if word.encode() in line:
+            found.append(line.decode(errors="replace"))
     return found
 
 
@@ -274,6 +281,7 @@ async def test_root_in_a_pod_changes_nothing_on_the_machine_and_reads_no_secret(
     own = {line for line in text.splitlines() if line.startswith(("pid:[", "mnt:["))}
     assert len(own) == 2
     assert not own & namespaces()
+    assert mentions(marker) == []
     assert mounts() == mounted
 
 

@@ -211,7 +211,7 @@ async def test_stop_has_the_memory_know() -> None:
     program.history = _Past(StoreError("disk full"))
     await remember(program, RECORD)
     assert events.told("history_not_written")
-    await remember(SimpleNamespace(), RECORD)  # type: ignore[arg-type]
+    await remember(SimpleNamespace(history=None), RECORD)  # type: ignore[arg-type]
     await remember(program, replace(RECORD, pod=None))
     assert len(events.events) == 1
 

@@ -189,7 +189,7 @@ CASES = (
     Case(id="no-pod-to-stop", command=("pods", "stop", "nope"), code=6, says="no pod 'nope'"),
     Case(id="no-pod-to-log-in", command=("ssh", "nope"), code=6, says="no pod 'nope'"),
     Case(id="which-run", command=("stop",), code=2, says="give --run-id"),
-    Case(id="which-pod", command=("ssh",), code=2, says="give its id, or --run-id"),
+    Case(id="which-pod", command=("ssh",), code=2, says="give its id, or --label, or --run-id"),
     Case(id="run-id-nonsense", command=("stop", "--run-id", "12x"), code=2, says="the number of a workflow run"),
     Case(id="no-place", command=("status",), environment={"GITHUB_REPOSITORY": ""}, code=2, says="--repository"),
     Case(id="unknown-option", command=("start", "--frob"), code=2, says="start --help shows what there is"),

@@ -56,6 +56,7 @@ class Train:
         (temp / "output").touch()
         return {
             "GITHUB_ACTIONS": "true",
+            "GITHUB_EVENT_NAME": "push",
             "GITHUB_RUN_ID": str(run_id or self.run_id),
             "GITHUB_RUN_ATTEMPT": "1",
             "GITHUB_REPOSITORY": REPOSITORY,
