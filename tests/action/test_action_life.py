@@ -6,6 +6,7 @@ import json
 from datetime import datetime
 from typing import Any
 
+import pytest
 from support.action_stage import PROGRAM, SETTLE, ActionStage, SetUpAction, Use, queue
 from support.e2e_steps import until
 
@@ -120,6 +121,7 @@ def test_the_cost_runs_until_the_job_completed(set_up_action: SetUpAction) -> No
     stage.stage.gone(pods=1)
 
 
+@pytest.mark.full
 def test_two_legs_of_a_matrix_with_keys_of_their_own(set_up_action: SetUpAction) -> None:
     """Both run at once, each job on the pod of its leg, and each stop ends its own."""
     stage = set_up_action()
@@ -153,6 +155,7 @@ def test_a_leg_without_a_key_of_its_own_fails_and_ends_nothing(set_up_action: Se
     stage.stage.gone(pods=1)
 
 
+@pytest.mark.full
 def test_a_second_start_that_is_refused_leaves_the_first_alone(set_up_action: SetUpAction) -> None:
     """One job, one key: its settling step sees that the state file is the first one's doing."""
     stage = set_up_action(inert=True)

@@ -91,6 +91,7 @@ def test_every_example_is_played() -> None:
     assert {one.name for one in EXAMPLES.glob("*.yml")} == PLAYED | {DEMO}
 
 
+@pytest.mark.full
 def test_a_single_job(set_up_action: SetUpAction) -> None:
     """Start, train, stop; the stop knows the cost, and nothing is left."""
     stage = set_up_action()
@@ -252,7 +253,7 @@ def test_a_clean_up_that_fails_is_loud(set_up_action: SetUpAction) -> None:
 @pytest.mark.parametrize(
     ("commands", "ends"),
     [
-        pytest.param("echo one\nfalse\necho two", "failure", id="stops-at-the-first-failure"),
+        pytest.param("echo one\nfalse\necho two", "failure", id="stops-at-the-first-failure", marks=pytest.mark.full),
         pytest.param("echo one; echo '${{ github.token }}'\necho \"$(echo '\"')\"", "success", id="is-never-evaluated"),
     ],
 )

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support.action_runner import HostedJob
 from support.action_stage import PROGRAM, ActionStage, SetUpAction, Use, queue
 
@@ -98,6 +99,7 @@ def test_a_second_job_finds_what_the_first_has_learned(set_up_action: SetUpActio
     assert not history(third).exists()
 
 
+@pytest.mark.full
 def test_a_later_step_of_a_job_goes_on_with_its_history(set_up_action: SetUpAction) -> None:
     """It is not overwritten by an older cache, and each step saves under a key of its own."""
     stage = set_up_action(inert=True)

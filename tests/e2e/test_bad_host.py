@@ -77,9 +77,9 @@ def test_without_the_gate_the_same_host_serves(stage: Stage) -> None:
 @pytest.mark.parametrize(
     ("step", "seconds", "saved"),
     [
-        pytest.param("bash -c {child}; true", 3, b"saved", id="child-of-the-step"),
+        pytest.param("bash -c {child}; true", 3, b"saved", id="child-of-the-step", marks=pytest.mark.full),
         pytest.param("exec bash -c {child}", 3, b"saved", id="in-place-of-the-step"),
-        pytest.param("exec bash -c {child}", 9, b"", id="too-slow"),
+        pytest.param("exec bash -c {child}", 9, b"", id="too-slow", marks=pytest.mark.full),
     ],
 )
 def test_an_interrupted_job_has_five_seconds_for_its_checkpoint(

@@ -118,6 +118,7 @@ def test_the_example_runs_and_nothing_is_left(tmp_path: Path) -> None:
     assert processes_of(pod_id[1], tmp_path) == []
 
 
+@pytest.mark.full
 @pytest.mark.root
 def test_without_sys_admin_the_example_runs_unconfined(tmp_path: Path) -> None:
     """As root without the right to make namespaces the table is the same, and names the mode."""
@@ -179,6 +180,7 @@ def test_a_foreign_workflow_is_not_run_unconfined_unless_allowed(tmp_path: Path)
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.full
 def test_the_result_as_json(tmp_path: Path) -> None:
     """Data on stdout, the job's output on stderr; a failed job has an exit code of its own."""
     workflow = tmp_path / "workflow.yml"
@@ -274,8 +276,15 @@ def read_until(process: subprocess.Popen[str], text: str) -> str:
     pytest.fail(f"it ended without {text!r}: {seen}")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-@pytest.mark.parametrize("moment", ["rented pod", "gpu | begun"], ids=["during start", "during the job"])
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [
+        pytest.param(signal.SIGINT, "rented pod", id="Ctrl-C during start"),
+        pytest.param(signal.SIGTERM, "gpu | begun", id="SIGTERM during the job"),
+        pytest.param(signal.SIGTERM, "rented pod", id="SIGTERM during start", marks=pytest.mark.full),
+        pytest.param(signal.SIGINT, "gpu | begun", id="Ctrl-C during the job", marks=pytest.mark.full),
+    ],
+)
 def test_a_signal_takes_everything_away(tmp_path: Path, number: signal.Signals, moment: str) -> None:
     """Whenever it comes: no process, no mount, no file is left, and the exit code tells."""
     workflow = tmp_path / "long.yml"

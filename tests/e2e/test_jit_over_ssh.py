@@ -95,7 +95,13 @@ def test_a_runner_that_github_removed_gets_another_configuration(stage: Stage) -
     stage.gone(pods=1)
 
 
-@pytest.mark.parametrize("kind", [FaultKind.ERROR, FaultKind.DROP_AFTER], ids=["refused", "answer-lost"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(FaultKind.ERROR, id="refused", marks=pytest.mark.full),
+        pytest.param(FaultKind.DROP_AFTER, id="answer-lost"),
+    ],
+)
 def test_a_failed_configuration_is_made_again(stage: Stage, kind: FaultKind) -> None:
     """Also when GitHub made the runner and its answer was lost: the name is freed first."""
     stage.strike("github", Fault(operation="generate-jitconfig", kind=kind, status=502))
@@ -107,7 +113,13 @@ def test_a_failed_configuration_is_made_again(stage: Stage, kind: FaultKind) -> 
     stage.gone(pods=1)
 
 
-@pytest.mark.parametrize("kind", [FaultKind.HANG, FaultKind.HOLD_AFTER], ids=["before", "after"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(FaultKind.HANG, id="before", marks=pytest.mark.full),
+        pytest.param(FaultKind.HOLD_AFTER, id="after"),
+    ],
+)
 def test_a_start_killed_at_the_configuration_leaves_nothing_after_stop(stage: Stage, kind: FaultKind) -> None:
     """Whether or not the runner was made."""
     fault = stage.strike("github", Fault(operation="generate-jitconfig", kind=kind))

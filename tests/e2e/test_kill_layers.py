@@ -41,7 +41,13 @@ def job_done(stage: Stage, place: Place, pod: SimPod) -> None:
     assert stage.live == [pod], "the switch was to be out of order"
 
 
-@pytest.mark.parametrize("steps", [("true",), ()], ids=["after its job", "when no job comes"])
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param(("true",), id="after its job", marks=pytest.mark.full),
+        pytest.param((), id="when no job comes"),
+    ],
+)
 def test_the_switch_in_the_pod_ends_it_alone(stage: Stage, steps: tuple[str, ...]) -> None:
     """With nothing but the key that is good for this pod alone; nobody else asks for anything."""
     place, pod = rented(stage, *(() if steps else ("--idle", "2s")), steps=steps)

@@ -46,6 +46,7 @@ def test_matrix_legs_with_keys_of_their_own_each_get_a_pod(stage: Stage) -> None
     stage.gone(pods=2)
 
 
+@pytest.mark.full
 def test_rotated_credentials_change_neither_label_nor_pod(stage: Stage) -> None:
     """A new RunPod key and a new personal token between two starts of the same job; the old ones are revoked."""
     old, new = "ghp_" + "o" * 36, "ghp_" + "n" * 36
@@ -134,6 +135,7 @@ def test_a_local_start_refuses_a_foreign_repository(stage: Stage) -> None:
     stage.gone(pods=1)
 
 
+@pytest.mark.full
 def test_cleanup_in_a_loop_touches_nothing_of_a_slow_start(set_up: SetUp) -> None:
     """From before the create until after the end of `start`, clean-up finds nothing that is nobody's."""
     stage = set_up(WorldPlan(boot_seconds=3.0))

@@ -73,6 +73,7 @@ def check_winners(stage: Stage, done: list[Done]) -> None:
     assert len(stage.live) == 1
 
 
+@pytest.mark.full
 def test_after_a_boot_timeout_the_second_offer_survives(set_up: SetUp) -> None:
     """The first pod's runner never comes; under list lag the second pod is not taken for the first."""
     stage = set_up(acts=[idles])

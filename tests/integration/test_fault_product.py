@@ -43,17 +43,17 @@ def _named(case: Case) -> str:
 QUICK = (
     (Case(), EVERY),
     (Case(end=End.CLEANUP, twin=True), DEADLY),
-    (Case(market=Market.LAG, end=End.CLEANUP, again=True), CHOSEN),
-    (Case(market=Market.LAG, twin=True), CHOSEN),
+    (Case(market=Market.LAG, end=End.CLEANUP, again=True), DEADLY),
+    (Case(market=Market.LAG, twin=True), DEADLY),
     (Case(market=Market.NO_SPOT, end=End.CLEANUP), CHOSEN),
-    (Case(market=Market.NO_STOCK), CHOSEN),
+    (Case(market=Market.NO_STOCK), DEADLY),
     (Case(market=Market.SLOW), LASTING),
-    (Case(market=Market.MUTE), DEADLY),
+    (Case(market=Market.MUTE), (Kind.CRASH_AFTER,)),
     (Case(market=Market.RAISE), DEADLY),
-    (Case(market=Market.DEARER, end=End.CLEANUP), DEADLY),
-    (Case(market=Market.BAD_HOST), DEADLY),
-    (Case(command="stop"), EVERY),
-    (Case(command="cleanup", end=End.CLEANUP), CHOSEN),
+    (Case(market=Market.DEARER, end=End.CLEANUP), (Kind.DROP_AFTER,)),
+    (Case(market=Market.BAD_HOST), (Kind.CRASH_AFTER,)),
+    (Case(command="stop"), CHOSEN),
+    (Case(command="cleanup", end=End.CLEANUP), DEADLY),
 )
 
 

