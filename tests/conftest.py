@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import coverage
 import pytest
 from support.counting import CASES
 
@@ -34,6 +35,23 @@ def machine_alone() -> Iterator[None]:
     with Path(tempfile.gettempdir(), f"runner-provisioner-tests-{os.geteuid()}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+@pytest.fixture
+def unmeasured() -> Iterator[None]:
+    """Take no part in the measure of coverage.
+
+    For tests that are long and reach nothing that others do not: measured they take more than twice as long.
+    """
+    measure = coverage.Coverage.current()
+    if measure is None:
+        yield
+        return
+    measure.stop()
+    try:
+        yield
+    finally:
+        measure.start()
 
 
 def _counts(terminalreporter: pytest.TerminalReporter) -> Iterator[int]:

@@ -18,7 +18,7 @@ from runner_provisioner.simulators.world import WorldPlan
 
 
 @pytest.fixture
-def set_up_action() -> Iterator[SetUpAction]:
+def set_up_action(unmeasured: None) -> Iterator[SetUpAction]:
     """A function that sets up the stage of this test, with real pods or (`inert`) without processes."""
     with contextlib.ExitStack() as open_now:
         folder = Path(tempfile.mkdtemp(prefix="rp-action-"))

@@ -16,7 +16,7 @@ from runner_provisioner.simulators.world import WorldPlan
 
 
 @pytest.fixture
-def set_up() -> Iterator[SetUp]:
+def set_up(unmeasured: None) -> Iterator[SetUp]:
     """A function that sets up the stage of this test."""
     with contextlib.ExitStack() as open_now:
         # Not pytest's folder, whose long name is too much for sockets and which keeps three rounds of everything.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -19,6 +20,8 @@ from support.virtual_time import VirtualLoop
 from support.wire import Kind, at
 
 from runner_provisioner.simulators.runpod.pods import RUNNING
+
+pytestmark = pytest.mark.usefixtures("unmeasured")
 
 KINDS = st.sampled_from([kind for kind in Kind if kind is not Kind.PASS])
 STEPS = st.integers(min_value=0, max_value=17)

@@ -33,6 +33,7 @@ CHOSEN = (
 )
 
 Count = Callable[[str, object], None]
+pytestmark = pytest.mark.usefixtures("unmeasured")
 
 
 def _named(case: Case) -> str:

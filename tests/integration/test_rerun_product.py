@@ -27,6 +27,7 @@ LAST = 4  # requests: the order of the re-run and what surrounds it
 IDLE = StartRequest().idle.total_seconds()
 
 Count = Callable[[str, object], None]
+pytestmark = pytest.mark.usefixtures("unmeasured")
 
 
 class End(StrEnum):

@@ -10,7 +10,7 @@ import pytest
 from support.fakes import NAME, OWNER8, REQUEST, FakeHistory, FakeProvider, FakeRegistry, Memory, offer, pod, tags
 
 from runner_provisioner.domain.budget import Budget, Terms
-from runner_provisioner.domain.history import Ending, Experience, OfferKind
+from runner_provisioner.domain.history import BadMachine, Ending, Experience, OfferKind
 from runner_provisioner.domain.history import Memory as Remembered
 from runner_provisioner.domain.leases import Lease, Limits, Observation, Outcome, Phase, PodRef, Unknown
 from runner_provisioner.domain.offers import Interruptible, Offer
@@ -167,6 +167,7 @@ async def test_an_adopted_pod_without_a_price_is_not_written_down() -> None:
     nobody = Chronicle(None, clock=clock, events=events)
     assert nobody.unwritten(lease, seen) is None
     await nobody.refused(offer(), CapacityUnavailable("none"))
+    await nobody.bad(BadMachine(provider="fake", machine="m1", at=clock.now(), reason="slow"))
     assert not events.events
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -36,6 +37,8 @@ from runner_provisioner.domain.pods import Pod, PodState
 from runner_provisioner.domain.runners import Runner, RunnerId, RunnerState
 from runner_provisioner.storage.state_file import Creates, Record, resume
 from runner_provisioner.testing.clock import EPOCH
+
+pytestmark = pytest.mark.usefixtures("unmeasured")
 
 SETTLE, LAG = timedelta(seconds=30), timedelta(seconds=25)  # lists are late, by less than they are waited for
 LIMITS = Limits(settle=SETTLE, boot=timedelta(minutes=8), lifetime=timedelta(hours=6))
