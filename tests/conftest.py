@@ -43,14 +43,13 @@ def unmeasured() -> Iterator[None]:
 
     For tests that are long and reach nothing that others do not: measured they take more than twice as long.
     """
-    measure = coverage.Coverage.current()
-    if measure is None:
-        yield
-        return
-    measure.stop()
-    try:
-        yield
-    finally:
+    stopped = []
+    # A worker of pytest-xdist has two of them, and the one below goes on when the one above stops.
+    while (measure := coverage.Coverage.current()) is not None:
+        measure.stop()
+        stopped.append(measure)
+    yield
+    for measure in reversed(stopped):
         measure.start()
 
 
