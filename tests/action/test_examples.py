@@ -141,6 +141,7 @@ def test_two_legs(set_up_action: SetUpAction) -> None:
     stage.stage.gone(pods=2)
 
 
+@pytest.mark.full
 def test_a_commit_that_was_read(set_up_action: SetUpAction) -> None:
     """Started by hand with its hash, after the environments are named for start and stop alone."""
     stage = set_up_action()

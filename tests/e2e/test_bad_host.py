@@ -65,6 +65,7 @@ def test_when_the_only_offers_are_bad_the_start_says_why(stage: Stage) -> None:
     stage.gone(pods=1)
 
 
+@pytest.mark.full
 def test_without_the_gate_the_same_host_serves(stage: Stage) -> None:
     """`--gate off` is the user's own choice."""
     spoil(stage, A4000, Defect.NO_GPU_TOOL)

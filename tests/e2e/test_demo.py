@@ -162,6 +162,7 @@ def test_an_ordinary_user_gets_the_same_table(tmp_path: Path) -> None:
         shutil.rmtree(home)
 
 
+@pytest.mark.full
 @pytest.mark.root
 def test_a_foreign_workflow_is_not_run_unconfined_unless_allowed(tmp_path: Path) -> None:
     """One line says what to do; with --unconfined it runs."""
@@ -280,7 +281,7 @@ def read_until(process: subprocess.Popen[str], text: str) -> str:
     ("number", "moment"),
     [
         pytest.param(signal.SIGINT, "rented pod", id="Ctrl-C during start"),
-        pytest.param(signal.SIGTERM, "gpu | begun", id="SIGTERM during the job"),
+        pytest.param(signal.SIGTERM, "gpu | begun", id="SIGTERM during the job", marks=pytest.mark.full),
         pytest.param(signal.SIGTERM, "rented pod", id="SIGTERM during start", marks=pytest.mark.full),
         pytest.param(signal.SIGINT, "gpu | begun", id="Ctrl-C during the job", marks=pytest.mark.full),
     ],

@@ -30,6 +30,7 @@ def started(stage: Stage, *steps: str) -> tuple[Place, int, dict[str, str]]:
     return place, run_id, place.start("--registration", "jit")
 
 
+@pytest.mark.full
 def test_a_job_runs_on_a_runner_that_was_handed_over(stage: Stage) -> None:
     """No registration token is ever made; stop leaves nothing."""
     place, run_id, written = started(stage, "echo by-$RUNNER_NAME")

@@ -103,6 +103,7 @@ def local_start(stage: Stage, *scope: str) -> tuple[Place, dict[str, str]]:
     return place, written
 
 
+@pytest.mark.full
 def test_a_local_start_takes_a_job_of_any_run_of_its_repository(stage: Stage) -> None:
     """Without a run there is none to compare: the job of a run that knows nothing of the start lands there."""
     place, written = local_start(stage, "--repository", REPOSITORY)

@@ -43,6 +43,7 @@ def answers(port: int | None) -> bool:
     return b"ssh-ed25519" in scan.stdout
 
 
+@pytest.mark.full
 def test_ssh_runs_a_command_in_the_pod_and_checks_its_host_key(stage: Stage) -> None:
     """By pod id and by key; the exit code is the command's; a host with another key is refused."""
     place, key, pod_id = rented(stage)

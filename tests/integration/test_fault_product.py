@@ -46,7 +46,7 @@ QUICK = (
     (Case(end=End.CLEANUP, twin=True), DEADLY),
     (Case(market=Market.LAG, end=End.CLEANUP, again=True), DEADLY),
     (Case(market=Market.LAG, twin=True), DEADLY),
-    (Case(market=Market.NO_SPOT, end=End.CLEANUP), CHOSEN),
+    (Case(market=Market.NO_SPOT, end=End.CLEANUP), DEADLY),
     (Case(market=Market.NO_STOCK), DEADLY),
     (Case(market=Market.SLOW), LASTING),
     (Case(market=Market.MUTE), (Kind.CRASH_AFTER,)),

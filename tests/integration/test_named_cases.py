@@ -37,6 +37,7 @@ from runner_provisioner.simulators.faults import Fault, FaultKind
 from runner_provisioner.simulators.runpod import texts
 from runner_provisioner.simulators.runpod.settings import Progress
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
 NEW_TOKEN = "ghp_RotatedPersonalToken0123456789abcdefgh"
 CREATES = ("podRentInterruptable", "podFindAndDeployOnDemand")
 Scene = Callable[[World], Awaitable[None]]

@@ -495,16 +495,16 @@ async def test_several_processes_make_and_fill_it_at_once(opened: Opened, tmp_pa
         subprocess.Popen(  # noqa: ASYNC220 - they are let go all at once
             [sys.executable, "-c", code, str(path), mark], stdin=subprocess.PIPE, text=True, cwd=tmp_path
         )
-        for mark in "abc"
+        for mark in "ab"
     ]
     for one in children:
         assert one.stdin is not None
         one.stdin.write("go\n")
         one.stdin.close()
-    assert [one.wait(60) for one in children] == [0, 0, 0]
+    assert [one.wait(60) for one in children] == [0, 0]
     history = opened(path)
-    assert len(await history.pods(EPOCH)) == 60
-    assert (await history.memory(EPOCH)).experience[KIND].refusals == 60
+    assert len(await history.pods(EPOCH)) == 40
+    assert (await history.memory(EPOCH)).experience[KIND].refusals == 40
 
 
 def test_the_wheel_holds_the_migrations(tmp_path: Path) -> None:

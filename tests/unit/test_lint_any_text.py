@@ -14,6 +14,7 @@ from runner_provisioner.lint.document import TEXT_LIMIT, MalformedYaml, read_doc
 from runner_provisioner.lint.findings import CHECKS, YAML, Finding, Severity
 from runner_provisioner.lint.shell import commands, with_variables
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
 MALFORMED = {
     "unclosed-list": ("a: [1,\n  2", 2),
     "tab": ("a:\n\t- b", 2),

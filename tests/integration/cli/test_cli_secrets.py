@@ -21,6 +21,7 @@ from runner_provisioner.simulators.faults import Fault, FaultKind
 if TYPE_CHECKING:
     from integration.cli.conftest import Result, Services
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
 WEBHOOK = 'whsec "quoted" + / ünï = secret'
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 JOB_SECRET = "a plain job secret, with = and / and +"
