@@ -51,6 +51,7 @@ QUICK = (
     (Case(market=Market.SLOW), LASTING),
     (Case(market=Market.MUTE), (Kind.CRASH_AFTER,)),
     (Case(market=Market.RAISE), DEADLY),
+    (Case(market=Market.JIT), DEADLY),
     (Case(market=Market.DEARER, end=End.CLEANUP), (Kind.DROP_AFTER,)),
     (Case(market=Market.BAD_HOST), (Kind.CRASH_AFTER,)),
     (Case(command="stop"), CHOSEN),

@@ -23,6 +23,7 @@ import anyio
 import anyio.to_thread
 import httpx
 from support.fakes import FakeHistory
+from support.handing import PODS, Waiting, WayIn
 from support.virtual_time import VirtualClock, VirtualLoop
 from support.wire import GITHUB, LATENCY, RUNPOD, Rule, Wire, answered
 
@@ -37,6 +38,7 @@ from runner_provisioner.domain.runners import Job, RunStatus, creator_label
 from runner_provisioner.errors import PermissionDenied, RunnerProvisionerError
 from runner_provisioner.ports import History
 from runner_provisioner.services.ending import Ended
+from runner_provisioner.services.jit import JitHandOver
 from runner_provisioner.services.provision import Started
 from runner_provisioner.services.sweep import Swept
 from runner_provisioner.settings import Settings
@@ -173,11 +175,14 @@ class World:
         """How many of the next pods never register a runner."""
         self.bad = 0
         """How many of the next pods find in their gate that the machine is not what was rented."""
+        self.hands_over = False
+        """Whether the pods wait for their runner's configuration."""
         self.history = FakeHistory()
         self.dearer = 0
         """How many of the next pods cost more than their offer said."""
         self.register_delay = REGISTER
         self.scopes: dict[str, str] = {}
+        self.waiting = Waiting(self)
         self._apps: dict[str, ASGIApp] = {RUNPOD: self.runpod.app, GITHUB: self.github.app}
         self._lives: dict[str, RunnerRecord | None] = {}
         self._errands = 0
@@ -189,6 +194,8 @@ class World:
     async def deliver(self, request: httpx.Request) -> httpx.Response:
         """Let a request arrive and be answered."""
         try:
+            if request.url.host == PODS:
+                return self.waiting.answer(request)
             return await answered(self._apps[request.url.host], request)
         except NeverAnswered:
             await anyio.sleep_forever()
@@ -245,11 +252,15 @@ class World:
 
     def _register(self, pod: SimPod) -> None:
         """What the start script does: one registration under the pod's name; when it fails, the pod ends itself."""
-        if not self._alive(pod):
+        if not self.alive(pod):
             return
         scope = self.scopes[pod.name.split("-")[1]]
         script = _script(pod.docker_args)
         tokens = self.github.world.credentials._runner_tokens
+        if self.hands_over:
+            assert not any(value in script for value in tokens)
+            self.waiting.begin(pod)
+            return
         assert any(token.scope == scope.lower() and value in script for value, token in tokens.items())
         try:
             labels = [pod.env["RP_LABEL"], creator_label(pod.env["RP_CREATOR"])]
@@ -258,20 +269,25 @@ class World:
         except ApiError:
             self.end_from_inside(pod)
             return
+        self.serves(pod, runner)
+
+    def serves(self, pod: SimPod, runner: RunnerRecord) -> None:
+        """The pod's runner listens, until its idle time is over."""
         self._lives[pod.id] = runner
         self.loop.call_later(StartRequest().idle.total_seconds(), self._idle, pod, runner)
 
     def _fail_gate(self, pod: SimPod) -> None:
-        if self._alive(pod):
+        if self.alive(pod):
             self.end_from_inside(pod)
 
     def _idle(self, pod: SimPod, runner: RunnerRecord) -> None:
         """The dead-man's switch: no job came."""
-        if self._alive(pod) and not runner.busy:
+        if self.alive(pod) and not runner.busy:
             self.github.world.forget(runner)
             self.end_from_inside(pod)
 
-    def _alive(self, pod: SimPod) -> bool:
+    def alive(self, pod: SimPod) -> bool:
+        """Whether it runs."""
         return self.runpod.pod(pod.id).status == RUNNING
 
     def end_from_inside(self, pod: SimPod) -> None:
@@ -328,7 +344,7 @@ class World:
     def secrets(self) -> list[str]:
         """Everything that must not be seen."""
         tokens = list(self.github.world.credentials._runner_tokens)
-        return [ACCOUNT_KEY, TOKEN, *tokens, *(pod.key for pod in self.runpod.pods() if pod.key)]
+        return [ACCOUNT_KEY, TOKEN, *tokens, *self.waiting.configs, *(pod.key for pod in self.runpod.pods() if pod.key)]
 
     def check_secrets(self) -> None:
         """No secret in a log, an event, an error, or on the disk."""
@@ -442,6 +458,11 @@ class Process:
             run_key = self.run_key(program, key)
             path = self.world.folder / self.state / f"{run_key.name}.json"
             order, store = program.order(request or small_request(), run_key, state=path, ssh_keys=())
+            if order.jit is not None:
+                assert program.github is not None
+                labels = (order.label, *(request.label if request else ()))
+                jit = JitHandOver(registry=program.github.runners, way_in=WayIn(self.wire), labels=labels)
+                order = replace(order, jit=jit)
             return await program.start(request or small_request(), store).run(order)
 
         return await self._run("start", work)

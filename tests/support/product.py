@@ -20,7 +20,7 @@ from support.virtual_time import VirtualLoop
 from support.wire import Kind, at
 
 from runner_provisioner.domain.offers import Interruptible
-from runner_provisioner.domain.request import StartRequest
+from runner_provisioner.domain.request import HowRegistered, StartRequest
 from runner_provisioner.services.provision import CANCEL_WINDOW
 from runner_provisioner.simulators.faults import Fault, FaultKind
 from runner_provisioner.simulators.runpod import texts
@@ -45,6 +45,7 @@ class Market(StrEnum):
     BAD_HOST = "first pod's machine fails the gate"
     MUTE = "first pod never registers, with list lag"
     RAISE = "no stock until the bid is raised"
+    JIT = "a configuration is handed over"
     DEARER = "first pod dearer than its offer, with a max cost"
 
 
@@ -132,6 +133,7 @@ class _Play:
             self.world.mute = 1
         if self.case.market is Market.BAD_HOST:
             self.world.bad = 1
+        self.world.hands_over = self.case.market is Market.JIT
         if self.case.market is Market.SLOW:
             self.world.register_delay = SETTLE + POLL
         if self.case.market is Market.DEARER:
@@ -151,6 +153,8 @@ class _Play:
         if self.case.market is Market.RAISE:
             # Both first bids find nothing, and there is no on-demand to fall back to.
             return small_request(interruptible=Interruptible.REQUIRE)
+        if self.case.market is Market.JIT:
+            return small_request(registration=HowRegistered.JIT)
         if self.case.market is Market.DEARER:
             return small_request(max_cost=MAX_COST, start_timeout=timedelta(minutes=9))
         return small_request(boot_timeout=MUTE_BOOT) if self.case.market is Market.MUTE else small_request()
