@@ -74,6 +74,8 @@ class GitHubRunners:
             await self.register()
         if self._group is not None:
             await self._check_group(self._group)
+        elif self._scope.repository is None and self._repository is not None:
+            await self._check_default_group()
 
     async def register(self) -> Registration:
         """A registration token with at least fifty minutes left."""
@@ -172,6 +174,21 @@ class GitHubRunners:
             message = (
                 f"{who} may not use a runner group '{wanted}' (it may use: {choice}):"
                 " name one of those, or give the repository access in the organisation's settings"
+            )
+            raise RunnerGroupInvisible(message, service=SERVICE, operation="listRunnerGroups")
+
+    async def _check_default_group(self) -> None:
+        try:
+            groups = await self._groups()
+        except PermissionDenied as error:
+            if error.code != ABSENT:
+                raise
+            return  # an Enterprise Server of before groups has none that could be closed
+        if not any(group.flag("default") for group in groups):
+            choice = ", ".join(f"'{group.text('name')}'" for group in groups) or "none"
+            message = (
+                f"{self._repository} may not use the organisation's default runner group (it may use: {choice}):"
+                " name one of those with --runner-group, or give the repository access in the organisation's settings"
             )
             raise RunnerGroupInvisible(message, service=SERVICE, operation="listRunnerGroups")
 

@@ -111,7 +111,7 @@ def operations(sim: GitHubSimulator) -> list[str]:
 
 
 @pytest.mark.parametrize("scope", [REPO, ORG], ids=["repository", "organisation"])
-async def test_a_start_as_an_app_takes_five_calls(
+async def test_a_start_as_an_app_takes_five_calls_and_one_for_an_organisations_groups(
     sim: GitHubSimulator, adapter: Adapter, app: AppCredential, scope: Scope
 ) -> None:
     """The whole of what a start asks, and the last is the token to register with."""
@@ -124,7 +124,8 @@ async def test_a_start_as_an_app_takes_five_calls(
     registration = await github.runners.register()
 
     assert operations(sim) == [
-        f"installation.{where}", "access_tokens", "downloads", "runners.list", "registration-token",
+        f"installation.{where}", "access_tokens", *(["groups.list"] if scope == ORG else []),
+        "downloads", "runners.list", "registration-token",
     ]  # fmt: skip
     assert found.version == "2.338.0"
     assert registration.url == f"https://github.com/{scope.path}"

@@ -404,6 +404,12 @@ def groups(*names: str) -> httpx.Response:
     return httpx.Response(200, json={"total_count": len(names), "runner_groups": [{"name": name} for name in names]})
 
 
+def groups_with(*, default: bool) -> httpx.Response:
+    """One group, which is the default one or not."""
+    group = {"id": 1, "name": "Default" if default else "GPU", "default": default}
+    return httpx.Response(200, json={"total_count": 1, "runner_groups": [group]})
+
+
 def registrable(github: respx.MockRouter, path: str) -> respx.Route:
     """Lets the scope register."""
     return github.post(f"{API}/{path}/actions/runners/registration-token").mock(
@@ -455,6 +461,37 @@ async def test_an_invisible_runner_group_is_refused_before_renting(
     with pytest.raises(RunnerGroupInvisible, match=says):
         await connected(ORG, **options).runners.check()
     assert ("visible_to_repository" in route.calls.last.request.url.params) == (repository is not None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        pytest.param(groups_with(default=True), None, id="open"),
+        pytest.param(groups_with(default=False), r"default runner group \(it may use: 'GPU'\)", id="closed"),
+        pytest.param(httpx.Response(404, json={"message": "Not Found"}), None, id="a-server-without-groups"),
+    ],
+)
+async def test_a_closed_default_group_is_refused_before_renting(
+    connected: Connect, github: respx.MockRouter, answer: httpx.Response, says: str | None
+) -> None:
+    """Its jobs would never reach the repository's runners."""
+    registrable(github, "orgs/octo")
+    github.get(f"{API}/orgs/octo/actions/runner-groups").mock(return_value=answer)
+    check = connected(ORG, repository="octo/app").runners.check
+    if says is None:
+        await check()
+        return
+    with pytest.raises(RunnerGroupInvisible, match=says):
+        await check()
+
+
+async def test_a_refused_look_at_the_groups_is_an_error(connected: Connect, github: respx.MockRouter) -> None:
+    """Who may register may see them: without that nothing will work."""
+    registrable(github, "orgs/octo")
+    refusal = httpx.Response(403, json={"message": "Resource not accessible by integration"})
+    github.get(f"{API}/orgs/octo/actions/runner-groups").mock(return_value=refusal)
+    with pytest.raises(PermissionDenied):
+        await connected(ORG, repository="octo/app").runners.check()
 
 
 async def test_a_runner_group_of_a_repository_is_refused(connected: Connect) -> None:
