@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     "--attempt",
     type=click.IntRange(1, 10_000),
     metavar="N",
-    help="Which attempt of --run-id this is for; default: now's.",
+    help="Which attempt of --run-id this is for; required for a run other than the one it is called in.",
 )
 @click.option(
     "--unique-label", metavar="LABEL", help="The label of an earlier start, which a job waits for; default: a new one."
@@ -74,6 +74,10 @@ def command(
     run_name, current = run_part(run_id, session.settings) or (local_run(), 0)
     if attempt is not None and current == 0:
         raise InvalidRequest(f"--attempt {attempt}: only a workflow run has attempts; give its number with --run-id")
+    if attempt is None and run_id is not None and current and session.settings.run_id != int(run_id):
+        raise InvalidRequest(
+            f"--run-id {run_id}: give --attempt too, the attempt of that run whose job the runner is for"
+        )
     run_key = RunKey(owner8=place.owner8, run=run_name, attempt=attempt or current, key=key)
     if current == 0:
         session.talk(

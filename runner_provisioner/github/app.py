@@ -124,6 +124,7 @@ class AppClient:
             label=f"GitHub App '{key.issuer}'",
             remedy="check its id, and make a new private key in its settings",
             permission_remedy="grant it in the App's settings and let the owner of the account accept it",
+            is_app=True,
         )
         for secret in key.secrets:
             api.redactor.add(secret)
