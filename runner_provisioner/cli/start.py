@@ -112,6 +112,7 @@ async def _start(session: Session, place: Place, key: RunKey, request: StartRequ
             opened(session, place=place, runner_group=request.runner_group, progress=progress) as program,
             anyio.create_task_group() as group,
         ):
+            ssh_keys = await program.public_keys(request, ssh_keys)
             order, store = program.order(request, key, state=state, ssh_keys=ssh_keys, label=label)
             group.start_soon(progress.tick)
             group.start_soon(warn_unless_cleaned, session, program, place)
