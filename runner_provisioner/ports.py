@@ -9,15 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from datetime import datetime
     from decimal import Decimal
 
     from runner_provisioner.domain.events import Event
     from runner_provisioner.domain.history import BadMachine, Ending, Memory, PodRecord, Refused
     from runner_provisioner.domain.leases import Lease, PodRef
+    from runner_provisioner.domain.markets import LogLine, PastPod, PodTemplate, TemplateSpec
     from runner_provisioner.domain.offers import GpuRequest, GpuType, Offer
-    from runner_provisioner.domain.pods import Pod, PodId, PodSpec
+    from runner_provisioner.domain.pods import Pod, PodId, PodSpec, SshEndpoint
     from runner_provisioner.domain.runners import Job, Registration, Runner, RunnerDownload, RunnerId, RunStatus
     from runner_provisioner.domain.stuck import QueuedJob
 
@@ -148,6 +149,72 @@ class HasAccountKeys(Protocol):
     async def ssh_keys(self) -> Sequence[str]:
         """One OpenSSH public key line each."""
         ...
+
+
+@runtime_checkable
+class HasKillTime(Protocol):
+    """A provider that can end a pod by itself at `PodSpec.terminate_after`, though nobody else is left to do it.
+
+    Ask `has_kill_time`: a provider may be able to by its kind and not at the moment (RunPod without its GraphQL API).
+    """
+
+    @property
+    def kill_time(self) -> bool:
+        """Whether a pod rented now would be ended so, by what is known without asking."""
+        ...
+
+
+@runtime_checkable
+class HasLogs(Protocol):
+    """A provider that gives the output of a pod's container."""
+
+    def logs(self, pod_id: PodId, *, tail: int | None = None, follow: bool = False) -> AsyncIterator[LogLine]:
+        """Iterate over the last `tail` lines (None: all that is kept), oldest first; raises NotFound on the first step.
+
+        With `follow` new lines come as they are written, each once also when the connection breaks in between, until
+        the pod ends; an iteration that is given up must be closed (`aclose`).
+        """
+        ...
+
+
+@runtime_checkable
+class HasHistory(Protocol):
+    """A provider that remembers pods that have ended."""
+
+    async def history(self, *, limit: int = 100) -> Sequence[PastPod]:
+        """The account's last ones, the latest first."""
+        ...
+
+
+@runtime_checkable
+class HasTemplates(Protocol):
+    """A provider that keeps templates of pods: image, start command, environment, ports."""
+
+    async def templates(self) -> Sequence[PodTemplate]:
+        """Those of the account."""
+        ...
+
+    async def create_template(self, spec: TemplateSpec) -> PodTemplate:
+        """Make one, and wait until a pod can be made of it. InvalidRequest when it never will be."""
+        ...
+
+    async def delete_template(self, template_id: str) -> None:
+        """Remove it. Gone already is success."""
+        ...
+
+
+@runtime_checkable
+class HasSshEndpoint(Protocol):
+    """A provider whose pods can be logged in to."""
+
+    async def ssh_endpoint(self, pod_id: PodId) -> SshEndpoint | None:
+        """Where the pod's own SSH server answers; None = nowhere yet. NotFound when there is no such pod."""
+        ...
+
+
+def has_kill_time(provider: object) -> bool:
+    """Whether the provider would end a pod that is rented now by itself, at `PodSpec.terminate_after`."""
+    return isinstance(provider, HasKillTime) and provider.kill_time
 
 
 class RunnerRegistry(Protocol):

@@ -166,8 +166,9 @@ class PodSpec:
 
     `command` is a bash command line that replaces the image's own; None leaves the image alone. Sizes are in GB.
     `cuda` is the lowest version that the host must serve, speeds are Mbit/s; None asks for nothing.
-    `terminate_after` is the moment at which a provider that can do so ends the pod by itself. `options` are the
-    provider's further fields under its own names, checked by the adapter.
+    `terminate_after` is the moment at which a provider that can do so ends the pod by itself; with `needs_kill_time`
+    one that cannot (any more) refuses with OfferUnfit instead of renting. `options` are the provider's further fields
+    under its own names, checked by the adapter.
     """
 
     name: str
@@ -189,4 +190,5 @@ class PodSpec:
     cloud: CloudType = CloudType.ALL
     start_ssh: bool = True
     terminate_after: datetime | None = None
+    needs_kill_time: bool = False
     options: Mapping[str, object] = field(default_factory=dict, repr=False)
