@@ -6,7 +6,7 @@ import contextlib
 import json as json_format
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -48,6 +48,7 @@ Classify = Callable[[Answer], RemoteError | None]
 MAX_BODY = 32 * 1024 * 1024
 _CONNECT_LIMIT = 10.0
 _MAX_REDIRECTS = 5
+_OK = 200
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # Longer than the slowest poll, or each poll would open a connection of its own.
 _KEEP_ALIVE = 30.0
@@ -152,21 +153,9 @@ class HttpSession:
         CONNECTION_REFUSED, TLS_ERROR, CERTIFICATE_INVALID, PIN_MISMATCH, CONNECTION_BROKEN), ProtocolViolation, and
         what `classify` returns.
         """
-        given = {name.lower(): value for name, value in (headers or {}).items()}
-        if not all(value.isascii() and value.isprintable() and value == value.strip() for value in given.values()):
-            raise _unsendable(self.service, operation)
-        if "authorization" in given:
-            self._plumbing.redactor.add(given["authorization"].rpartition(" ")[2])
-        content = None if json is None else json_format.dumps(json).encode()
-        if content is not None:
-            given.setdefault("content-type", "application/json")
-        call = _Call(
-            operation=operation,
-            method=method.upper(),
-            url=self._url(path),
-            content=content,
-            params=params,
-            headers=given,
+        call = self._call(operation, method, path, params=params, headers=headers, content=_encoded(json))
+        call = replace(
+            call,
             classify=classify or error_of_status,
             variables=variables,
             client=self._fresh if retry is Retry.CREATE else self._kept,
@@ -179,6 +168,81 @@ class HttpSession:
             if error.retry_after:
                 self._held_until[operation] = self._plumbing.clock.monotonic() + error.retry_after
             raise
+
+    @contextlib.asynccontextmanager
+    async def stream(
+        self,
+        operation: str,
+        path: str,
+        *,
+        params: Mapping[str, str | int] | None = None,
+        headers: Mapping[str, str] | None = None,
+        classify: Classify | None = None,
+    ) -> AsyncIterator[AsyncIterator[str]]:
+        """GET an answer that may never end; the body of the `with` reads its lines (without their ends) as they arrive.
+
+        Sent once, and hung up at the end of the `with`. Raises like `send`; inside the `with` Unreachable when the
+        connection breaks between lines, and Timeout when nothing arrives for as long as a whole request may take.
+        """
+        call = replace(
+            self._call(operation, "GET", path, params=params, headers=headers),
+            classify=classify or error_of_status,
+        )
+        self._check_held(operation)
+        if self._pacer is not None and not self._plumbing.tempo.hurried:
+            await self._pacer.wait()
+        self._records.request(operation, "GET", None, call.headers)
+        clock = self._plumbing.clock
+        started = clock.monotonic()
+        timeout = self._plumbing.tempo.request_timeout
+        try:
+            with self._typed(call, timeout):
+                async with _streamed(call.client, self._request(call, timeout)) as response:
+                    answer = await self._opening(call, response)
+                    self._records.success(answer, clock.monotonic() - started)
+                    yield response.aiter_lines()
+        except RemoteError as error:
+            self._records.failure(error, operation, clock.monotonic() - started)
+            raise
+
+    async def _opening(self, call: _Call, response: httpx.Response) -> Answer:
+        """What can be said of a stream before its body; any answer but a 200 is read to its end and judged."""
+        if response.status_code == _OK:
+            answer = self._answer(call, response, b"")
+            self._judge(call, answer)
+            return answer
+        answer = await self._read(call, response)
+        self._judge(call, answer)
+        raise answer.error(ProtocolViolation, "MALFORMED_ANSWER", f"HTTP {answer.status} is no stream; try later")
+
+    def _call(
+        self,
+        operation: str,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str | int] | None,
+        headers: Mapping[str, str] | None,
+        content: bytes | None = None,
+    ) -> _Call:
+        given = {name.lower(): value for name, value in (headers or {}).items()}
+        if not all(value.isascii() and value.isprintable() and value == value.strip() for value in given.values()):
+            raise _unsendable(self.service, operation)
+        if "authorization" in given:
+            self._plumbing.redactor.add(given["authorization"].rpartition(" ")[2])
+        if content is not None:
+            given.setdefault("content-type", "application/json")
+        return _Call(
+            operation=operation,
+            method=method.upper(),
+            url=self._url(path),
+            content=content,
+            params=params,
+            headers=given,
+            classify=error_of_status,
+            variables=None,
+            client=self._kept,
+        )
 
     def _check_held(self, operation: str) -> None:
         """Raise RateLimited, without sending, while the service has asked to wait with this operation.
@@ -238,15 +302,7 @@ class HttpSession:
                 return await self._follow(call, timeout)
 
     async def _follow(self, call: _Call, timeout: float) -> Answer:  # noqa: ASYNC109 - httpx takes it as a value
-        connect = min(_CONNECT_LIMIT, 0.9 * timeout)
-        request = call.client.build_request(
-            call.method,
-            call.url,
-            content=call.content,
-            params=call.params,
-            headers=dict(call.headers),
-            timeout=httpx.Timeout(timeout, connect=connect, pool=connect),
-        )
+        request = self._request(call, timeout)
         for _ in range(_MAX_REDIRECTS):
             async with _streamed(call.client, request) as response:
                 onward = response.next_request if call.follow and call.method == "GET" else None
@@ -255,16 +311,30 @@ class HttpSession:
             request = onward
         raise self._error(call, ProtocolViolation, "REDIRECTED", "redirected in a circle; check the address")
 
+    def _request(self, call: _Call, timeout: float) -> httpx.Request:
+        connect = min(_CONNECT_LIMIT, 0.9 * timeout)
+        return call.client.build_request(
+            call.method,
+            call.url,
+            content=call.content,
+            params=call.params,
+            headers=dict(call.headers),
+            timeout=httpx.Timeout(timeout, connect=connect, pool=connect),
+        )
+
     async def _read(self, call: _Call, response: httpx.Response) -> Answer:
         body = bytearray()
         async for chunk in response.aiter_bytes():
             body += chunk
             if len(body) > MAX_BODY:
                 raise self._error(call, ProtocolViolation, "ANSWER_TOO_LONG", "the answer is longer than 32 MiB")
+        return self._answer(call, response, bytes(body))
+
+    def _answer(self, call: _Call, response: httpx.Response, body: bytes) -> Answer:
         return Answer(
             status=response.status_code,
             headers={name.lower(): value for name, value in response.headers.items()},
-            body=bytes(body),
+            body=body,
             service=self.service,
             operation=call.operation,
             redactor=self._plumbing.redactor,
@@ -309,6 +379,10 @@ async def _streamed(client: httpx.AsyncClient, request: httpx.Request) -> AsyncI
         yield response
     finally:
         await response.aclose()
+
+
+def _encoded(json: object | None) -> bytes | None:
+    return None if json is None else json_format.dumps(json).encode()
 
 
 def _unsendable(service: str, operation: str) -> InvalidRequest:

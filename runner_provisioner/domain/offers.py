@@ -76,7 +76,8 @@ class Offer:
 
     `price` is US dollars per hour for all `gpu_count` GPUs: what the pod costs at most (for an interruptible offer
     the bid, once there is one). `minimum_bid`, in the same unit, is the market's floor for interruptible offers.
-    `gpu_name` is how the model is displayed, `raises` how often its bid has been raised.
+    `gpu_name` is how the model is displayed, `raises` how often its bid has been raised, `cloud` the one of the
+    provider's clouds that it belongs to, where an offer belongs to one.
     """
 
     provider: str
@@ -91,6 +92,7 @@ class Offer:
     stock: str | None = None
     gpu_name: str | None = None
     raises: int = 0
+    cloud: CloudType | None = None
 
     def is_model(self, name: str) -> bool:
         """Whether that is its id or its displayed name, in any case."""

@@ -1,25 +1,17 @@
-"""RunPod's verbs on the wire: GraphQL with variables and operation names, and the one REST v2 call that ends a pod."""
+"""RunPod's verbs on the wire of GraphQL, with variables and operation names; REST v2 is in `rest_api`."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, NoReturn, Self
-from urllib.parse import quote, urlsplit, urlunsplit
+from typing import Any, Self
+from urllib.parse import urlsplit, urlunsplit
 
 from runner_provisioner._http import Answer, HttpSession, Pace, Plumbing, Retry
-from runner_provisioner.errors import (
-    CreateOutcomeUnknown,
-    NotFound,
-    ProtocolViolation,
-    ProviderError,
-    RemoteError,
-    RunnerProvisionerError,
-    ServiceUnavailable,
-    Unreachable,
-)
+from runner_provisioner.errors import NotFound, RemoteError, RunnerProvisionerError
+from runner_provisioner.logging import Redactor
 from runner_provisioner.providers.runpod import documents
+from runner_provisioner.providers.runpod.creating import created
 from runner_provisioner.providers.runpod.failures import SERVICE, Reader, read
 from runner_provisioner.providers.runpod.inputs import (
     BidResumeInput,
@@ -31,12 +23,12 @@ from runner_provisioner.providers.runpod.inputs import (
     StopInput,
 )
 from runner_provisioner.providers.runpod.reading import data_of, holds, loggable, malformed, one
+from runner_provisioner.providers.runpod.rest_api import RestApi
 from runner_provisioner.providers.runpod.wire import WireGpuType, WirePod, WireUser, WireVolume, parse, parse_all
 
 DEFAULT_URL = "https://api.runpod.io/graphql"
 BATCH = 50  # pods read in one request
-_NOT_FOUND = 404
-_HINT = re.compile(r"[:;] (?:check the network|try again|wait and try)")
+REST_PER_MINUTE = 60  # requests that REST v2 allows (docs.runpod.io)
 
 Check = Callable[[Answer], RunnerProvisionerError | None]
 
@@ -62,11 +54,12 @@ class RunPodApi:
     """
 
     def __init__(
-        self, session: HttpSession, *, open_rest: Callable[[], HttpSession], api_key: str, reader: Reader
+        self, session: HttpSession, *, rest: RestApi, api_key: str, reader: Reader, redactor: Redactor
     ) -> None:
-        """Speak GraphQL over `session`; `open_rest` opens one to REST v2 when it is needed."""
+        """Speak GraphQL over `session`; `rest` is REST v2 of the same account."""
         self._session = session
-        self._open_rest = open_rest
+        self.rest = rest
+        self.redactor = redactor
         self._reader = reader
         self._headers = {"Authorization": f"Bearer {api_key.strip()}"}
         self.url = session.base_url
@@ -87,15 +80,21 @@ class RunPodApi:
         """
         plumbing.redactor.add(api_key.strip())
 
-        def session(base_url: str) -> HttpSession:
-            return HttpSession(service=SERVICE, base_url=base_url, plumbing=plumbing, pace=pace or Pace())
+        def session(base_url: str, pace: Pace | None) -> HttpSession:
+            return HttpSession(service=SERVICE, base_url=base_url, plumbing=plumbing, pace=pace)
 
-        return cls(
-            session(graphql_url(url)),
-            open_rest=lambda: session(rest or rest_url(url)),
+        wanted = pace or Pace()
+        rest_pace = Pace(wanted.per_second, min(wanted.per_minute, REST_PER_MINUTE))
+        reader = Reader(redact=plumbing.redactor.redact, now=plumbing.clock.now)
+        rest_api = RestApi(
+            open_session=lambda: session(rest or rest_url(url), rest_pace),
+            open_ending=lambda: session(rest or rest_url(url), None),
             api_key=api_key,
-            reader=Reader(redact=plumbing.redactor.redact, now=plumbing.clock.now),
+            reader=reader,
+            plumbing=plumbing,
         )
+        graphql = session(graphql_url(url), wanted)
+        return cls(graphql, rest=rest_api, api_key=api_key, reader=reader, redactor=plumbing.redactor)
 
     def __repr__(self) -> str:
         return f"RunPodApi({self.url})"
@@ -103,6 +102,7 @@ class RunPodApi:
     async def aclose(self) -> None:
         """Give the connections back."""
         await self._session.aclose()
+        await self.rest.aclose()
 
     async def myself(self) -> WireUser:
         """The account; the credential check of the specification."""
@@ -192,41 +192,13 @@ class RunPodApi:
             "podTerminate", documents.TERMINATE, {"input": {"podId": pod_id}}, check=self._check("podTerminate")
         )
 
-    async def delete_pod(self, pod_id: str) -> None:
-        """End a pod for good over REST v2, for the time when GraphQL is gone. NotFound when there is none."""
-
-        def check(answer: Answer) -> RunnerProvisionerError | None:
-            refusal = read(answer)
-            if refusal and answer.status == _NOT_FOUND and refusal.texts:
-                return NotFound(
-                    f"RunPod knows no pod {pod_id}", service=SERVICE, operation="deletePod", code="NOT_FOUND"
-                )
-            return self._reader.error(answer, "deletePod")
-
-        path = f"pods/{quote(pod_id, safe='')}"
-        async with self._open_rest() as session:
-            answer = await session.send(
-                "deletePod", "DELETE", path, headers=self._headers, classify=_transport_view(check)
-            )
-        _raise(check(answer))
-
     async def _user(self, operation: str, document: str) -> WireUser:
         data = await self._query(operation, document)
         return parse(WireUser, data.get("myself"), operation)
 
     async def _create(self, operation: str, document: str, pod: RentInput | OnDemandInput) -> WirePod:
-        try:
-            return await self._change(operation, document, pod, retry=Retry.CREATE)
-        except Unreachable as error:
-            if not error.arrived:
-                raise
-            _outcome_unknown(operation, pod.name, error)
-        except (ServiceUnavailable, ProtocolViolation) as error:
-            _outcome_unknown(operation, pod.name, error)
-        except ProviderError as error:
-            if type(error) is ProviderError:  # a refusal that no row of the table knows
-                _outcome_unknown(operation, pod.name, error)
-            raise
+        sent = self._change(operation, document, pod, retry=Retry.CREATE)
+        return await created(sent, operation=operation, name=pod.name)
 
     async def _change(self, verb: str, document: str, given: Input, *, retry: Retry = Retry.IDEMPOTENT) -> WirePod:
         data = await self._call(verb, document, {"input": given.to_wire()}, check=self._check(verb, verb), retry=retry)
@@ -298,11 +270,3 @@ def _transport_view(check: Check) -> Callable[[Answer], RemoteError | None]:
 def _raise(error: RunnerProvisionerError | None) -> None:
     if error is not None:
         raise error
-
-
-def _outcome_unknown(operation: str, name: str | None, cause: RemoteError) -> NoReturn:
-    why = _HINT.split(str(cause))[0]
-    message = f"RunPod may or may not have rented '{name}' ({why}): look it up by name before renting again"
-    raise CreateOutcomeUnknown(
-        message, service=SERVICE, operation=operation, request_id=cause.request_id, code=cause.code
-    ) from cause

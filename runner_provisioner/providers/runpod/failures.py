@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from runner_provisioner._http import Answer
 
 SERVICE = "runpod"
+_INVALID = 422
 
 _KEY = "RunPod refused the API key: set RUNPOD_API_KEY to a valid key from the console's settings page"
 _PERMISSION = "the RunPod API key lacks a permission: give it access to pods (All, or Restricted with GraphQL write)"
@@ -56,7 +57,7 @@ _STATE = "the pod's state at RunPod does not allow this action: look at its stat
 _PACE = "too many requests to RunPod: wait and try again"
 _INTERNAL = "RunPod failed internally: try again later, see its status page"
 _RETIRED = "this RunPod API has been switched off: upgrade runner-provisioner"
-_NO_API = "no RunPod API answers at this address: check RUNPOD_API_URL"
+_NO_API = "no RunPod API answers at this address: check RUNPOD_API_URL and RUNPOD_REST_URL"
 _UNKNOWN = "RunPod refused for a reason not known here: read what it said"
 
 
@@ -97,6 +98,7 @@ TABLE: tuple[Row, ...] = (
     _said("over_constrained", r"could not find any pods with required spec", CapacityUnavailable, _FILTER),
     _said("no_stock", r"no (longer any )?instances( currently)? available", CapacityUnavailable, _STOCK),
     _said("no_gpus", r"no gpus available", CapacityUnavailable, _STOCK),
+    _said("not_placed", r"could not be placed", CapacityUnavailable, _STOCK),
     _said("host_too_small", r"does not have the resources to deploy", CapacityUnavailable, _STOCK),
     _said("bid_too_low", r"bid (price )?(is )?(too low|below|under)", BidTooLow, _BID),
     _said("funds", r"\b(balance|funds|spend(ing)? limit|insufficient credits?)\b", InsufficientFunds, _FUNDS),
@@ -156,8 +158,11 @@ class Refusal:
 
     @property
     def row(self) -> Row:
-        """The first row of the table that applies: by text, then by code, then by status."""
-        found = self._by_text() or self._by_code()
+        """The first row of the table that applies: by text, then by code, then by status.
+
+        A 422 repeats fields and values of the request, whose words mean nothing.
+        """
+        found = None if self.status == _INVALID else self._by_text() or self._by_code()
         if found:
             return found
         if 200 <= self.status < 300:  # noqa: PLR2004 - the range of success in HTTP
@@ -246,10 +251,16 @@ def _complaint(status: int, item: object) -> Refusal:
 def _texts(body: dict[str, object], items: list[object]) -> list[str]:
     # GraphQL says errors[].message, REST v1 "error", REST v2 a problem with "detail" and errors[] of its own.
     whole = [body.get(name) for name in ("error", "detail", "message")]
-    parts = [item.get("message") or item.get("detail") if isinstance(item, dict) else item for item in items]
+    parts = [_complained(item) if isinstance(item, dict) else item for item in items]
     found = [text for text in (*parts, *whole) if isinstance(text, str) and text]
     title = body.get("title")
     return found or ([title] if isinstance(title, str) else [])
+
+
+def _complained(item: dict[str, object]) -> object:
+    said = item.get("message") or item.get("detail")
+    field = item.get("field") or item.get("pointer")
+    return f"{field}: {said}" if isinstance(field, str) and isinstance(said, str) and field not in said else said
 
 
 def _extensions(item: object) -> dict[str, object]:

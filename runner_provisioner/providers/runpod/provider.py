@@ -1,47 +1,50 @@
-"""RunPod as a market of machines."""
+"""RunPod as a market of machines: its verbs, each served by the API that `routes` chooses."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
-from runner_provisioner.domain.offers import GpuRequest, GpuType, Offer
-from runner_provisioner.domain.pods import Pod, PodId, PodSpec
-from runner_provisioner.errors import ApiRetired, CreateOutcomeUnknown, NotFound, SpotDiscontinued
+from runner_provisioner.domain.markets import LogLine, PastPod, PodTemplate, TemplateSpec
+from runner_provisioner.domain.offers import GpuRequest, GpuType, Interruptible, Offer
+from runner_provisioner.domain.pods import Pod, PodId, PodSpec, SshEndpoint
+from runner_provisioner.errors import InvalidRequest, NotFound
 from runner_provisioner.logging import get_logger
 from runner_provisioner.ports import Clock
 from runner_provisioner.providers.runpod.api import RunPodApi
-from runner_provisioner.providers.runpod.failures import SERVICE
 from runner_provisioner.providers.runpod.gpu_cache import GpuCache
-from runner_provisioner.providers.runpod.inputs import StopInput
-from runner_provisioner.providers.runpod.models import find, refuse
-from runner_provisioner.providers.runpod.requests import on_demand_input, price_input, rent_input
-from runner_provisioner.providers.runpod.resuming import no_such_pod, resume
-from runner_provisioner.providers.runpod.states import PROVIDER, to_pod
-from runner_provisioner.providers.runpod.wire import WireGpuType, WirePod, WirePrice
-
-_NO_STOCK = frozenset({"", "none"})  # Low can be rented, none and null cannot (gpuhunt)
+from runner_provisioner.providers.runpod.gpu_models import GpuModels
+from runner_provisioner.providers.runpod.graphql_market import GraphQLMarket
+from runner_provisioner.providers.runpod.requests import rent_input
+from runner_provisioner.providers.runpod.rest_market import RestMarket
+from runner_provisioner.providers.runpod.resuming import no_such_pod
+from runner_provisioner.providers.runpod.routes import Api, Routes, Verb
+from runner_provisioner.providers.runpod.states import PROVIDER
 
 log = get_logger(__name__)
 
 
 class RunPodProvider:
-    """Keeps the promises of GpuProvider, ReadsMany, Pausable, HasBalance, HasGpuTypes and HasAccountKeys.
+    """Keeps the promises of GpuProvider and of every capability in `ports`, as far as the APIs that are left can.
 
-    It remembers for its own lifetime which pods it stopped, so that their EXITED is no interruption, and that
-    RunPod no longer offers interruptible pods.
+    It remembers for its own lifetime which pods it stopped, so that their EXITED is no interruption; what it learns
+    of the APIs (see `routes`) other processes learn from the cache folder.
     """
 
     name = PROVIDER
 
-    def __init__(self, api: RunPodApi, *, clock: Clock, cache_dir: Path | None = None) -> None:
-        """`cache_dir` holds the GPU models for an hour; None keeps none."""
+    def __init__(
+        self, api: RunPodApi, *, clock: Clock, cache_dir: Path | None = None, prefer: Api = Api.GRAPHQL
+    ) -> None:
+        """`cache_dir` keeps what is known of GPU models and APIs; None keeps nothing. `prefer` is for what both do."""
         self._api = api
-        self._cache = GpuCache(cache_dir, url=api.url, clock=clock)
+        self.routes = Routes(url=api.url, clock=clock, folder=cache_dir, prefer=prefer)
         self._stopped: set[str] = set()
-        self._spot_gone = False
+        self._graphql = GraphQLMarket(api, stopped=self._stopped)
+        self._rest = RestMarket(api.rest, clock=clock, stopped=self._stopped, redactor=api.redactor)
+        self._models = GpuModels(GpuCache(cache_dir, url=api.url, clock=clock), self._fetch_gpu_types)
 
     def __repr__(self) -> str:
         return f"RunPodProvider({self._api.url})"
@@ -50,181 +53,134 @@ class RunPodProvider:
         """Give the connections back."""
         await self._api.aclose()
 
+    @property
+    def kill_time(self) -> bool:
+        """See HasKillTime: only while GraphQL answers."""
+        return self.routes.kill_time
+
     async def offers(self, request: GpuRequest) -> Sequence[Offer]:
-        """Both kinds for each model and region, priced for the whole count; see the port."""
-        models = await self._wanted(request)
-        found: list[Offer] = []
-        for region in await self._places(request):
-            answers = await self._api.gpu_prices_of([gpu.id for gpu in models], price_input(request, region))
-            found += [offer for answer in answers for offer in self._offers_of(answer, request.count, region)]
+        """See the port. Interruptible ones are left out once RunPod has refused one, unless they are required."""
+        models = await self._models.wanted(request)
+        found = await self.routes.serve(
+            Verb.OFFERS,
+            graphql=lambda: self._graphql.offers(request, models),
+            rest=lambda: self._rest.offers(request, models),
+        )
+        if self.routes.spot_gone and request.interruptible is not Interruptible.REQUIRE:
+            return [offer for offer in found if not offer.interruptible]
         return found
 
     async def create(self, spec: PodSpec, offer: Offer) -> Pod:
         """See the port. The price of an interruptible offer is the bid for the whole pod."""
         if offer.interruptible:
-            return self._rented(await self._rent(spec, offer), spec)
-        return self._rented(await self._api.pod_find_and_deploy_on_demand(on_demand_input(spec, offer)), spec)
+            rent_input(spec, offer)  # a bid that cannot win is told as such, whoever would have refused it
+            return await self.routes.only_graphql(Verb.BID, lambda: self._graphql.bid(spec, offer))
+        return await self.routes.serve(
+            Verb.RENT_ENDING if spec.terminate_after or spec.needs_kill_time else Verb.RENT,
+            graphql=lambda: self._graphql.rent(spec, offer),
+            rest=lambda: self._rest.create(spec, offer),
+        )
 
     async def get(self, pod_id: PodId) -> Pod | None:
         """See the port."""
-        found = await self._api.pod(pod_id)
-        return self._pod(found) if found else None
+        return await self.routes.serve(
+            Verb.READ, graphql=lambda: self._graphql.get(pod_id), rest=lambda: self._rest.get(pod_id)
+        )
 
     async def get_many(self, pod_ids: Sequence[PodId]) -> Mapping[PodId, Pod | None]:
-        """See ReadsMany; fifty pods a request."""
-        found = await self._api.pods(pod_ids)
-        return {pod_id: self._pod(pod) if (pod := found[pod_id]) else None for pod_id in pod_ids}
+        """See ReadsMany."""
+        return await self.routes.serve(
+            Verb.READ, graphql=lambda: self._graphql.get_many(pod_ids), rest=lambda: self._rest.get_many(pod_ids)
+        )
 
     async def list(self, owner8: str | None) -> Sequence[Pod]:
         """See the port."""
-        pods = [pod for pod in map(self._pod, await self._api.my_pods()) if pod]
+        pods = await self.routes.serve(Verb.READ, graphql=self._graphql.list, rest=self._rest.list)
         return pods if owner8 is None else [pod for pod in pods if _belongs(pod, owner8)]
 
     async def terminate(self, pod_id: PodId) -> None:
-        """See the port. REST v2 is used where GraphQL has been switched off."""
+        """See the port."""
         try:
-            await self._end(pod_id)
+            await self.routes.serve(
+                Verb.END,
+                graphql=lambda: self._graphql.terminate(pod_id),
+                rest=lambda: self._rest.terminate(pod_id),
+            )
         except NotFound:
             log.debug("pod_gone_already", pod_id=pod_id)
         self._stopped.discard(pod_id)
 
     async def stop(self, pod_id: PodId) -> Pod:
-        """See the port."""
-        stopped = await self._api.pod_stop(StopInput(pod_id=pod_id))
-        self._stopped.add(pod_id)
-        return self._existing(stopped, "podStop")
+        """See Pausable."""
+        return await self.routes.serve(
+            Verb.STOP, graphql=lambda: self._graphql.stop(pod_id), rest=lambda: self._rest.stop(pod_id)
+        )
 
     async def resume(self, pod_id: PodId, *, gpu_count: int | None = None, bid_per_gpu: Decimal | None = None) -> Pod:
-        """See the port. The count of a bid is the pod's own unless given."""
-        resumed = await resume(self._api, pod_id, gpu_count=gpu_count, bid_per_gpu=bid_per_gpu)
-        self._stopped.discard(pod_id)
-        return self._existing(resumed, "podResume")
+        """See Pausable. The count of a bid is the pod's own unless given; without GraphQL there is neither."""
+
+        async def by_graphql() -> Pod:
+            return await self._graphql.resume(pod_id, gpu_count=gpu_count, bid_per_gpu=bid_per_gpu)
+
+        async def by_rest() -> Pod:
+            if gpu_count is not None:
+                raise InvalidRequest("RunPod's REST v2 starts a pod with the GPUs it had: leave the GPU count out")
+            return await self._rest.resume(pod_id)
+
+        if bid_per_gpu is not None:
+            return await self.routes.only_graphql(Verb.BID_RESUME, by_graphql)
+        return await self.routes.serve(Verb.RESUME, graphql=by_graphql, rest=by_rest)
 
     async def balance(self) -> Decimal:
-        """See HasBalance."""
-        return await self._api.client_balance()
+        """See HasBalance; raises ApiRetired once GraphQL is gone, since REST v2 does not tell."""
+        return await self.routes.only_graphql(Verb.BALANCE, self._api.client_balance)
 
     async def gpu_types(self) -> Sequence[GpuType]:
         """See HasGpuTypes; at most an hour old."""
-        cached = self._cache.load()
-        return cached if cached is not None else await self._fetch_gpu_types()
-
-    async def ssh_keys(self) -> Sequence[str]:
-        """See HasAccountKeys."""
-        lines = (await self._api.pub_key()).splitlines()
-        return [line.strip() for line in lines if line.strip()]
-
-    async def _rent(self, spec: PodSpec, offer: Offer) -> WirePod:
-        wanted = rent_input(spec, offer)
-        if self._spot_gone:
-            raise SpotDiscontinued(
-                "RunPod no longer offers interruptible pods: use --interruptible prefer or never",
-                service=SERVICE,
-                operation="podRentInterruptable",
-            )
-        try:
-            return await self._api.pod_rent_interruptable(wanted)
-        except SpotDiscontinued:
-            self._spot_gone = True
-            raise
-
-    async def _end(self, pod_id: PodId) -> None:
-        try:
-            await self._api.pod_terminate(pod_id)
-        except ApiRetired:
-            await self._api.delete_pod(pod_id)
-
-    async def _places(self, request: GpuRequest) -> Sequence[str | None]:
-        """Where to ask: where the network volume lies, else in the wanted regions, else anywhere."""
-        wanted = request.network_volume
-        if wanted is None:
-            return request.regions or (None,)
-        known = {volume.id: volume.data_center_id for volume in await self._api.network_volumes()}
-        if wanted not in known:
-            there = ", ".join(sorted(known)) or "none"
-            raise NotFound(
-                f"RunPod has no network volume '{wanted}' in this account: give one that is there ({there})",
-                service=SERVICE,
-                operation="networkVolumes",
-            )
-        return (known[wanted],)
-
-    async def _wanted(self, request: GpuRequest) -> Sequence[GpuType]:
-        """The named models, or all that have the memory; MIG slices are listed and never rented (gpuhunt)."""
-        if request.models:
-            return await self.resolve(request.models)
-        least = request.min_vram_gb or 0
-        return [gpu for gpu in await self.gpu_types() if gpu.memory_gb >= least and " MIG " not in f" {gpu.id} "]
+        return await self._models.all()
 
     async def resolve(self, names: Sequence[str]) -> Sequence[GpuType]:
         """The models of these ids or displayed names, in any case, each once; raises UnknownGpu."""
-        known = await self.gpu_types()
-        if any(find(name, known) is None for name in names):
-            known = await self._fetch_gpu_types()  # a model may be newer than the cache
-        found = {gpu.id: gpu for gpu in (find(name, known) or refuse(name, known) for name in names)}
-        return list(found.values())
+        return await self._models.resolve(names)
 
-    async def _fetch_gpu_types(self) -> tuple[GpuType, ...]:
-        found = tuple(_gpu_type(gpu) for gpu in await self._api.gpu_types())
-        self._cache.save(found)
-        return found
+    async def ssh_keys(self) -> Sequence[str]:
+        """See HasAccountKeys."""
+        return await self.routes.serve(Verb.SSH_KEYS, graphql=self._graphql.ssh_keys, rest=self._rest.ssh_keys)
 
-    def _offers_of(self, gpu: WireGpuType, count: int, region: str | None) -> Sequence[Offer]:
-        price = gpu.lowest_price or WirePrice()
-        if (price.stock_status or "").strip().lower() in _NO_STOCK:
-            return []
-        found = [_offer(gpu, count, price, price.uninterruptable_price, interruptible=False)]
-        if not self._spot_gone:
-            found.append(_offer(gpu, count, price, price.minimum_bid_price, interruptible=True))
-        if region is None:
-            return [offer for offer in found if offer]
-        return [replace(offer, region=region, id=f"{offer.id}:{region}") for offer in found if offer]
+    async def ssh_endpoint(self, pod_id: PodId) -> SshEndpoint | None:
+        """See HasSshEndpoint."""
+        pod = await self.get(pod_id) or no_such_pod(pod_id, "pod")
+        return pod.ssh
 
-    def _pod(self, pod: WirePod) -> Pod | None:
-        return to_pod(pod, asked_to_stop=self._stopped)
+    def logs(self, pod_id: PodId, *, tail: int | None = None, follow: bool = False) -> AsyncIterator[LogLine]:
+        """See HasLogs; REST v2."""
+        return self._rest.logs(pod_id, tail=tail, follow=follow)
 
-    def _rented(self, pod: WirePod, spec: PodSpec) -> Pod:
-        made = self._pod(pod)
-        if made is None:
-            message = f"RunPod ended pod {pod.id} at once: look '{spec.name}' up before renting again"
-            raise CreateOutcomeUnknown(message, service=SERVICE, operation="create")
-        log.info("pod_rented", provider=PROVIDER, pod_id=made.id, pod=spec.name)
-        return made
+    async def billed(self, pods: Sequence[PodId], since: datetime) -> Mapping[PodId, Decimal]:
+        """See BillsPerPod; REST v2."""
+        return await self._rest.billed(pods, since)
 
-    def _existing(self, pod: WirePod, operation: str) -> Pod:
-        return self._pod(pod) or no_such_pod(pod.id, operation)
+    async def history(self, *, limit: int = 100) -> Sequence[PastPod]:
+        """See HasHistory; REST v2."""
+        return await self._rest.history(limit=limit)
+
+    async def templates(self) -> Sequence[PodTemplate]:
+        """See HasTemplates; REST v2."""
+        return await self._rest.templates()
+
+    async def create_template(self, spec: TemplateSpec) -> PodTemplate:
+        """See HasTemplates; REST v2."""
+        return await self._rest.create_template(spec)
+
+    async def delete_template(self, template_id: str) -> None:
+        """See HasTemplates; REST v2."""
+        await self._rest.delete_template(template_id)
+
+    async def _fetch_gpu_types(self) -> Sequence[GpuType]:
+        return await self.routes.serve(Verb.GPU_TYPES, graphql=self._graphql.gpu_types, rest=self._rest.gpu_types)
 
 
 def _belongs(pod: Pod, owner8: str) -> bool:
     if pod.tags is not None:
         return pod.tags.owner == owner8  # a name can be anybody's choice
     return pod.name.startswith((f"rp-{owner8}-", f"rpm-{owner8}-"))
-
-
-def _offer(
-    gpu: WireGpuType, count: int, price: WirePrice, amount: Decimal | None, *, interruptible: bool
-) -> Offer | None:
-    if not amount or amount < 0:
-        return None
-    return Offer(
-        provider=PROVIDER,
-        id=f"{gpu.id}:{count}:{'interruptible' if interruptible else 'on-demand'}",
-        gpu_model=gpu.id,
-        gpu_count=count,
-        price=amount,
-        interruptible=interruptible,
-        minimum_bid=amount if interruptible else None,
-        memory_gb=gpu.memory_in_gb,
-        stock=price.stock_status,
-        gpu_name=gpu.display_name,
-    )
-
-
-def _gpu_type(gpu: WireGpuType) -> GpuType:
-    return GpuType(
-        id=gpu.id,
-        name=gpu.display_name or gpu.id,
-        memory_gb=gpu.memory_in_gb or 0,
-        secure=bool(gpu.secure_cloud),
-        community=bool(gpu.community_cloud),
-    )

@@ -75,7 +75,7 @@ def _common(spec: PodSpec, offer: Offer) -> dict[str, object]:
         "image_name": spec.image,
         "gpu_type_id": offer.gpu_model,
         "gpu_count": offer.gpu_count,
-        "cloud_type": spec.cloud.value,
+        "cloud_type": (offer.cloud or spec.cloud).value,
         "container_disk_in_gb": spec.disk_gb,
         "volume_in_gb": spec.volume_gb,
         "volume_mount_path": spec.volume_mount,

@@ -307,7 +307,7 @@ async def test_a_bare_404_never_passes_for_a_pod_that_is_gone(api: RunPodApi, sc
 async def test_rest_ends_a_pod(api: RunPodApi, script: Script) -> None:
     """DELETE on REST v2, beside the GraphQL address."""
     script.text(204, "")
-    await api.delete_pod("a/b")
+    await api.rest.delete_pod("a/b")
     [request] = script.requests
     assert (request.method, request.url.raw_path) == ("DELETE", b"/v2/pods/a%2Fb")
     assert request.headers["authorization"] == f"Bearer {KEY}"
@@ -319,10 +319,12 @@ async def test_rest_ends_a_pod(api: RunPodApi, script: Script) -> None:
         (404, '{"title": "Not Found", "status": 404}', NotFound),
         (404, '{"title": "Not Found", "detail": "pod not found"}', NotFound),
         (404, "<html>", ProtocolViolation),
+        (404, '{"message": "Not Found"}', ProtocolViolation),
+        (404, '{"title": "Not Found", "detail": "no route for DELETE /v2/pods/p"}', ProtocolViolation),
         (409, '{"detail": "not now"}', InvalidRequest),
         (410, "", ApiRetired),
     ],
-    ids=["title", "detail", "html", "conflict", "gone"],
+    ids=["title", "detail", "html", "gateway", "no-route", "conflict", "gone"],
 )
 async def test_rest_refusals_are_typed(
     api: RunPodApi, script: Script, status: int, body: str, error: type[RunnerProvisionerError]
@@ -330,7 +332,7 @@ async def test_rest_refusals_are_typed(
     """Only a 404 that speaks REST v2 means that the pod is gone."""
     script.text(status, body)
     with pytest.raises(error):
-        await api.delete_pod("p")
+        await api.rest.delete_pod("p")
 
 
 @pytest.mark.parametrize(

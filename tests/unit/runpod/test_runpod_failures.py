@@ -117,6 +117,12 @@ ROWS: list[tuple[str, Answer, type[RunnerProvisionerError]]] = [
     ),
     ("missing-variable", document(400, errors=[{"message": 'Variable "$input" is required'}]), InvalidRequest),
     ("v2-validation", document(422, title="Unprocessable", errors=[{"message": "name is required"}]), InvalidRequest),
+    (
+        "v2-validation-of-a-word",
+        document(422, title="Unprocessable", errors=["$.env.balance: expected string"]),
+        InvalidRequest,
+    ),
+    ("v2-not-placed", document(400, detail="the pod could not be placed"), CapacityUnavailable),
     ("v2-rule", document(400, title="Bad Request", detail="disk must be at least 1"), InvalidRequest),
     ("v2-wrong-state", document(409, detail="pod is not stopped"), InvalidRequest),
     ("retired", plain(410, "Gone"), ApiRetired),
@@ -185,6 +191,14 @@ def test_every_row_of_the_table_is_tried() -> None:
 def test_an_answer_without_complaint_is_no_error(body: str) -> None:
     """A good status without errors is for the caller to read."""
     assert READER.error(plain(200, body), "op") is None
+
+
+def test_a_field_that_does_not_fit_is_named() -> None:
+    """Whether it comes in the sentence or beside it."""
+    spoken = document(422, title="Unprocessable", errors=["$.gpu: additional properties 'bogus' not allowed"])
+    apart = document(422, errors=[{"field": "gpu.count", "message": "must be at least 1"}])
+    assert "additional properties 'bogus' not allowed" in str(READER.error(spoken, "op"))
+    assert "gpu.count: must be at least 1" in str(READER.error(apart, "op"))
 
 
 def test_reset_at_is_the_delay_told() -> None:
