@@ -111,7 +111,7 @@ class HasBalance(Protocol):
     """A provider that tells what is left on the account."""
 
     async def balance(self) -> Decimal:
-        """US dollars; also the cheapest check of the credential."""
+        """US dollars; also the cheapest check of the credential. ApiRetired once the provider has stopped telling."""
         ...
 
 

@@ -12,8 +12,16 @@ from runner_provisioner.domain.history import Memory
 from runner_provisioner.domain.ladder import Ladder, Refusal, nothing_rented
 from runner_provisioner.domain.offers import GpuRequest, Offer
 from runner_provisioner.domain.ranking import Outlook, outlook
-from runner_provisioner.errors import RunnerProvisionerError
-from runner_provisioner.ports import Clock, EventSink, GpuProvider, HasBalance, History, RunnerRegistry
+from runner_provisioner.errors import ApiRetired, RunnerProvisionerError
+from runner_provisioner.ports import (
+    Clock,
+    EventSink,
+    GpuProvider,
+    HasAccountKeys,
+    HasBalance,
+    History,
+    RunnerRegistry,
+)
 from runner_provisioner.services.budget import Purse
 from runner_provisioner.services.chronicle import Chronicle
 from runner_provisioner.services.offers import survey
@@ -121,9 +129,20 @@ class Foresight:
 async def _account(provider: HasBalance) -> Permission:
     what = f"use the account at {getattr(provider, 'name', 'a provider')}"
     try:
-        return Permission(name=what, detail=f"{await provider.balance()} USD on it")
+        return Permission(name=what, detail=await _told(provider))
     except RunnerProvisionerError as error:
         return Permission(name=what, error=error)
+
+
+async def _told(provider: HasBalance) -> str:
+    """What is on the account; where that is told no more, the keys it keeps are asked for to try the credential."""
+    try:
+        return f"{await provider.balance()} USD on it"
+    except ApiRetired:
+        if not isinstance(provider, HasAccountKeys):
+            raise
+        await provider.ssh_keys()
+        return "its balance is no longer told"
 
 
 def _rung(offer: Offer, memory: Memory, terms: Terms) -> Rung:

@@ -15,22 +15,38 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from runner_provisioner.domain.markets import TemplateSpec
 from runner_provisioner.domain.offers import GpuRequest, Offer
 from runner_provisioner.domain.pods import Pod, PodClass, PodId, PodSpec, PodTags
 from runner_provisioner.errors import (
+    ApiRetired,
     AuthenticationFailed,
     CapacityUnavailable,
     CreateOutcomeUnknown,
     NotFound,
+    OfferUnfit,
     RemoteError,
     UnknownGpu,
 )
-from runner_provisioner.ports import Clock, GpuProvider, HasBalance, HasGpuTypes, Pausable, ReadsMany
+from runner_provisioner.ports import (
+    Clock,
+    GpuProvider,
+    HasBalance,
+    HasGpuTypes,
+    HasHistory,
+    HasLogs,
+    HasSshEndpoint,
+    HasTemplates,
+    Pausable,
+    ReadsMany,
+    has_kill_time,
+)
 
 OWNER = "0123abcd"
 OTHER = "89abcdef"
@@ -264,7 +280,8 @@ class ProviderContract:
         """Balance, models, stop and resume."""
         provider = world.provider
         if isinstance(provider, HasBalance):
-            assert await provider.balance() > 0
+            with suppress(ApiRetired):  # it may have stopped telling
+                assert await provider.balance() > 0
         if isinstance(provider, HasGpuTypes):
             assert set(world.request.models) <= {gpu.id for gpu in await provider.gpu_types()}
         if isinstance(provider, ReadsMany):
@@ -276,6 +293,74 @@ class ProviderContract:
             assert (await provider.resume(pod.id)).alive
             with pytest.raises(NotFound):
                 await provider.stop(PodId("neverwas"))
+
+    async def test_a_kill_time_is_kept_where_it_is_claimed(self, world: ProviderWorld) -> None:
+        """The provider itself ends a pod that everybody forgot; one that cannot rents none that needs it."""
+        offer = await self._on_demand(world)
+        spec = replace(world.spec(), needs_kill_time=True)
+        if not has_kill_time(world.provider):
+            with pytest.raises(OfferUnfit):
+                await world.provider.create(spec, offer)
+            assert world.rented() == 0
+            return
+        pod = await world.provider.create(spec, offer)
+        await world.clock.sleep(timedelta(hours=6, minutes=5).total_seconds())
+        assert await world.provider.get(pod.id) is None
+        assert world.rented() == 0
+
+    async def test_templates_come_and_go_where_they_are_claimed(self, world: ProviderWorld) -> None:
+        """Made, listed, removed; removed twice is success."""
+        provider = world.provider
+        if not isinstance(provider, HasTemplates):
+            pytest.skip("this provider keeps no templates that it lets anybody make")
+        made = await provider.create_template(TemplateSpec(name="contract", image="runpod/base:1.0.0", command="true"))
+        assert made.usable
+        assert (made.provider, made.name) == (provider.name, "contract")
+        assert made.id in {one.id for one in await provider.templates()}
+        await provider.delete_template(made.id)
+        await provider.delete_template(made.id)
+        assert made.id not in {one.id for one in await provider.templates()}
+
+    async def test_past_pods_are_told_where_that_is_claimed(self, world: ProviderWorld) -> None:
+        """A pod that has ended is history, one that lives is not."""
+        provider = world.provider
+        if not isinstance(provider, HasHistory):
+            pytest.skip("this provider remembers no pods")
+        past, live = await self._rent(world), await self._rent(world)
+        await world.clock.sleep(60)
+        await provider.terminate(past.id)
+        told = [one.id for one in await provider.history()]
+        assert past.id in told
+        assert live.id not in told
+
+    async def test_there_is_a_way_in_where_that_is_claimed(self, world: ProviderWorld) -> None:
+        """The pod's own address once it runs; an unknown pod has none."""
+        provider = world.provider
+        if not isinstance(provider, HasSshEndpoint):
+            pytest.skip("this provider's pods cannot be logged in to")
+        pod = await self._rent(world)
+        for _ in range(LOOKS):
+            found = await provider.ssh_endpoint(pod.id)
+            if found is not None:
+                break
+            await world.clock.sleep(1)
+        read = await provider.get(pod.id)
+        assert read is not None
+        assert found is not None
+        assert found == read.ssh
+        with pytest.raises(NotFound):
+            await provider.ssh_endpoint(PodId("neverwas"))
+
+    async def test_a_log_is_of_a_pod_that_exists_where_it_is_claimed(self, world: ProviderWorld) -> None:
+        """Whatever it has written; an unknown pod has none."""
+        provider = world.provider
+        if not isinstance(provider, HasLogs):
+            pytest.skip("this provider gives no logs")
+        pod = await self._rent(world)
+        await provider.get(pod.id)
+        assert all(line.text == line.text.rstrip("\n") for line in [one async for one in provider.logs(pod.id, tail=5)])
+        with pytest.raises(NotFound):
+            [one async for one in provider.logs(PodId("neverwas"))]
 
     async def _on_demand(self, world: ProviderWorld, *, count: int = 1) -> Offer:
         offers = await world.provider.offers(replace(world.request, count=count))

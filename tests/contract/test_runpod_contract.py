@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,9 +14,9 @@ from runner_provisioner.domain.offers import GpuRequest, Interruptible
 from runner_provisioner.domain.pods import PodId, PodState
 from runner_provisioner.errors import BidTooLow, PermissionDenied, SpotDiscontinued
 from runner_provisioner.logging import Redactor
-from runner_provisioner.providers.runpod import RunPodApi, RunPodProvider
+from runner_provisioner.providers.runpod import Api, RunPodApi, RunPodProvider
 from runner_provisioner.simulators.faults import Fault, FaultKind
-from runner_provisioner.simulators.runpod import Permission, RunPodSimulator, rows
+from runner_provisioner.simulators.runpod import Permission, RunPodSimulator, Settings, rows, texts
 from runner_provisioner.simulators.transport import InProcess
 from runner_provisioner.testing.clock import FakeClock
 from runner_provisioner.testing.provider_contract import OWNER, ProviderContract, ProviderWorld
@@ -23,13 +24,15 @@ from runner_provisioner.testing.provider_contract import OWNER, ProviderContract
 MODEL = "NVIDIA RTX A4000"
 SPOT = "podRentInterruptable"
 CREATE = "podFindAndDeployOnDemand"
+REST_CREATE = "rest.create"
 
 
 class RunPodWorld(ProviderWorld):
     """The adapter over the simulator."""
 
-    def __init__(self, simulator: RunPodSimulator, clock: FakeClock, provider: RunPodProvider) -> None:
+    def __init__(self, simulator: RunPodSimulator, clock: FakeClock, provider: RunPodProvider, folder: Path) -> None:
         self.simulator = simulator
+        self.folder = folder
         self.clock = clock
         self.provider = provider
         self.runpod = provider
@@ -46,11 +49,13 @@ class RunPodWorld(ProviderWorld):
 
     def lose_next_create_answer(self) -> None:
         """Rented, then the connection is cut."""
-        self.simulator.faults.add(Fault(operation=CREATE, kind=FaultKind.DROP_AFTER))
+        for operation in (CREATE, REST_CREATE):
+            self.simulator.faults.add(Fault(operation=operation, kind=FaultKind.DROP_AFTER))
 
     def fail_next_create(self) -> None:
-        """RunPod's internal error in a 200."""
+        """RunPod's internal error in a 200, over REST in a 500."""
         self.simulator.faults.add(rows.internal_error(CREATE))
+        self.simulator.faults.add(rows.problem(REST_CREATE, 500, texts.INTERNAL))
 
     def answer_nonsense(self) -> None:
         """A proxy's page with status 200."""
@@ -63,10 +68,12 @@ class RunPodWorld(ProviderWorld):
         self.simulator.keys.revoke(self.simulator.key)
 
 
-async def worlds(folder: Path, *, real: bool) -> AsyncIterator[RunPodWorld]:
-    """One world; over a real server on loopback when asked for."""
+async def worlds(
+    folder: Path, *, real: bool, retired: bool = False, prefer: Api = Api.GRAPHQL
+) -> AsyncIterator[RunPodWorld]:
+    """One world; over a real server on loopback, or after the end of GraphQL, when asked for."""
     clock = FakeClock()
-    simulator = RunPodSimulator(clock)
+    simulator = RunPodSimulator(clock, settings=Settings(graphql_retired=retired))
     server = simulator.serve().start() if real else None
     plumbing = Plumbing(
         clock=clock,
@@ -82,9 +89,9 @@ async def worlds(folder: Path, *, real: bool) -> AsyncIterator[RunPodWorld]:
         plumbing=plumbing,
         pace=Pace(per_second=1000, per_minute=100_000),
     )
-    provider = RunPodProvider(api, clock=clock, cache_dir=folder)
+    provider = RunPodProvider(api, clock=clock, cache_dir=folder, prefer=prefer)
     try:
-        yield RunPodWorld(simulator, clock, provider)
+        yield RunPodWorld(simulator, clock, provider, folder)
     finally:
         await provider.aclose()
         if server:
@@ -122,6 +129,21 @@ class TestRunPodContract(ProviderContract):
         assert spot.minimum_bid
         resumed = await world.runpod.resume(pod.id, bid_per_gpu=spot.minimum_bid)
         assert resumed.state is PodState.STARTING
+
+    async def test_a_refused_spot_pod_is_remembered_by_the_next_process(self, world: RunPodWorld) -> None:
+        """Interruptible offers are gone for a day, save for those who want no other: they are told why, unasked."""
+        [spot] = [offer for offer in await world.runpod.offers(world.request) if offer.interruptible]
+        with pytest.raises(SpotDiscontinued):
+            await world.runpod.create(world.spec(), spot)
+        again = RunPodProvider(world.runpod._api, clock=world.clock, cache_dir=world.folder)
+        assert not any(offer.interruptible for offer in await again.offers(world.request))
+        only = replace(world.request, interruptible=Interruptible.REQUIRE)
+        [same] = [offer for offer in await again.offers(only) if offer.interruptible]
+        with pytest.raises(SpotDiscontinued):
+            await again.create(world.spec(), same)
+        assert world.simulator.faults.count(SPOT) == 1
+        await world.clock.sleep(24 * 3600 + 1)
+        assert any(offer.interruptible for offer in await again.offers(world.request))
 
     async def test_a_low_bid_is_refused_before_it_is_sent(self, world: RunPodWorld) -> None:
         """The service would only say that it has nothing."""

@@ -10,6 +10,7 @@ from support.fakes import OWNER8, REQUEST, FakeHistory, FakeProvider, FakeRegist
 from runner_provisioner.domain.budget import Budget, Strictness, Terms
 from runner_provisioner.errors import (
     AllOffersFailed,
+    ApiRetired,
     AuthenticationFailed,
     BudgetExceeded,
     PermissionDenied,
@@ -90,6 +91,44 @@ async def test_every_failure_is_in_the_plan_and_the_first_is_what_start_would_en
     assert isinstance(found.failure, PermissionDenied)
     assert [type(one.error) for one in found.permissions] == [PermissionDenied, AuthenticationFailed]
     assert found.rungs
+
+
+class KeyedProvider(BankingProvider):
+    """One that has stopped telling its balance, and keeps keys."""
+
+    async def balance(self) -> Decimal:
+        """No more."""
+        raise ApiRetired("gone")
+
+    async def ssh_keys(self) -> list[str]:
+        """One."""
+        self.meet("ssh_keys")
+        return ["ssh-ed25519 AAAA"]
+
+
+async def test_a_credential_is_tried_where_the_balance_is_no_longer_told() -> None:
+    """By asking for the account's keys."""
+    scene = Scene()
+    scene.provider = KeyedProvider(scene.clock, offer("A"))
+    found = await scene.run()
+    assert found.permissions[1].detail == "its balance is no longer told"
+    scene.provider.add("ssh_keys", AuthenticationFailed("bad key"))
+    assert isinstance((await scene.run()).permissions[1].error, AuthenticationFailed)
+
+
+class SilentProvider(BankingProvider):
+    """One that has stopped telling its balance, and keeps no keys."""
+
+    async def balance(self) -> Decimal:
+        """No more."""
+        raise ApiRetired("gone")
+
+
+async def test_a_market_that_tells_nothing_of_its_account_says_so() -> None:
+    """The credential cannot be tried then."""
+    scene = Scene()
+    scene.provider = SilentProvider(scene.clock, offer("A"))
+    assert isinstance((await scene.run()).permissions[1].error, ApiRetired)
 
 
 async def test_a_market_without_the_model_ends_a_plan_like_a_start() -> None:

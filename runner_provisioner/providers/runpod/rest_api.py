@@ -36,7 +36,7 @@ from runner_provisioner.providers.runpod.sse import Event, EventReader
 from runner_provisioner.providers.runpod.wire import ModelT, parse, parse_all
 
 Action = Literal["start", "stop", "restart"]
-_NOT_FOUND = 404
+_NO_CONTENT, _NOT_FOUND = 204, 404
 _NO_ROUTE = re.compile(r"\broute\b|cannot (get|post|put|delete)\b|page not found", re.IGNORECASE)
 _COMMAND = re.compile(r"\b(entrypoint|cmd)\b")
 
@@ -115,7 +115,7 @@ class RestApi:
 
     async def delete_pod(self, pod_id: str) -> None:
         """End a pod for good. NotFound when there is none."""
-        await self._send("deletePod", "DELETE", _path("pods", pod_id), ends=True)
+        _check_gone(await self._send("deletePod", "DELETE", _path("pods", pod_id), ends=True))
 
     async def act(self, pod_id: str, action: Action) -> RestPod:
         """Start, stop or restart it. NotFound; InvalidRequest when its state does not allow that."""
@@ -211,7 +211,7 @@ class RestApi:
 
     async def delete_template(self, template_id: str) -> None:
         """Remove one. NotFound when there is none."""
-        await self._send("deleteTemplate", "DELETE", _path("templates", template_id))
+        _check_gone(await self._send("deleteTemplate", "DELETE", _path("templates", template_id)))
 
     # -- one exchange
 
@@ -308,6 +308,12 @@ async def _pod_of(sent: Awaitable[Answer], operation: str) -> RestPod:
     if found is None:
         raise malformed(operation, "it names no pod")
     return parse(RestPod, found, operation)
+
+
+def _check_gone(answer: Answer) -> None:
+    """Raise ProtocolViolation for a good answer that is not RunPod's: a proxy's page has ended nothing."""
+    if answer.status != _NO_CONTENT:
+        answer.json()
 
 
 def _path(*parts: str) -> str:

@@ -1,4 +1,4 @@
-"""RunPod as a loopback server: GraphQL, the REST v2 calls a pod needs to end itself, a market, pods and a bill.
+"""RunPod as a loopback server: GraphQL, REST v2, a market, pods and a bill.
 
 Usage: `RunPodSimulator(clock)` in process, `with simulator.serve() as server: server.url + "/graphql"` for others.
 """

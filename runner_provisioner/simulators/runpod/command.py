@@ -11,7 +11,7 @@ _SECRET = re.compile(r"\{\{\s*RUNPOD_SECRET_(\w+)\s*\}\}")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def _override(docker_args: str) -> dict[str, list[str]] | None:
+def override(docker_args: str) -> dict[str, list[str]] | None:
     """The JSON form of dockerArgs (seen in dstack's requests), or None when it is a plain command line."""
     try:
         given = json.loads(docker_args)
@@ -33,10 +33,10 @@ def argv(docker_args: str | None, *, entrypoint: Sequence[str], cmd: Sequence[st
     """What the container runs: a plain string replaces CMD alone, the JSON form what it names."""
     if not docker_args:
         return (*entrypoint, *cmd)
-    override = _override(docker_args)
-    if override is None:
+    given = override(docker_args)
+    if given is None:
         return (*entrypoint, *_words(docker_args))
-    return (*override.get("entrypoint", entrypoint), *override.get("cmd", cmd))
+    return (*given.get("entrypoint", entrypoint), *given.get("cmd", cmd))
 
 
 def with_secrets(value: str, secrets: Mapping[str, str]) -> str:

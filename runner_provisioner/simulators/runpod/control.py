@@ -2,8 +2,8 @@
 
 Only loopback may ask. Bodies are JSON. `GET state`, `GET log/POD`; `POST faults` (a fault's fields, or `row` with the
 name and arguments of a ready-made one), `DELETE faults`, `POST release`; `POST interrupt` (`pod_id`, `after`; without
-`pod_id` the next new pod), `POST finish` (`pod_id`, `code`), `POST market` (`spot`, `balance`, `list_lag`, `stock` and
-`price` by GPU type, `defect` by machine), `POST pods` (a foreign pod).
+`pod_id` the next new pod), `POST finish` (`pod_id`, `code`), `POST market` (`spot`, `graphql` (false: retired),
+`balance`, `list_lag`, `stock` and `price` by GPU type, `defect` by machine), `POST pods` (a foreign pod).
 """
 
 from __future__ import annotations
@@ -102,6 +102,8 @@ class Control:
         with simulator.lock:
             if "spot" in given:
                 simulator.market.spot = bool(given["spot"])
+            if "graphql" in given:
+                simulator.settings.graphql_retired = not given["graphql"]
             if "list_lag" in given:
                 simulator.settings.list_lag = float(given["list_lag"])
             for gpu_type_id, count in given.get("stock", {}).items():

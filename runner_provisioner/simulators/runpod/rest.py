@@ -1,137 +1,133 @@
-"""The two calls of REST v2 that a pod and its keeper need: read a pod, end a pod."""
+"""REST v2: which call is which, and who answers it (docs.runpod.io/api-reference-v2)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from http import HTTPStatus
-from typing import Any
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from runner_provisioner.simulators.runpod import texts
-from runner_provisioner.simulators.runpod.account import Caller
-from runner_provisioner.simulators.runpod.fleet import Fleet
-from runner_provisioner.simulators.runpod.pods import EXITED, RUNNING, SimPod
-from runner_provisioner.simulators.runpod.resolvers import Resolvers
+from runner_provisioner.simulators.runpod.rest_account import RestAccount
+from runner_provisioner.simulators.runpod.rest_call import Problem, RestCall, RestReply, problem
+from runner_provisioner.simulators.runpod.rest_catalog import RestCatalog
+from runner_provisioner.simulators.runpod.rest_limits import Limits
+from runner_provisioner.simulators.runpod.rest_pods import RestPods
+from runner_provisioner.simulators.runpod.rest_rows import RestRows
+from runner_provisioner.simulators.runpod.rest_streams import Streams
 from runner_provisioner.simulators.runpod.texts import HttpRefused
-from runner_provisioner.simulators.runpod.views import Views
 
-Row = dict[str, Any]
-PROBLEM = {"content-type": "application/problem+json"}
-_PODS = "/v2/pods/"
+if TYPE_CHECKING:
+    from runner_provisioner.simulators.runpod.resolvers import Resolvers
+    from runner_provisioner.simulators.runpod.simulator import RunPodSimulator
+    from runner_provisioner.simulators.runpod.views import Views
+
+LOGS = "rest.logs"
+_ID = r"([^/]+)"
+_ROUTES: tuple[tuple[str, str, str], ...] = (
+    ("GET", r"/v2/pods", "rest.list"),
+    ("POST", r"/v2/pods", "rest.create"),
+    ("GET", rf"/v2/pods/{_ID}", "rest.get"),
+    ("PATCH", rf"/v2/pods/{_ID}", "rest.update"),
+    ("DELETE", rf"/v2/pods/{_ID}", "rest.delete"),
+    ("POST", rf"/v2/pods/{_ID}/action", "rest.action"),
+    ("GET", rf"/v2/pods/{_ID}/logs", LOGS),
+    ("GET", r"/v2/account/ssh-keys", "rest.ssh_keys"),
+    ("PUT", r"/v2/account/ssh-keys", "rest.replace_ssh_keys"),
+    ("GET", r"/v2/catalog/gpus", "rest.gpus"),
+    ("GET", rf"/v2/catalog/gpus/{_ID}", "rest.gpu"),
+    ("GET", r"/v2/catalog/datacenters", "rest.data_centers"),
+    ("GET", r"/v2/catalog/cpus", "rest.cpus"),
+    ("GET", r"/v2/catalog/templates", "rest.public_templates"),
+    ("GET", r"/v2/templates", "rest.templates"),
+    ("POST", r"/v2/templates", "rest.create_template"),
+    ("GET", rf"/v2/templates/{_ID}", "rest.template"),
+    ("PATCH", rf"/v2/templates/{_ID}", "rest.update_template"),
+    ("DELETE", rf"/v2/templates/{_ID}", "rest.delete_template"),
+    ("GET", r"/v2/network-volumes", "rest.volumes"),
+    ("POST", r"/v2/network-volumes", "rest.create_volume"),
+    ("GET", rf"/v2/network-volumes/{_ID}", "rest.volume"),
+    ("PATCH", rf"/v2/network-volumes/{_ID}", "rest.update_volume"),
+    ("DELETE", rf"/v2/network-volumes/{_ID}", "rest.delete_volume"),
+    ("GET", r"/v2/registries", "rest.registries"),
+    ("POST", r"/v2/registries", "rest.create_registry"),
+    ("DELETE", rf"/v2/registries/{_ID}", "rest.delete_registry"),
+    ("GET", r"/v2/billing", "rest.bill"),
+    ("GET", r"/v2/billing/pods", "rest.pod_bills"),
+)
 
 
-@dataclass(frozen=True)
-class RestReply:
-    """An answer: HTTP status and JSON body, None = empty."""
-
-    status: int
-    body: Row | None = None
-
-
-def problem(status: int, detail: str) -> RestReply:
-    """An error of REST v2."""
-    return RestReply(status, {"title": HTTPStatus(status).phrase, "status": status, "detail": detail})
+def operation(method: str, path: str) -> tuple[str, tuple[str, ...]] | None:
+    """The name of the call (as in `rest.get`) and what the path names; None when there is no such call."""
+    for wanted, pattern, name in _ROUTES:
+        found = re.fullmatch(pattern, path.rstrip("/"))
+        if wanted == method and found:
+            return name, found.groups()
+    return None
 
 
-def operation(method: str, path: str) -> str | None:
-    """The name of the call, `rest.get` or `rest.delete`; None when there is no such call."""
-    named = path.startswith(_PODS) and path.removeprefix(_PODS).strip("/").count("/") == 0
-    return {"GET": "rest.get", "DELETE": "rest.delete"}.get(method) if named else None
+def known(path: str) -> bool:
+    """Whether another method would be answered."""
+    return any(re.fullmatch(pattern, path.rstrip("/")) for _, pattern, _ in _ROUTES)
 
 
 class Rest:
     """Answers under the simulator's lock."""
 
-    def __init__(self, fleet: Fleet, resolvers: Resolvers, views: Views) -> None:
-        self._fleet = fleet
-        self._resolvers = resolvers
-        self._views = views
-
-    def answer(self, name: str, path: str, caller: Caller, *, ignored: bool) -> RestReply:
-        """Do the call; refusals are problem documents."""
-        pod_id = path.removeprefix(_PODS).strip("/")
-        try:
-            if name == "rest.get":
-                caller.need_read(pod_id)
-                return self._get(pod_id)
-            caller.need_write(pod_id)
-        except HttpRefused as error:
-            return problem(error.status, "missing bearer token" if caller.anonymous else error.message)
-        ended = self._resolvers.end(pod_id, caller, ignored=ignored)
-        return RestReply(204) if ended else problem(404, texts.NOT_FOUND)
-
-    def _get(self, pod_id: str) -> RestReply:
-        pod = self._fleet.find(pod_id)
-        if pod is None:
-            return problem(404, texts.NOT_FOUND)
-        self._fleet.look(pod)
-        return RestReply(200, self._pod(pod))
-
-    def _pod(self, pod: SimPod) -> Row:
-        seen = self._views.pod(pod)
-        return {
-            "id": pod.id,
-            "name": pod.name,
-            "status": _status(pod),
-            "actions": ["start", "terminate"] if pod.status == EXITED else ["stop", "restart", "terminate"],
-            "image": pod.image,
-            "args": pod.docker_args,
-            "disk": pod.container_disk,
-            "ports": [f"{number}/{kind}" for number, kind in pod.port_list],
-            "env": dict(pod.env),
-            "registry": pod.registry_auth_id,
-            "mounts": self._mounts(pod),
-            "gpu": {
-                "id": pod.gpu_type_id,
-                "count": pod.gpu_count,
-                "memory": seen["memoryInGb"],
-                "vcpuCount": seen["vcpuCount"],
-            },
-            "cpu": None,
-            "cloud": "SECURE" if pod.machine.secure else "COMMUNITY",
-            "dataCenterId": pod.machine.data_center_id,
-            "cudaVersion": pod.machine.cuda,
-            "ssh": {"proxy": None, "direct": self._direct(pod)},
-            "cluster": None,
-            "template": None,
-            "cost": seen["costPerHr"],
-            "locked": False,
-            "runtime": self._runtime(pod, seen),
-            "createdAt": seen["createdAt"],
-            "startedAt": seen["lastStartedAt"] if pod.running_since else None,
+    def __init__(self, simulator: RunPodSimulator, resolvers: Resolvers, views: Views) -> None:
+        fleet, settings = simulator.fleet, simulator.settings
+        pods = RestPods(fleet, resolvers, RestRows(views, settings))
+        account = RestAccount(fleet, simulator.shelf)
+        catalog = RestCatalog(simulator.market)
+        self.limits = Limits(settings, simulator.clock.monotonic)
+        self.streams = Streams(fleet, simulator, simulator.clock.now)
+        self._acts: dict[str, Callable[[RestCall], RestReply]] = {
+            "rest.list": pods.list,
+            "rest.create": pods.create,
+            "rest.get": pods.get,
+            "rest.update": pods.update,
+            "rest.delete": pods.delete,
+            "rest.action": pods.act,
+            "rest.ssh_keys": account.ssh_keys,
+            "rest.replace_ssh_keys": account.replace_ssh_keys,
+            "rest.gpus": catalog.gpus,
+            "rest.gpu": catalog.gpu,
+            "rest.data_centers": catalog.data_centers,
+            "rest.cpus": catalog.cpus,
+            "rest.public_templates": catalog.templates,
+            "rest.templates": account.templates,
+            "rest.create_template": account.create_template,
+            "rest.template": account.template,
+            "rest.update_template": account.update_template,
+            "rest.delete_template": account.delete_template,
+            "rest.volumes": account.volumes,
+            "rest.create_volume": account.create_volume,
+            "rest.volume": account.volume,
+            "rest.update_volume": account.update_volume,
+            "rest.delete_volume": account.delete_volume,
+            "rest.registries": account.registries,
+            "rest.create_registry": account.create_registry,
+            "rest.delete_registry": account.delete_registry,
+            "rest.bill": account.bill,
+            "rest.pod_bills": account.pod_bills,
         }
 
-    def _mounts(self, pod: SimPod) -> Row:
-        if pod.network_volume_id:
-            return {"network": [{"volumeId": pod.network_volume_id, "path": pod.volume_mount}]}
-        return {"persistent": {"size": pod.volume, "path": pod.volume_mount}} if pod.volume else {}
-
-    def _direct(self, pod: SimPod) -> Row | None:
-        for port in self._views.ports(pod) if pod.running_since else ():
-            if port["privatePort"] == 22:  # noqa: PLR2004 - the port of SSH
-                host, number = port["ip"], port["publicPort"]
-                return {"host": host, "port": number, "username": "root", "command": f"ssh root@{host} -p {number}"}
-        return None
-
-    def _runtime(self, pod: SimPod, seen: Row) -> Row | None:
-        if seen["runtime"] is None:
-            return None
-        ports = [
-            {
-                "private": each["privatePort"],
-                "public": each["publicPort"] if each["isIpPublic"] else None,
-                "type": each["type"],
-                "ip": each["ip"] if each["isIpPublic"] else None,
-            }
-            for each in self._views.ports(pod)
-        ]
-        gpus = [{"util": 42, "memoryUtil": 17} for _ in range(pod.gpu_count)]
-        return {"uptime": seen["uptimeSeconds"], "ports": ports, "gpus": gpus, "cpu": 3, "memory": 7}
+    def answer(self, name: str, call: RestCall) -> RestReply:
+        """Do the call; refusals are problem documents. Nothing but the catalogue answers without a credential."""
+        exceeded = None if call.caller.anonymous else self.limits.take()
+        if exceeded is not None:
+            return too_many(exceeded[0])
+        try:
+            return self._acts[name](call)
+        except Problem as error:
+            return error.reply
+        except HttpRefused as error:
+            return problem(error.status, refusal(call, error))
 
 
-def _status(pod: SimPod) -> str:
-    """v2 tells what is observed, not what is wished."""
-    if pod.status != RUNNING:
-        return pod.status
-    if pod.running_since is not None:
-        return "RUNNING"
-    return "STARTING" if pod.booted else "PROVISIONING"
+def refusal(call: RestCall, error: HttpRefused) -> str:
+    """What is said to who may not."""
+    return "missing bearer token" if call.caller.anonymous and error.status == 401 else error.message  # noqa: PLR2004
+
+
+def too_many(window: str) -> RestReply:
+    """The refusal of a request too many."""
+    return problem(429, f"rate limit exceeded for the {window} window")

@@ -91,6 +91,19 @@ def terminate_ignored(times: int | None = 1, *, operation: str = TERMINATE) -> F
     return Fault(operation=operation, kind=FaultKind.IGNORED, times=times)
 
 
+def problem(operation: str, status: int, detail: str, *, times: int | None = 1) -> Fault:
+    """A refusal of REST v2 (`rest.create` and so on)."""
+    body = json.dumps({"title": "Refused", "status": status, "detail": detail})
+    headers = {"content-type": "application/problem+json"}
+    return Fault(operation=operation, kind=FaultKind.ERROR, status=status, body=body, headers=headers, times=times)
+
+
+def retired(operation: str = ANY, times: int | None = None) -> Fault:
+    """410: this generation of the API is gone (a name of one operation: of that alone)."""
+    body = json.dumps({"error": texts.RETIRED})
+    return Fault(operation=operation, kind=FaultKind.ERROR, status=410, body=body, times=times)
+
+
 ROWS: dict[str, Callable[..., Fault]] = {
     "refused": refused,
     "no_stock": no_stock,
@@ -104,5 +117,7 @@ ROWS: dict[str, Callable[..., Fault]] = {
     "late_answer": late_answer,
     "lost_answer": lost_answer,
     "terminate_ignored": terminate_ignored,
+    "problem": problem,
+    "retired": retired,
 }
 """By name, for the control interface."""

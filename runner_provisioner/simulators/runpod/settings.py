@@ -56,3 +56,13 @@ class Settings:
     """What `{{ RUNPOD_SECRET_name }}` in a pod's environment stands for."""
     unpullable: set[str] = field(default_factory=set)
     """Images that no registry has: their pods never get a runtime."""
+    graphql_retired: bool = False
+    """Whether GraphQL answers 410, as it will from early 2027 on."""
+    rest_limits: dict[str, int] = field(default_factory=lambda: {"minute": 60, "hour": 3000, "day": 50_000})
+    """Requests that REST v2 allows the account in each window; empty for one that is exempt."""
+    rest_command: bool = True
+    """Whether a create over REST v2 takes `entrypoint` and `cmd` (newer than its document of September 2026)."""
+    rest_price_factor: Decimal = Decimal(1)
+    """What a pod made over REST v2 costs, as a multiple of the catalogue's price."""
+    rest_null: float = 0.0
+    """How long an ended pod is answered as 200 `null` instead of 404 (seen while a pod is torn down)."""

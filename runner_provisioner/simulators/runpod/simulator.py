@@ -45,7 +45,7 @@ class _Clock(Protocol):
 
 
 class RunPodSimulator:
-    """Behaves as RunPod's GraphQL API (and the two REST v2 calls a pod needs) and keeps score.
+    """Behaves as RunPod's GraphQL API and REST v2, and keeps score.
 
     Without a `host` pods are inert: no process and no thread, everything follows from the clock at each look; with
     one, every pod is a real process. All methods may be called from any thread. Close it when it had a host.
@@ -81,9 +81,8 @@ class RunPodSimulator:
         self.fleet.processes = self if host is not None else None
         views = Views(self.settings, self.market, self.clock.now, self._address)
         self._resolvers = Resolvers(self.fleet, self.market, self.keys, self.shelf, views)
-        rest = Rest(self.fleet, self._resolvers, views)
-        self.app = Service(self, Graph(self._resolvers.root()), rest)
-        """The ASGI application: /graphql, /v2/pods/{id}, and /_sim/ for tests in other processes."""
+        self.app = Service(self, Graph(self._resolvers.root()), Rest(self, self._resolvers, views))
+        """The ASGI application: /graphql, /v2, and /_sim/ for tests in other processes."""
 
     @property
     def mode(self) -> str:
@@ -162,6 +161,11 @@ class RunPodSimulator:
         """The pod's output so far; empty when there is none."""
         path = self.log_path(pod_id)
         return path.read_text("utf-8", errors="replace") if path.exists() else ""
+
+    def say(self, pod_id: str, text: str) -> None:
+        """Let an inert pod's container write this to its output."""
+        with self.log_path(pod_id).open("a", encoding="utf-8") as file:
+            file.write(text)
 
     # -- what is done to it
 

@@ -28,6 +28,8 @@ TOO_MUCH_ENV = "A pod can have at most 50 environment variables."
 NO_MIG = "GPU type {} cannot be rented."
 UNAUTHORIZED = "Unauthorized"
 NO_PERMISSION = "This API key does not have permission to perform this action."
+# No transcript is public; only the status is relied on.
+RETIRED = "The GraphQL API has been retired. Please use the REST API at https://api.runpod.io/v2."
 
 RUNPOD_CODE = "RUNPOD"
 INTERNAL_CODE = "INTERNAL_SERVER_ERROR"

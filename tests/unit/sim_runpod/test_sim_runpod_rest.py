@@ -82,14 +82,14 @@ async def test_ssh_is_told_when_its_port_is_public(
 
 
 @pytest.mark.parametrize(
-    ("method", "path"),
+    ("method", "path", "status"),
     [
-        pytest.param("POST", "/v2/pods/x", id="method"),
-        pytest.param("GET", "/v2/pods/x/logs", id="below a pod"),
-        pytest.param("GET", "/v2/catalog/gpus", id="elsewhere"),
-        pytest.param("GET", "/graphql", id="graphql by GET"),
+        pytest.param("POST", "/v2/pods/x", 405, id="method"),
+        pytest.param("GET", "/v2/pods/x/files", 404, id="below a pod"),
+        pytest.param("GET", "/v2/serverless", 404, id="elsewhere"),
+        pytest.param("GET", "/graphql", 404, id="graphql by GET"),
     ],
 )
-async def test_other_calls_are_not_simulated(web: httpx.AsyncClient, method: str, path: str) -> None:
-    """404."""
-    assert (await web.request(method, path)).status_code == 404
+async def test_other_calls_are_not_simulated(web: httpx.AsyncClient, method: str, path: str, status: int) -> None:
+    """404, or 405 for another method."""
+    assert (await web.request(method, path)).status_code == status
