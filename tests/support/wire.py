@@ -176,6 +176,6 @@ async def answered(app: ASGIApp, request: httpx.Request) -> httpx.Response:
 
 
 def _operation(request: httpx.Request) -> str:
-    if request.url.host == RUNPOD and request.content:
+    if request.url.host == RUNPOD and request.url.path == "/graphql" and request.content:
         return str(json.loads(request.content).get("operationName"))
     return f"{request.method} {request.url.path.partition('/actions/')[2] or request.url.path}"

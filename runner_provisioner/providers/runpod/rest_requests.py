@@ -219,10 +219,12 @@ def _mapping(env: object) -> dict[str, object]:
     """Names and values, also as the list of pairs that GraphQL takes."""
     if isinstance(env, Mapping):
         return dict(env)
-    pairs = list(env) if isinstance(env, (list, tuple)) else [None]
-    if not all(isinstance(pair, Mapping) and {"key", "value"} <= set(pair) for pair in pairs):
-        raise InvalidRequest("RunPod field 'env' does not fit: give names and values")
-    return {str(pair["key"]): pair["value"] for pair in pairs}
+    found: dict[str, object] = {}
+    for pair in env if isinstance(env, (list, tuple)) else [None]:
+        if not (isinstance(pair, Mapping) and {"key", "value"} <= set(pair)):
+            raise InvalidRequest("RunPod field 'env' does not fit: give names and values")
+        found[str(pair["key"])] = pair["value"]
+    return found
 
 
 def _checked(pod: CreateInput) -> CreateInput:

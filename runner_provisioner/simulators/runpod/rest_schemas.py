@@ -57,7 +57,9 @@ CREATE_POD = _object(
 )
 # Sent by dstack 0.22.5 after the document of September 2026, which does not name them.
 COMMAND: dict[str, Schema] = {"entrypoint": _TEXTS, "cmd": _TEXTS}
-UPDATE_POD = _object(**_CONTAINER, name=_NAME, globalNetworking=_FLAG, locked=_FLAG, mounts=_MOUNTS, templateId=_TEXT)
+UPDATE_POD = _object(
+    (), **_CONTAINER, name=_NAME, globalNetworking=_FLAG, locked=_FLAG, mounts=_MOUNTS, templateId=_TEXT
+)
 ACTION = _object(("action",), action={"type": "string", "enum": ["start", "stop", "restart", "terminate"]})
 SSH_KEYS = _object(
     ("keys",),
