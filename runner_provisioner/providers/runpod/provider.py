@@ -43,7 +43,7 @@ class RunPodProvider:
         self.routes = Routes(url=api.url, clock=clock, folder=cache_dir, prefer=prefer)
         self._stopped: set[str] = set()
         self._graphql = GraphQLMarket(api, stopped=self._stopped)
-        self._rest = RestMarket(api.rest, clock=clock, stopped=self._stopped, redactor=api.redactor)
+        self.rest = RestMarket(api.rest, clock=clock, stopped=self._stopped, redactor=api.redactor)
         self._models = GpuModels(GpuCache(cache_dir, url=api.url, clock=clock), self._fetch_gpu_types)
 
     def __repr__(self) -> str:
@@ -64,7 +64,7 @@ class RunPodProvider:
         found = await self.routes.serve(
             Verb.OFFERS,
             graphql=lambda: self._graphql.offers(request, models),
-            rest=lambda: self._rest.offers(request, models),
+            rest=lambda: self.rest.offers(request, models),
         )
         if self.routes.spot_gone and request.interruptible is not Interruptible.REQUIRE:
             return [offer for offer in found if not offer.interruptible]
@@ -78,24 +78,24 @@ class RunPodProvider:
         return await self.routes.serve(
             Verb.RENT_ENDING if spec.terminate_after or spec.needs_kill_time else Verb.RENT,
             graphql=lambda: self._graphql.rent(spec, offer),
-            rest=lambda: self._rest.create(spec, offer),
+            rest=lambda: self.rest.create(spec, offer),
         )
 
     async def get(self, pod_id: PodId) -> Pod | None:
         """See the port."""
         return await self.routes.serve(
-            Verb.READ, graphql=lambda: self._graphql.get(pod_id), rest=lambda: self._rest.get(pod_id)
+            Verb.READ, graphql=lambda: self._graphql.get(pod_id), rest=lambda: self.rest.get(pod_id)
         )
 
     async def get_many(self, pod_ids: Sequence[PodId]) -> Mapping[PodId, Pod | None]:
         """See ReadsMany."""
         return await self.routes.serve(
-            Verb.READ, graphql=lambda: self._graphql.get_many(pod_ids), rest=lambda: self._rest.get_many(pod_ids)
+            Verb.READ, graphql=lambda: self._graphql.get_many(pod_ids), rest=lambda: self.rest.get_many(pod_ids)
         )
 
     async def list(self, owner8: str | None) -> Sequence[Pod]:
         """See the port."""
-        pods = await self.routes.serve(Verb.READ, graphql=self._graphql.list, rest=self._rest.list)
+        pods = await self.routes.serve(Verb.READ, graphql=self._graphql.list, rest=self.rest.list)
         return pods if owner8 is None else [pod for pod in pods if _belongs(pod, owner8)]
 
     async def terminate(self, pod_id: PodId) -> None:
@@ -104,7 +104,7 @@ class RunPodProvider:
             await self.routes.serve(
                 Verb.END,
                 graphql=lambda: self._graphql.terminate(pod_id),
-                rest=lambda: self._rest.terminate(pod_id),
+                rest=lambda: self.rest.terminate(pod_id),
             )
         except NotFound:
             log.debug("pod_gone_already", pod_id=pod_id)
@@ -113,7 +113,7 @@ class RunPodProvider:
     async def stop(self, pod_id: PodId) -> Pod:
         """See Pausable."""
         return await self.routes.serve(
-            Verb.STOP, graphql=lambda: self._graphql.stop(pod_id), rest=lambda: self._rest.stop(pod_id)
+            Verb.STOP, graphql=lambda: self._graphql.stop(pod_id), rest=lambda: self.rest.stop(pod_id)
         )
 
     async def resume(self, pod_id: PodId, *, gpu_count: int | None = None, bid_per_gpu: Decimal | None = None) -> Pod:
@@ -125,7 +125,7 @@ class RunPodProvider:
         async def by_rest() -> Pod:
             if gpu_count is not None:
                 raise InvalidRequest("RunPod's REST v2 starts a pod with the GPUs it had: leave the GPU count out")
-            return await self._rest.resume(pod_id)
+            return await self.rest.resume(pod_id)
 
         if bid_per_gpu is not None:
             return await self.routes.only_graphql(Verb.BID_RESUME, by_graphql)
@@ -145,7 +145,7 @@ class RunPodProvider:
 
     async def ssh_keys(self) -> Sequence[str]:
         """See HasAccountKeys."""
-        return await self.routes.serve(Verb.SSH_KEYS, graphql=self._graphql.ssh_keys, rest=self._rest.ssh_keys)
+        return await self.routes.serve(Verb.SSH_KEYS, graphql=self._graphql.ssh_keys, rest=self.rest.ssh_keys)
 
     async def ssh_endpoint(self, pod_id: PodId) -> SshEndpoint | None:
         """See HasSshEndpoint."""
@@ -154,30 +154,30 @@ class RunPodProvider:
 
     def logs(self, pod_id: PodId, *, tail: int | None = None, follow: bool = False) -> AsyncIterator[LogLine]:
         """See HasLogs; REST v2."""
-        return self._rest.logs(pod_id, tail=tail, follow=follow)
+        return self.rest.logs(pod_id, tail=tail, follow=follow)
 
     async def billed(self, pods: Sequence[PodId], since: datetime) -> Mapping[PodId, Decimal]:
         """See BillsPerPod; REST v2."""
-        return await self._rest.billed(pods, since)
+        return await self.rest.billed(pods, since)
 
     async def history(self, *, limit: int = 100) -> Sequence[PastPod]:
         """See HasHistory; REST v2."""
-        return await self._rest.history(limit=limit)
+        return await self.rest.history(limit=limit)
 
     async def templates(self) -> Sequence[PodTemplate]:
         """See HasTemplates; REST v2."""
-        return await self._rest.templates()
+        return await self.rest.templates()
 
     async def create_template(self, spec: TemplateSpec) -> PodTemplate:
         """See HasTemplates; REST v2."""
-        return await self._rest.create_template(spec)
+        return await self.rest.create_template(spec)
 
     async def delete_template(self, template_id: str) -> None:
         """See HasTemplates; REST v2."""
-        await self._rest.delete_template(template_id)
+        await self.rest.delete_template(template_id)
 
     async def _fetch_gpu_types(self) -> Sequence[GpuType]:
-        return await self.routes.serve(Verb.GPU_TYPES, graphql=self._graphql.gpu_types, rest=self._rest.gpu_types)
+        return await self.routes.serve(Verb.GPU_TYPES, graphql=self._graphql.gpu_types, rest=self.rest.gpu_types)
 
 
 def _belongs(pod: Pod, owner8: str) -> bool:

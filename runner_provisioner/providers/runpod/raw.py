@@ -24,7 +24,9 @@ from runner_provisioner.providers.runpod.inputs import (
 )
 from runner_provisioner.providers.runpod.moments import stamp
 from runner_provisioner.providers.runpod.provider import RunPodProvider
+from runner_provisioner.providers.runpod.raw_rest import RawRest
 from runner_provisioner.providers.runpod.resuming import no_such_pod, resume
+from runner_provisioner.providers.runpod.routes import Verb
 from runner_provisioner.providers.runpod.states import state_of
 from runner_provisioner.providers.runpod.wire import WireGpuType, WirePod, WirePrice
 
@@ -46,8 +48,9 @@ class RawPods:
     """The verbs of the library, on dictionaries in RunPod's camelCase.
 
     Beside RunPod's own fields a pod has `status` (starting, running, interrupted, stopped or failed) and
-    `terminateAfter`, when it ends by itself. `desiredStatus` is RunPod's, save that a stopped pod says STOPPED where
-    RunPod says EXITED; `runtime` is an empty map, never null, while there is no container.
+    `terminateAfter`, when it ends by itself (over REST v2, which has no such field, clean-up ends it then).
+    `desiredStatus` is RunPod's, save that a stopped pod says STOPPED where RunPod says EXITED; `runtime` is an empty
+    map, never null, while there is no container.
     """
 
     def __init__(
@@ -63,6 +66,8 @@ class RawPods:
         """`letters` gives four random ones for a name; `settle` is how many seconds a list may lack what is new."""
         self._api = api
         self._provider = provider
+        self._routes = provider.routes
+        self._rest = RawRest(api.rest, provider.rest)
         self._clock = clock
         self._letters = letters
         self._owner8 = owner8
@@ -90,16 +95,22 @@ class RawPods:
 
     async def get(self, pod_id: str) -> dict[str, Any]:
         """Read one; raises NotFound."""
-        pod = await self._api.pod(pod_id) or no_such_pod(pod_id, "pod")
+        pod = await self._routes.serve(
+            Verb.READ, graphql=lambda: self._api.pod(pod_id), rest=lambda: self._rest.pod(pod_id)
+        ) or no_such_pod(pod_id, "pod")
         return self._show(pod) or no_such_pod(pod_id, "pod")
 
     async def list(self) -> Sequence[dict[str, Any]]:
         """All of the account."""
-        return [shown for shown in map(self._show, await self._api.my_pods()) if shown]
+        return [shown for shown in map(self._show, await self._my_pods()) if shown]
 
     async def stop(self, pod_id: str) -> dict[str, Any]:
         """Stop it; its volume goes on billing. Raises NotFound."""
-        pod = await self._api.pod_stop(StopInput(pod_id=pod_id))
+        pod = await self._routes.serve(
+            Verb.STOP,
+            graphql=lambda: self._api.pod_stop(StopInput(pod_id=pod_id)),
+            rest=lambda: self._rest.stop(pod_id),
+        )
         self._stopped.add(pod_id)
         return self._show(pod) or no_such_pod(pod_id, "podStop")
 
@@ -107,7 +118,16 @@ class RawPods:
         self, pod_id: str, *, gpu_count: int | None = None, bid_per_gpu: Decimal | None = None
     ) -> dict[str, Any]:
         """Start it again, as a bid when `bid_per_gpu` is given. Raises NotFound, CapacityUnavailable."""
-        pod = await resume(self._api, pod_id, gpu_count=gpu_count, bid_per_gpu=bid_per_gpu)
+
+        async def by_graphql() -> WirePod:
+            return await resume(self._api, pod_id, gpu_count=gpu_count, bid_per_gpu=bid_per_gpu)
+
+        if bid_per_gpu is not None:
+            pod = await self._routes.only_graphql(Verb.BID_RESUME, by_graphql)
+        else:
+            pod = await self._routes.serve(
+                Verb.RESUME, graphql=by_graphql, rest=lambda: self._rest.resume(pod_id, gpu_count)
+            )
         self._stopped.discard(pod_id)
         return self._show(pod) or no_such_pod(pod_id, "podResume")
 
@@ -118,7 +138,11 @@ class RawPods:
 
     async def gpu_types(self, gpu_count: int = 1) -> Sequence[dict[str, Any]]:
         """Every GPU model with its lowest price for that many."""
-        found = await self._api.gpu_prices(PriceInput(gpu_count=gpu_count))
+        found = await self._routes.serve(
+            Verb.OFFERS,
+            graphql=lambda: self._api.gpu_prices(PriceInput(gpu_count=gpu_count)),
+            rest=lambda: self._rest.gpu_prices(gpu_count),
+        )
         return [gpu.model_dump(mode="json", by_alias=True) for gpu in found]
 
     def _show(self, pod: WirePod) -> dict[str, Any] | None:
@@ -151,7 +175,9 @@ class RawPods:
         if not isinstance(pod, RentInput) or pod.bid_per_gpu is None:
             return
         count = pod.gpu_count or 1
-        prices = await self._api.gpu_prices_of([gpu_type_id], PriceInput(gpu_count=count))
+        prices = await self._routes.only_graphql(
+            Verb.BID, lambda: self._api.gpu_prices_of([gpu_type_id], PriceInput(gpu_count=count))
+        )
         minimum = _minimum_bid(prices)
         if minimum is not None and Decimal(str(pod.bid_per_gpu)) * count < minimum:
             raise BidTooLow(
@@ -174,7 +200,7 @@ class RawPods:
         for pause in (0.0, self._settle):
             await self._clock.sleep(pause)
             try:
-                pods = await self._api.my_pods()
+                pods = await self._my_pods()
             except RemoteError:
                 continue  # what is told is that the outcome is unknown, with the pod's name
             for pod in pods:
@@ -188,9 +214,18 @@ class RawPods:
 
     async def _rent(self, pod: DeployInput) -> WirePod:
         if isinstance(pod, RentInput):
-            return await self._api.pod_rent_interruptable(pod)
+            bid = pod
+            return await self._routes.only_graphql(Verb.BID, lambda: self._api.pod_rent_interruptable(bid))
         assert isinstance(pod, OnDemandInput)  # noqa: S101 - there are two
-        return await self._api.pod_find_and_deploy_on_demand(pod)
+        wanted = pod
+        return await self._routes.serve(
+            Verb.RENT_ENDING if pod.terminate_after else Verb.RENT,
+            graphql=lambda: self._api.pod_find_and_deploy_on_demand(wanted),
+            rest=lambda: self._rest.create(wanted),
+        )
+
+    async def _my_pods(self) -> tuple[WirePod, ...]:
+        return await self._routes.serve(Verb.READ, graphql=self._api.my_pods, rest=self._rest.my_pods)
 
 
 def show(pod: WirePod, *, asked_to_stop: Container[str] = ()) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def create_input(spec: PodSpec, offer: Offer, *, whole_command: bool) -> CreateI
     """
     fields: dict[str, object] = {
         "name": spec.name,
-        "image": spec.image,
+        "image": spec.image or None,
         "cloud": cloud_of(spec, offer).value.upper(),
         "gpu": _gpu(spec, offer),
         "disk": spec.disk_gb,
