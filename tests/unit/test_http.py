@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -558,3 +558,69 @@ def test_plumbing_shows_no_proxy_password() -> None:
 def test_transient_errors_know_a_told_delay() -> None:
     """Every transient error can carry one."""
     assert TransientError("x").retry_after is None
+
+
+async def test_a_stream_gives_its_lines_as_they_come() -> None:
+    """With the credential and the parameters of the request, and a record like any other."""
+    asked: list[httpx.Request] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(200, text="one\n\ntwo")
+
+    async with (
+        session(handler, pace=Pace()) as http,
+        http.stream("logs", "pods/1/logs", params={"tail": 3}, headers={"Authorization": f"Bearer {KEY}"}) as lines,
+    ):
+        assert [line async for line in lines] == ["one", "", "two"]
+    assert (asked[0].url.path, asked[0].url.query) == ("/graphql/pods/1/logs", b"tail=3")
+    assert asked[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (httpx.Response(404, text="none"), NotFound),
+        (httpx.Response(503), ServerError),
+        (httpx.Response(204), ProtocolViolation),
+        (httpx.Response(302, headers={"location": "https://elsewhere.example/"}), ProtocolViolation),
+    ],
+    ids=["unknown", "failed", "empty", "redirected"],
+)
+async def test_a_stream_that_does_not_begin_is_an_error(answer: httpx.Response, error: type[RemoteError]) -> None:
+    """Judged like any answer, sent once."""
+    asked: list[httpx.Request] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return answer
+
+    async with session(handler) as http:
+        with pytest.raises(error):
+            async with http.stream("logs", "x"):
+                pytest.fail("there is no stream")
+    assert len(asked) == 1
+
+
+async def test_a_stream_that_breaks_is_told_from_one_that_ends() -> None:
+    """By an error of this package, raised where the lines are read."""
+
+    class Broken(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b"one\n"
+            raise httpx.ReadError("cut")
+
+    seen: list[str] = []
+
+    async def read() -> None:
+        async with (
+            session(lambda _request: httpx.Response(200, stream=Broken())) as http,
+            http.stream("logs", "x") as lines,
+        ):
+            async for line in lines:
+                seen.append(line)  # noqa: PERF401 - what was read before the break counts
+
+    with pytest.raises(Unreachable) as caught:
+        await read()
+    assert seen == ["one"]
+    assert caught.value.arrived

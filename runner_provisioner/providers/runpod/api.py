@@ -28,7 +28,6 @@ from runner_provisioner.providers.runpod.wire import WireGpuType, WirePod, WireU
 
 DEFAULT_URL = "https://api.runpod.io/graphql"
 BATCH = 50  # pods read in one request
-REST_PER_MINUTE = 60  # requests that REST v2 allows (docs.runpod.io)
 
 Check = Callable[[Answer], RunnerProvisionerError | None]
 
@@ -83,17 +82,15 @@ class RunPodApi:
         def session(base_url: str, pace: Pace | None) -> HttpSession:
             return HttpSession(service=SERVICE, base_url=base_url, plumbing=plumbing, pace=pace)
 
-        wanted = pace or Pace()
-        rest_pace = Pace(wanted.per_second, min(wanted.per_minute, REST_PER_MINUTE))
         reader = Reader(redact=plumbing.redactor.redact, now=plumbing.clock.now)
         rest_api = RestApi(
-            open_session=lambda: session(rest or rest_url(url), rest_pace),
+            open_session=lambda: session(rest or rest_url(url), pace or Pace()),
             open_ending=lambda: session(rest or rest_url(url), None),
             api_key=api_key,
             reader=reader,
             plumbing=plumbing,
         )
-        graphql = session(graphql_url(url), wanted)
+        graphql = session(graphql_url(url), pace or Pace())
         return cls(graphql, rest=rest_api, api_key=api_key, reader=reader, redactor=plumbing.redactor)
 
     def __repr__(self) -> str:

@@ -40,17 +40,14 @@ class Quota:
     def __init__(self, clock: Clock) -> None:
         """Count on `clock`."""
         self._clock = clock
-        self._used_up: dict[str, float] = {}
+        self._windows: dict[str, tuple[int, float]] = {}
 
     def note(self, headers: Mapping[str, str]) -> None:
         """Take what an answer's headers say (names in lower case)."""
         for window in windows(headers.get("ratelimit", "")):
-            if window.remaining > 0:
-                self._used_up.pop(window.name, None)
-            else:
-                self._used_up[window.name] = self._clock.monotonic() + window.resets_in
+            self._windows[window.name] = (window.remaining, self._clock.monotonic() + window.resets_in)
 
-    def wait(self) -> float:
-        """Seconds until a request is allowed again; 0 when it is."""
+    def wait(self, *, spare: int = 0) -> float:
+        """Seconds until a request is allowed again that leaves `spare` others in each window; 0 when it is now."""
         now = self._clock.monotonic()
-        return max([0.0, *(until - now for until in self._used_up.values())])
+        return max([0.0, *(until - now for remaining, until in self._windows.values() if remaining <= spare)])

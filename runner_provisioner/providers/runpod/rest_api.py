@@ -36,6 +36,7 @@ from runner_provisioner.providers.runpod.sse import Event, EventReader
 from runner_provisioner.providers.runpod.wire import ModelT, parse, parse_all
 
 Action = Literal["start", "stop", "restart"]
+_SPARE = 5  # requests that looking leaves for renting and ending
 _NO_CONTENT, _NOT_FOUND = 204, 404
 _NO_ROUTE = re.compile(r"\broute\b|cannot (get|post|put|delete)\b|page not found", re.IGNORECASE)
 _COMMAND = re.compile(r"\b(entrypoint|cmd)\b")
@@ -139,7 +140,7 @@ class RestApi:
             headers["Last-Event-ID"] = last_event_id
         elif tail is not None:
             params["tail"] = tail
-        await self._wait("podLogs")
+        await self._wait("podLogs", spare=_SPARE)
         stream = self._opened().stream(
             "podLogs",
             _path("pods", pod_id, "logs"),
@@ -228,7 +229,7 @@ class RestApi:
         ends: bool = False,
     ) -> Answer:
         if not ends:
-            await self._wait(operation)
+            await self._wait(operation, spare=_SPARE if method == "GET" else 0)
         answer = await (self._to_end() if ends else self._opened()).send(
             operation,
             method,
@@ -245,9 +246,9 @@ class RestApi:
             raise error
         return answer
 
-    async def _wait(self, operation: str) -> None:
-        """Until RunPod allows another request; raises RateLimited when that is too long."""
-        seconds = self._quota.wait()
+    async def _wait(self, operation: str, *, spare: int) -> None:
+        """Until RunPod allows another request and `spare` more; raises RateLimited when that is too long."""
+        seconds = self._quota.wait(spare=spare)
         tempo = self._plumbing.tempo
         if seconds <= 0 or tempo.hurried:
             return

@@ -375,6 +375,19 @@ async def test_the_next_request_waits_until_one_is_left(rest: RunPodProvider, sc
     assert clock.monotonic() == began + 20
 
 
+async def test_looking_leaves_some_requests_for_renting(rest: RunPodProvider, script: Script, clock: FakeClock) -> None:
+    """A read waits for the next window while a create still goes."""
+    answer(script, 200, row(), RateLimit='"minute";r=5;t=20')
+    answer(script, 201, row(), RateLimit='"minute";r=4;t=20')
+    answer(script, 200, row())
+    began = clock.monotonic()
+    await rest.get(PodId("p"))
+    await rest.create(SPEC, OFFER)
+    assert clock.monotonic() == began
+    await rest.get(PodId("p"))
+    assert clock.monotonic() == began + 20
+
+
 async def test_a_wait_that_is_too_long_is_an_error_and_no_end_waits(
     rest: RunPodProvider, script: Script, clock: FakeClock, plumbing: Plumbing
 ) -> None:

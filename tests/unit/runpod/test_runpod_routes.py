@@ -91,14 +91,12 @@ async def test_a_410_switches_over_and_is_remembered_for_a_day(clock: FakeClock,
     assert await first.serve(Verb.READ, graphql=graphql, rest=rest) == "rest"
     assert stat.S_IMODE((tmp_path / FILE_NAME).stat().st_mode) == 0o600
     again = routes(clock, tmp_path)
-    assert again.graphql_retired
-    assert again.spot_gone
+    assert (again.graphql_retired, again.spot_gone) == (True, True)
     assert not routes(clock, tmp_path, url="another").graphql_retired
     assert not routes(clock, None).graphql_retired
     clock.advance(DAY)
     assert await again.serve(Verb.READ, graphql=graphql, rest=rest) == "graphql"
-    assert not again.graphql_retired
-    assert not routes(clock, tmp_path).graphql_retired
+    assert (again.graphql_retired, routes(clock, tmp_path).graphql_retired) == (False, False)
 
 
 async def test_any_other_failure_switches_nothing(clock: FakeClock) -> None:
@@ -182,6 +180,8 @@ def test_a_used_up_window_is_waited_for_until_it_begins_anew(clock: FakeClock) -
     assert quota.wait() == 98
     quota.note({"ratelimit": '"hour";r=5;t=90'})
     assert quota.wait() == 10
+    assert quota.wait(spare=4) == 10
+    assert quota.wait(spare=5) == 90
     clock.advance(10)
     assert quota.wait() == 0
 
