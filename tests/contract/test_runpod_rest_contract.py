@@ -257,6 +257,7 @@ async def test_a_followed_log_survives_a_broken_connection(retired: RunPodWorld)
     retired.simulator.say(pod.id, "one\ntwo\ntwo\n")
     retired.simulator.faults.add(Fault(operation="rest.logs", kind=FaultKind.DROP_AFTER))
     retired.simulator.faults.add(Fault(operation="rest.logs", kind=FaultKind.DROP_BEFORE))
+    retired.simulator.faults.add(rows.problem("rest.get", 503, "upstream is away", times=5))
     seen: list[str] = []
     async for line in retired.runpod.logs(pod.id, follow=True):
         seen.append(line.text)

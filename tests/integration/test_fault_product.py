@@ -54,6 +54,8 @@ QUICK = (
     (Case(market=Market.JIT), DEADLY),
     (Case(market=Market.DEARER, end=End.CLEANUP), (Kind.DROP_AFTER,)),
     (Case(market=Market.BAD_HOST), (Kind.CRASH_AFTER,)),
+    (Case(market=Market.NO_GRAPHQL), CHOSEN),
+    (Case(market=Market.NO_GRAPHQL, end=End.CLEANUP, again=True), DEADLY),
     (Case(command="stop"), CHOSEN),
     (Case(command="cleanup", end=End.CLEANUP), DEADLY),
 )

@@ -47,6 +47,7 @@ class Market(StrEnum):
     RAISE = "no stock until the bid is raised"
     JIT = "a configuration is handed over"
     DEARER = "first pod dearer than its offer, with a max cost"
+    NO_GRAPHQL = "GraphQL switched off, with list lag"
 
 
 class End(StrEnum):
@@ -95,7 +96,7 @@ def play(case: Case, *, logs: bool = False) -> Played:
     with scratch() as folder:
 
         async def main(loop: VirtualLoop) -> Played:
-            lag = LAG if case.market in {Market.LAG, Market.MUTE} else 0.0
+            lag = LAG if case.market in {Market.LAG, Market.MUTE, Market.NO_GRAPHQL} else 0.0
             world = World(
                 folder,
                 loop,
@@ -134,6 +135,7 @@ class _Play:
         if self.case.market is Market.BAD_HOST:
             self.world.bad = 1
         self.world.hands_over = self.case.market is Market.JIT
+        self.world.runpod.settings.graphql_retired = self.case.market is Market.NO_GRAPHQL
         if self.case.market is Market.SLOW:
             self.world.register_delay = SETTLE + POLL
         if self.case.market is Market.DEARER:

@@ -18,6 +18,7 @@ from runner_provisioner.errors import (
     OfferUnfit,
     PermissionDenied,
     RemoteError,
+    TransientError,
 )
 from runner_provisioner.logging import Redactor, get_logger
 from runner_provisioner.ports import Clock
@@ -213,7 +214,10 @@ class RestMarket:
         """See HasLogs."""
 
         async def ended() -> bool:
-            pod = await self.get(pod_id)
+            try:
+                pod = await self.get(pod_id)
+            except TransientError:
+                return False  # the next look at the log tells
             return pod is None or not pod.alive
 
         reader = LogReader(self._rest, clock=self._clock, redact=self._redactor.redact, ended=ended)

@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
-from runner_provisioner.errors import ApiRetired, SpotDiscontinued
+from runner_provisioner.errors import ApiRetired, SpotDiscontinued, StoreError
 from runner_provisioner.logging import get_logger
 from runner_provisioner.ports import Clock
 from runner_provisioner.providers.runpod.failures import SERVICE
@@ -144,7 +144,10 @@ class Routes:
     def _note(self, what: str) -> None:
         facts = self._facts()
         facts[what] = self._clock.now()
-        self._file.save({name: stamp(since) for name, since in facts.items() if self._remembers(name)})
+        try:
+            self._file.save({name: stamp(since) for name, since in facts.items() if self._remembers(name)})
+        except StoreError as error:  # a full disk must not keep a pod alive that is about to be ended
+            log.warning("runpod_apis_not_kept", reason=str(error))
 
     def _facts(self) -> dict[str, datetime]:
         if self._known is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import stat
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner_provisioner.errors import ApiRetired, ServerError, SpotDiscontinued
+from runner_provisioner.errors import ApiRetired, ServerError, SpotDiscontinued, StoreError
+from runner_provisioner.providers.runpod import kept_file
 from runner_provisioner.providers.runpod.quota import Quota, Window, windows
 from runner_provisioner.providers.runpod.routes import (
     BETTER_GRAPHQL,
@@ -97,6 +99,21 @@ async def test_a_410_switches_over_and_is_remembered_for_a_day(clock: FakeClock,
     clock.advance(DAY)
     assert await again.serve(Verb.READ, graphql=graphql, rest=rest) == "graphql"
     assert (again.graphql_retired, routes(clock, tmp_path).graphql_retired) == (False, False)
+
+
+async def test_a_full_disk_does_not_stop_an_end(
+    clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is only not known to the next process."""
+
+    def full(*_given: object) -> None:
+        raise StoreError("no space") from OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(kept_file, "write_private", full)
+    made = routes(clock, tmp_path)
+    assert await made.serve(Verb.END, graphql=gone, rest=rest) == "rest"
+    assert made.graphql_retired
+    assert not routes(clock, tmp_path).graphql_retired
 
 
 async def test_any_other_failure_switches_nothing(clock: FakeClock) -> None:
