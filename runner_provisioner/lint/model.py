@@ -25,6 +25,8 @@ class Mode(StrEnum):
     START = "start"
     STOP = "stop"
     CLEANUP = "cleanup"
+    RERUN = "rerun"
+    WATCH = "watch"
     GPU_JOB = "gpu-job"
 
 

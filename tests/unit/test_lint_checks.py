@@ -51,6 +51,26 @@ def with_mark_on_last_uses() -> str:
     return spoil_last(GOOD, "- uses: octo/runner_provisioner@v1\n", f"- uses: octo/runner_provisioner@v1 {HERE}\n")
 
 
+SWALLOWED = {
+    "or-something": "runner-provisioner stop || logger failed",
+    "or-something-in-brackets": "runner-provisioner stop || { echo no; true; }",
+    "or-true-after-and": "runner-provisioner stop && true || true",
+    "and-then-or-true": "test -e x && runner-provisioner stop || true",
+    "or-a-code-that-nobody-asks-for": "runner-provisioner stop || rc=$?; echo $rc",
+    "subshell-or-true": "(runner-provisioner stop) || true",
+    "subshell-in-a-subshell": "( (cd x; runner-provisioner stop);) || true",
+    "group-or-true": "{ runner-provisioner stop; } || true",
+    "group-that-goes-on": "{ runner-provisioner stop; echo done; } || exit 1",
+    "group-in-a-test": "if { runner-provisioner stop; }; then echo done; fi",
+    "group-in-a-pipe": "{ runner-provisioner stop; } | tee log",
+    "result-or-true": "out=$(runner-provisioner stop) || true",
+    "result-of-what-comes-after": "out=$(runner-provisioner stop; echo done)",
+    "result-that-is-told": "echo $(runner-provisioner stop)",
+    "result-that-is-told-in-quotes": 'echo "$(runner-provisioner stop)"',
+    "result-in-a-declaration": "export OUT=$(runner-provisioner stop)",
+    "never-closed": "{ runner-provisioner stop || true",
+}
+
 BAD = {
     "yaml": {
         "unclosed": f"jobs:\n  a: [1, 2\nb: c {HERE}\n",
@@ -161,6 +181,9 @@ jobs:
         "two-expressions": spoil(with_mark_on_last_uses(), ("always()", "${{ always() }} || ${{ inputs.a }}")),
         "negated": spoil(with_mark_on_last_uses(), ("always()", "${{ !always() }}")),
         "step-condition": spoil_stop(f"      - if: success()\n        run: exec runner-provisioner stop {HERE}\n"),
+        "after-a-step-that-fails": spoil_stop(
+            f"      - uses: actions/checkout@v4\n      - run: ./report\n      - run: 'runner-provisioner stop' {HERE}\n"
+        ),
         "same-job": f"""\
 on: push
 jobs:
@@ -260,6 +283,7 @@ jobs:
         "or-colon": spoil_stop(f"      - run: 'runner-provisioner stop || :' {HERE}\n"),
         "or-echo": spoil_stop(f"      - run: 'runner-provisioner stop || echo failed' {HERE}\n"),
         "or-exit-0": spoil_stop(f"      - run: runner-provisioner stop || exit 0 {HERE}\n"),
+        **{name: spoil_stop(f"      - run: '{run}' {HERE}\n") for name, run in SWALLOWED.items()},
         "then-true": spoil_stop(f"      - shell: bash {{0}}\n        run: 'runner-provisioner stop; true' {HERE}\n"),
         "pipe": spoil_stop(f"      - run: runner-provisioner stop --json | tee stopped.json {HERE}\n"),
         "background": spoil_stop(f"      - run: 'runner-provisioner stop &' {HERE}\n"),

@@ -181,6 +181,22 @@ FINE = {
     "stop-or-fail": stop_by("runner-provisioner stop || { echo '::error::left'; exit 1; }"),
     "stop-or-told": stop_by("runner-provisioner stop || echo left && exit 1"),
     "stop-if-not": stop_by("if ! runner-provisioner stop; then\n  exit 1\nfi"),
+    "stop-in-a-subshell": stop_by("(cd tools; runner-provisioner stop; echo done)"),
+    "stop-in-a-group": stop_by("{ runner-provisioner stop; echo done; }"),
+    "stop-in-a-group-or-fail": stop_by("{\n  runner-provisioner stop\n} || { echo left; exit 1; }"),
+    "stop-with-a-kept-result": stop_by('out="$(runner-provisioner stop)"\necho "$out"'),
+    "stop-with-a-kept-code": stop_by("runner-provisioner stop || rc=$?\necho done\nexit ${rc:-0}"),
+    "stop-or-pass-on": stop_by("runner-provisioner stop || exit"),
+    "stop-or-once-more": stop_by("runner-provisioner stop || (sleep 9; runner-provisioner stop)"),
+    "stop-if-not-in-brackets": stop_by("if ! out=$(runner-provisioner stop); then\n  exit 1\nfi"),
+    "stop-after-brackets": stop_by("clean() { rm -f x || true; }\nclean || true\nrunner-provisioner stop"),
+    "stop-with-a-case": stop_by("case $A in\n  b) echo c ;;\nesac\nrunner-provisioner stop"),
+    "stop-after-a-step-that-cannot-fail": spoil_last(
+        COMMANDS, STOP_STEP, "      - run: ./report\n        continue-on-error: true\n" + STOP_STEP
+    ),
+    "stop-always-after-a-step": spoil_last(
+        COMMANDS, STOP_STEP, "      - run: ./report\n      - if: always()\n        run: exec runner-provisioner stop\n"
+    ),
     "stop-pipefail": stop_by("set -o pipefail\nrunner-provisioner stop | tee log"),
     "stop-in-comment-and-talk": stop_by(
         "# runner-provisioner stop --key x\necho runner-provisioner stop --key y\nrunner-provisioner stop"
