@@ -20,7 +20,7 @@ _RUN: Final = "run-id"
 
 
 class Mode(StrEnum):
-    """What a call does; a `GPU_JOB` starts, runs and stops, all by itself."""
+    """What a call does; a `GPU_JOB` starts, runs and stops, all by itself, a `RERUN` rents for jobs that have stops."""
 
     START = "start"
     STOP = "stop"
@@ -28,6 +28,9 @@ class Mode(StrEnum):
     RERUN = "rerun"
     WATCH = "watch"
     GPU_JOB = "gpu-job"
+
+
+RENTING: Final = (Mode.START, Mode.GPU_JOB, Mode.RERUN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +215,7 @@ class Repository:
     @property
     def extra_labels(self) -> frozenset[str]:
         """Every further label that a start gives its runner."""
-        calls = (call for one in self.workflows for call in one.calls(Mode.START, Mode.GPU_JOB))
+        calls = (call for one in self.workflows for call in one.calls(*RENTING))
         return frozenset(label for call in calls for label in call.labels or ())
 
     @property

@@ -71,16 +71,16 @@ class _Reader:
         self.group = Group()
         self._command: Simple | None = None
 
-    def take(self, token: str) -> None:
-        if token in {"(", "{"}:
-            self._open(token)
-        elif token == {"{": "}"}.get(self.group.bracket, ")"):
+    def take(self, sign: str) -> None:
+        if sign in {"(", "{"}:
+            self._open(sign)
+        elif sign == {"{": "}"}.get(self.group.bracket, ")"):
             self.finish("")
             self.close()
-        elif token in _OPERATORS or token == ")":
-            self.finish(token)
+        elif sign in _OPERATORS or sign == ")":
+            self.finish(sign)
         else:
-            self._begun().words.append(token)
+            self._begun().words.append(sign)
 
     def finish(self, operator: str) -> None:
         if self._command is not None:

@@ -51,6 +51,39 @@ def with_mark_on_last_uses() -> str:
     return spoil_last(GOOD, "- uses: octo/runner_provisioner@v1\n", f"- uses: octo/runner_provisioner@v1 {HERE}\n")
 
 
+STARTS = {
+    "of-nix": "exec nix run . -- start",
+    "of-nix-elsewhere": "exec nix run github:acme/runner_provisioner -- start",
+    "of-nix-at-a-version": "exec nix run 'github:acme/runner_provisioner/v1#default' -- --debug start",
+    "of-nix-by-name": "exec nix run '.#start' -- --max-price 1",
+    "after-an-option": "exec runner-provisioner --debug start",
+    "of-a-module": "exec python3 -m runner_provisioner --debug start",
+    "of-a-version": "exec uvx runner-provisioner@1.2 start",
+}
+PULL = "github.event.issue.pull_request"
+HEAD = "github.event.workflow_run.head_repository"
+LET_IN = {
+    "comment-by-the-event": ("issue_comment", "github.event_name == 'issue_comment'"),
+    "comment-on-a-pull-request": ("issue_comment", PULL),
+    "comment-on-a-pull-request-in-braces": ("issue_comment", f"${{{{ {PULL} != null && startsWith(a, 'b') }}}}"),
+    "comment-or-something": ("issue_comment", f"!{PULL} || inputs.all"),
+    "comment-not-not": ("issue_comment", f"!(!{PULL})"),
+    "comment-by-a-contributor": ("issue_comment", "github.event.comment.author_association != 'NONE'"),
+    "comment-where-not-binds-first": ("issue_comment", "!github.event_name != 'push'"),
+    "comment-as-a-text": ("issue_comment", f"'!{PULL}'"),
+    "comment-by-nobody": ("issue_comment", "contains(fromJSON('[\"NONE\"]'), github.event.comment.author_association)"),
+    "comment-in-two-expressions": ("issue_comment", f"${{{{ !{PULL} }}}} && ${{{{ inputs.a }}}}"),
+    "comment-too-deep": ("issue_comment", "(" * 40 + f"!{PULL}" + ")" * 40),
+    "comment-too-long": ("issue_comment", f"!{PULL} && {'a' * 4000}"),
+    "run-by-the-event": ("workflow_run", "github.event_name == 'workflow_run'"),
+    "run-of-a-pull-request": ("workflow_run", "github.event.workflow_run.event == 'pull_request'"),
+    "run-of-a-fork": ("workflow_run", f"{HEAD}.fork"),
+    "run-of-what-is-no-word": ("workflow_run", f"{HEAD}.fork != 'true'"),
+    "run-of-a-target": ("workflow_run", "github.event.workflow_run.event == 'pull_request_target'"),
+    "run-of-another": ("workflow_run", f"{HEAD}.full_name != github.repository"),
+    "run-of-whatever": ("workflow_run", f"{HEAD}"),
+    "run-of-what-is-computed": ("workflow_run", "github.event.workflow_run.event == inputs.event"),
+}
 SWALLOWED = {
     "or-something": "runner-provisioner stop || logger failed",
     "or-something-in-brackets": "runner-provisioner stop || { echo no; true; }",
@@ -116,6 +149,8 @@ BAD = {
         "input-of-the-called": spoil(
             WHOLE, ("      key: seed", f"      run: x ${{{{ secrets.A }}}} {HERE}\n      key: seed")
         ),
+        "input-of-a-re-run": "on: push\njobs:\n  a:\n    steps:\n      - uses: octo/runner_provisioner@v1\n"
+        f"        with: {{mode: rerun, env: 'A=${{{{ secrets.A }}}}'}} {HERE}\n",
         "workflow": spoil(GOOD, ("jobs:\n", f"env:\n  HF: ${{{{ secrets.HF_TOKEN }}}} {HERE}\njobs:\n")),
     },
     "call-environment": {
@@ -139,6 +174,13 @@ BAD = {
             COMMANDS[: COMMANDS.index("  stop:\n")],
             ("run: exec runner-provisioner start", f"run: >- {HERE}\n          exec runner-provisioner start"),
         ),
+        **{
+            name: spoil(
+                COMMANDS[: COMMANDS.index("      - if:")],
+                ("exec runner-provisioner start --max-price 0.60", f"{run} {HERE}"),
+            )
+            for name, run in STARTS.items()
+        },
         "on-the-machine": spoil(
             GOOD[: GOOD.index("  stop:\n")],
             ("- id: rent\n", f"- id: rent {HERE}\n"),
@@ -355,6 +397,7 @@ jobs:
         "attempt": spoil(WHOLE, ("seed-", "${{ github.run_attempt }}-"), ("@v1\n", f"@v1 {HERE}\n")),
     },
     "bad-key": {
+        "of-a-watch": f"on: push\njobs:\n  a:\n    steps:\n      - run: runner-provisioner watch --key A {HERE}\n",
         "upper-case": spoil(
             WHOLE[: WHOLE.index("      environment")],
             (MATRIX, ""),
@@ -419,9 +462,15 @@ jobs:
     },
     "step-timeout": {
         "start": spoil(GOOD, ("- id: rent\n", f"- id: rent\n        timeout-minutes: 20 {HERE}\n")),
+        **{
+            mode: f"on: push\njobs:\n  a:\n    steps:\n      - uses: octo/runner_provisioner@v1\n"
+            f"        timeout-minutes: 5 {HERE}\n        with: {{mode: {mode}}}\n"
+            for mode in ("rerun", "watch", "cleanup")
+        },
         "stop": spoil_last(GOOD, "        with:\n", f"        timeout-minutes: 5 {HERE}\n        with:\n"),
     },
     "no-exec": {
+        "rerun": f"on: push\njobs:\n  a:\n    steps:\n      - run: runner-provisioner rerun --attempt 1 {HERE}\n",
         "plain": spoil(
             COMMANDS, ("run: exec runner-provisioner start --max-price 0.60", f"run: runner-provisioner start {HERE}")
         ),
@@ -434,6 +483,8 @@ jobs:
         ),
     },
     "pull-request-target": {
+        "rerun": f"on: pull_request_target {HERE}\njobs:\n  a:\n    steps:\n"
+        "      - run: exec runner-provisioner rerun --attempt 1\n",
         "list": spoil(GOOD, ("on: workflow_dispatch", f"on: [push, pull_request_target] {HERE}")),
         "mapping": spoil(GOOD, ("on: workflow_dispatch", f"on:\n  pull_request_target: {HERE}\n    types: [labeled]")),
         "reusable": spoil(WHOLE, ("on: push", f"on: pull_request_target {HERE}")),
@@ -451,6 +502,14 @@ jobs:
         ),
         "run": spoil(GOOD, ("on: workflow_dispatch", f"on:\n  workflow_run: {HERE}\n    workflows: [CI]")),
         "run-whole": spoil(WHOLE, ("on: push", f"on:\n  workflow_run: {HERE}\n    workflows: [CI]")),
+        **{
+            name: spoil(
+                GOOD,
+                ("on: workflow_dispatch", f"on: [{event}] {HERE}"),
+                (START_JOB, START_JOB + f"    if: >-\n      {condition}\n"),
+            )
+            for name, (event, condition) in LET_IN.items()
+        },
         "run-that-asks-something-else": spoil(
             GOOD,
             ("on: workflow_dispatch", f"on:\n  workflow_run: {HERE}\n    workflows: [CI]"),

@@ -173,6 +173,11 @@ FINE = {
         GOOD,
         (LABEL, MATRIX + "    runs-on: ${{ needs.start.outputs[matrix.seed] }}\n"),
     ),
+    "stop-by-nix-and-a-word": stop_by("nix run . -- stop"),
+    "stop-after-other-things-of-nix": stop_by("nix run . -- lint\nnix build .#start-page\nrunner-provisioner stop"),
+    "stop-after-other-commands": stop_by(
+        "pip install runner-provisioner\nrunner-provisioner status\nrunner-provisioner stop"
+    ),
     "stop-by-path": stop_by('"$RUNNER_TEMP/venv/bin/runner-provisioner" stop'),
     "stop-by-module": stop_by("python3 -m runner_provisioner stop --run-id 5"),
     "stop-by-nix": stop_by("nix run github:octo/runner_provisioner#stop -- --key default"),
@@ -301,6 +306,35 @@ jobs:
         with: {mode: stop}
 """,
 }
+
+
+KEPT_OUT = {
+    "by-event": ("[push, issue_comment]", "github.event_name != 'issue_comment'"),
+    "by-another-event": ("[push, issue_comment]", "github.event_name == 'push'"),
+    "no-pull-request": ("issue_comment", "${{ github.event.issue.pull_request == null }}"),
+    "only-members": (
+        "issue_comment",
+        'contains(fromJSON(\'["OWNER", "MEMBER"]\'), github.event.comment.author_association)',
+    ),
+    "only-the-owner": ("issue_comment", "github.event.comment.author_association == 'OWNER'"),
+    "no-fork": ("workflow_run", "'!github.event.workflow_run.head_repository.fork'"),
+    "fork-is-false": ("workflow_run", "github.event.workflow_run.head_repository.fork == false"),
+    "after-a-push": ("workflow_run", "github.event.workflow_run.event == 'push' && inputs.a"),
+    "in-brackets": (
+        "[workflow_run, push]",
+        (
+            "github.event_name == 'push' || (github.event.workflow_run.head_repository.full_name == github.repository "
+            "&& (success() || inputs.a))"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(("event", "condition"), KEPT_OUT.values(), ids=KEPT_OUT)
+def test_a_condition_may_keep_strangers_out(event: str, condition: str) -> None:
+    """In every spelling that people use."""
+    text = spoil(GOOD, ("on: workflow_dispatch", f"on: {event}"), ("  start:\n", f"  start:\n    if: {condition}\n"))
+    assert [str(one) for one in look(text)] == []
 
 
 @pytest.mark.parametrize("text", FINE.values(), ids=FINE)
