@@ -72,6 +72,7 @@ SERVICES: Final = _error("services", "`services:` on a GPU job")
 DOCKER_ACTION: Final = _error("docker-action", "an action that needs Docker in a GPU job")
 DOCKER_COMMAND: Final = _warning("docker-command", "the `docker` command in a GPU job")
 NO_TIMEOUT: Final = _error("no-timeout", "a GPU job without `timeout-minutes`")
+SHORT_LIFETIME: Final = _warning("short-lifetime", "a GPU job that may run for longer than its machine lives")
 GPU_ENVIRONMENT: Final = _error("gpu-environment", "an `environment` on a GPU job")
 GPU_SECRETS: Final = _warning("gpu-secrets", "secrets in a GPU job")
 
@@ -108,6 +109,7 @@ CHECKS: Final = (
     DOCKER_ACTION,
     DOCKER_COMMAND,
     NO_TIMEOUT,
+    SHORT_LIFETIME,
     GPU_ENVIRONMENT,
     GPU_SECRETS,
     CALL_ENVIRONMENT,

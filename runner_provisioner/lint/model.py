@@ -60,9 +60,9 @@ class Step:
 class Call:
     """One call of this program: by a command, by the action (`step`), or by a reusable workflow (no step).
 
-    `key` is its text, blanks taken out of expressions, None when it cannot be known; so are `labels`, the further ones.
-    `options` are those of SCOPE_OPTIONS that the file gives, None for a value that cannot be known; None altogether for
-    a call in another file.
+    `key` is its text, blanks taken out of expressions, None when it cannot be known; so are `labels`, the further ones,
+    and `lifetime`, empty for the default. `options` are those of SCOPE_OPTIONS that the file gives, None for a value
+    that cannot be known; None altogether for a call in another file.
     """
 
     mode: Mode
@@ -72,6 +72,7 @@ class Call:
     step: Step | None = None
     labels: frozenset[str] | None = frozenset()
     options: tuple[tuple[str, str | None], ...] | None = ()
+    lifetime: str | None = ""
     by_action: bool = False
     swallowed: bool = False
     hears_cancel: bool = True

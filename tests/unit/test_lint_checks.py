@@ -130,6 +130,24 @@ BAD = {
         "build": spoil(GOOD, (TRAIN_STEP, f"      - run: | {HERE}\n          cd x\n          sudo docker build .\n")),
     },
     "no-timeout": {"missing": spoil(GOOD, ("    timeout-minutes: 60\n", ""), ("  train:\n", f"  train: {HERE}\n"))},
+    "short-lifetime": {
+        "of-the-action": spoil(
+            GOOD, ("key: train\n", "key: train\n          lifetime: 45m\n"), ("minutes: 60\n", f"minutes: 60 {HERE}\n")
+        ),
+        "of-both": spoil(
+            GOOD, ("key: train\n", "key: train\n          lifetime: 1h\n"), ("minutes: 60\n", f"minutes: 60 {HERE}\n")
+        ),
+        "by-default": spoil(GOOD, ("minutes: 60\n", f"minutes: 375 {HERE}\n")),
+        "of-a-command": spoil(
+            COMMANDS, ("--max-price 0.60", "--lifetime=50m"), ("minutes: 60\n", f"minutes: 60 {HERE}\n")
+        ),
+        "of-the-reusable": spoil(
+            WHOLE, ("environment: gpu\n", f"timeout-minutes: 400 {HERE}\n      environment: gpu\n")
+        ),
+        "of-the-reusable-by-default": spoil(
+            WHOLE, ("environment: gpu\n", "lifetime: 30m\n      environment: gpu\n"), ("@v1\n", f"@v1 {HERE}\n")
+        ),
+    },
     "gpu-environment": {
         "name": spoil(GOOD, (TRAIN, TRAIN + f"    environment: production {HERE}\n")),
         "mapping": spoil(GOOD, (TRAIN, TRAIN + f"    environment:\n      name: production {HERE}\n")),

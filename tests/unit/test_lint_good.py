@@ -178,6 +178,12 @@ FINE = {
     "stop-after-other-commands": stop_by(
         "pip install runner-provisioner\nrunner-provisioner status\nrunner-provisioner stop"
     ),
+    "longer-lifetime": spoil(COMMANDS, ("--max-price 0.60", "--lifetime 61m")),
+    "lifetime-that-cannot-be-known": spoil(GOOD, ("key: train\n", "key: train\n          lifetime: ${{ inputs.a }}\n")),
+    "lifetime-that-is-computed": spoil(COMMANDS, ("--max-price 0.60", "--lifetime $(./long)")),
+    "lifetime-that-is-none": spoil(COMMANDS, ("--max-price 0.60", "--lifetime 5x")),
+    "lifetime-with-too-many-digits": spoil(COMMANDS, ("--max-price 0.60", f"--lifetime {'9' * 5000}m")),
+    "timeout-that-cannot-be-known": spoil(GOOD, ("minutes: 60", "minutes: ${{ fromJSON(inputs.minutes) }}")),
     "stop-by-path": stop_by('"$RUNNER_TEMP/venv/bin/runner-provisioner" stop'),
     "stop-by-module": stop_by("python3 -m runner_provisioner stop --run-id 5"),
     "stop-by-nix": stop_by("nix run github:octo/runner_provisioner#stop -- --key default"),

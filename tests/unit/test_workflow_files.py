@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from runner_provisioner.lint.checking import check_workflows
+from runner_provisioner.lint.checks.machines import WHOLE_JOB_MINUTES
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -284,6 +285,12 @@ def test_the_reusable_workflow_hands_every_input_on() -> None:
         assert give_back["with"][name] == follow["with"][name] == rent["with"][name]
     assert rent["with"].keys() <= action.keys()
     assert give_back["with"].keys() <= action.keys()
+
+
+def test_the_workflow_check_knows_how_long_the_reusable_workflow_may_take() -> None:
+    """Where a caller says nothing."""
+    inputs = read(ROOT / ".github/workflows/gpu-job.yml")["on"]["workflow_call"]["inputs"]
+    assert inputs["timeout-minutes"]["default"] == WHOLE_JOB_MINUTES
 
 
 def test_the_re_run_rents_as_the_start_did() -> None:
