@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from runner_provisioner.github.runs import CLEANING_STEP
 from runner_provisioner.lint.checking import check_workflows
 from runner_provisioner.lint.checks.machines import WHOLE_JOB_MINUTES
 
@@ -322,6 +323,12 @@ def test_the_machine_gets_neither_secrets_nor_an_environment() -> None:
     assert gpu["timeout-minutes"] == "${{ inputs.timeout-minutes }}"
 
 
+def test_a_clean_up_that_was_skipped_is_known_by_its_step() -> None:
+    """A start asks whether that one has run."""
+    names = [one["name"] for one in jobs(ROOT / ".github/workflows/cleanup.yml")["cleanup"]["steps"] if "if" in one]
+    assert names == [CLEANING_STEP]
+
+
 def test_a_clean_up_runs_alone() -> None:
     """A second one waits; neither is cancelled."""
     job = jobs(ROOT / ".github/workflows/cleanup.yml")["cleanup"]
@@ -329,7 +336,12 @@ def test_a_clean_up_runs_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [ROOT / ".github/workflows/scheduled-cleanup.yml", ROOT / "examples/scheduled-cleanup.yml"]
+    "path",
+    [
+        ROOT / ".github/workflows/scheduled-cleanup.yml",
+        ROOT / "examples/scheduled-cleanup.yml",
+        ROOT / "examples/fork-safe-cleanup.yml",
+    ],
 )
 def test_the_clean_up_is_scheduled(path: Path) -> None:
     """And can be started by hand."""
