@@ -99,6 +99,9 @@ NO_EXEC: Final = _warning("no-exec", "a start that does not hear of a cancellati
 PULL_REQUEST_TARGET: Final = _error("pull-request-target", "a start on `pull_request_target`")
 STRANGER_TRIGGER: Final = _warning("stranger-trigger", "a start on an event that strangers can shape")
 NO_CLEANUP: Final = _warning("no-cleanup", "no scheduled clean-up in the repository")
+CLEANUP_ENVIRONMENT: Final = _warning(
+    "cleanup-environment", "a scheduled clean-up without an environment, where stops have one"
+)
 RERUN_FAILED: Final = _warning("rerun-failed", "a re-run of a failed GPU job that waits for a runner that is gone")
 
 CHECKS: Final = (
@@ -131,5 +134,6 @@ CHECKS: Final = (
     PULL_REQUEST_TARGET,
     STRANGER_TRIGGER,
     NO_CLEANUP,
+    CLEANUP_ENVIRONMENT,
     RERUN_FAILED,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.lint import COMMANDS, GOOD, HERE, WHOLE, look, marked, spoil, spoil_last
+from support.lint import CLEANUP, COMMANDS, GOOD, HERE, WHOLE, look, marked, spoil, spoil_last
 
 from runner_provisioner.lint.findings import CHECKS
 
@@ -537,6 +537,16 @@ jobs:
     "no-cleanup": {
         "unscheduled": "on: push\njobs:\n  cleanup:\n    uses: ./.github/workflows/cleanup.yml\n"
         + spoil(WHOLE, ("on: push\njobs:\n", ""), ("@v1\n", f"@v1 {HERE}\n")),
+    },
+    "cleanup-environment": {
+        "reusable": CLEANUP.replace("@v1\n", f"@v1 {HERE}\n") + WHOLE[WHOLE.index("  train:") :],
+        "step": CLEANUP[: CLEANUP.index("    uses")]
+        + f"    steps:\n      - run: runner-provisioner cleanup {HERE}\n"
+        + WHOLE[WHOLE.index("  train:") :],
+        "beside-a-stop": CLEANUP.replace("@v1\n", f"@v1 {HERE}\n")
+        + spoil(
+            GOOD[GOOD.index("  start:") :], ("    if: always()\n", "    if: always()\n    environment: gpu-stop\n")
+        ),
     },
     "rerun-failed": {
         "first-attempt": spoil(GOOD, (START_JOB, START_JOB + f"    if: github.run_attempt == 1 {HERE}\n")),

@@ -343,6 +343,27 @@ def test_a_condition_may_keep_strangers_out(event: str, condition: str) -> None:
     assert [str(one) for one in look(text)] == []
 
 
+@pytest.mark.parametrize(
+    ("cleanup", "gpu"),
+    [
+        pytest.param(CLEANUP + "    with:\n      environment: gpu-stop\n", WHOLE, id="its-own"),
+        pytest.param(CLEANUP, GOOD, id="only-the-start-has-one"),
+    ],
+)
+def test_a_clean_up_needs_an_environment_only_where_stops_have_one(cleanup: str, gpu: str) -> None:
+    """An environment with reviewers for the start alone says nothing of where the secrets are."""
+    files = {".github/workflows/clean.yml": cleanup, ".github/workflows/gpu.yml": gpu}
+    assert [str(one) for one in check_workflows(files)] == []
+
+
+def test_a_clean_up_in_a_workflow_of_ones_own_may_have_the_environment_there() -> None:
+    """The schedule is in another file than the clean-up."""
+    clock = "on:\n  schedule: [{cron: '7 * * * *'}]\njobs:\n  a:\n    uses: ./.github/workflows/tidy.yml\n"
+    tidy = "on: workflow_call\njobs:\n  a:\n    environment: b\n    steps: [{run: runner-provisioner cleanup}]\n"
+    files = {f".github/workflows/{name}.yml": text for name, text in (("clock", clock), ("tidy", tidy), ("gpu", WHOLE))}
+    assert [str(one) for one in check_workflows(files)] == []
+
+
 @pytest.mark.parametrize("text", FINE.values(), ids=FINE)
 def test_nothing_is_found_in_a_workflow_that_is_right(text: str) -> None:
     """No finding, not even a warning."""

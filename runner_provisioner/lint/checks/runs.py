@@ -8,6 +8,7 @@ from typing import Final
 from runner_provisioner.lint.conditions import FOREIGN, keeps_out
 from runner_provisioner.lint.expressions import mentions
 from runner_provisioner.lint.findings import (
+    CLEANUP_ENVIRONMENT,
     NO_CLEANUP,
     NO_EXEC,
     PULL_REQUEST_TARGET,
@@ -59,6 +60,7 @@ def check(workflow: Workflow, repository: Repository) -> Iterator[Finding]:
         yield from _cancellation(workflow, call)
     yield from _strangers(workflow)
     yield from _clock(workflow, repository)
+    yield from _credentials(workflow, repository)
     yield from _reruns(workflow, repository)
 
 
@@ -132,6 +134,27 @@ def _clock(workflow: Workflow, repository: Repository) -> Iterator[Finding]:
         "no workflow here runs cleanup on a schedule, which ends what a stop could not: add one",
         first.line,
     )
+
+
+def _credentials(workflow: Workflow, repository: Repository) -> Iterator[Finding]:
+    # A stop has an environment for its secrets alone, so the repository has none for a clean-up either.
+    kept = _has_environment(repository, Mode.STOP, Mode.GPU_JOB)
+    if not workflow.is_scheduled or not kept or _has_environment(repository, Mode.CLEANUP):
+        return
+    for call in workflow.calls(Mode.CLEANUP):
+        yield workflow.finding(
+            CLEANUP_ENVIRONMENT,
+            "stops here take their secrets from an environment and this clean-up has none, so it may find no "
+            "credentials and skip: give it an environment without reviewers, such as the stops'",
+            call.line,
+        )
+
+
+def _has_environment(repository: Repository, *modes: Mode) -> bool:
+    """Whether one of these calls has an environment of its own; the one that a start of `gpu-job.yml` has is none."""
+    name = "stop-environment" if Mode.STOP in modes else "environment"
+    jobs = [one.jobs[call.job] for one in repository.workflows for call in one.calls(*modes)]
+    return any(job.environment.given or job.node.get("with").get(name).given for job in jobs)
 
 
 def _reruns(workflow: Workflow, repository: Repository) -> Iterator[Finding]:
