@@ -234,6 +234,53 @@ def test_a_release_writes_no_file_and_pushes_no_commit() -> None:
     assert "workflows: write" not in text
 
 
+LISTED = "api --paginate repos/o/r/git/matching-refs/tags/v2. --jq .[].ref"
+
+
+def move_tag(
+    folder: Path, tags: tuple[str, ...] = (), *, known: bool = True, refused: bool = False, fails: bool = False
+) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """The step as v2.3.4 runs it, in a repository with these tags; what GitHub was asked."""
+    listed = "".join(f"refs/tags/{tag}\\n" for tag in (*tags, "v2.3.4"))
+    gh = folder / "gh"
+    gh.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$*" >>{folder}/calls\n'
+        f"case \"$*\" in *matching-refs*) printf '{listed}'; exit {int(fails)} ;; "
+        f"*--method*) exit {int(refused)} ;; *) exit {int(not known)} ;; esac\n"
+    )
+    gh.chmod(0o755)
+    environ = {"PATH": f"{folder}:/usr/bin:/bin", "GITHUB_REPOSITORY": "o/r", "GITHUB_REF_NAME": "v2.3.4"}
+    command = ["bash", "-e", "-c", step_named("major-tag", "Move the tag")]
+    done = subprocess.run(
+        command, env={**environ, "GITHUB_SHA": "0123abcd"}, capture_output=True, text=True, check=False
+    )
+    return done, (folder / "calls").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("tags", "stays"),
+    [
+        pytest.param((), False, id="the-first"),
+        pytest.param(("v2.3.3", "v2.2.10", "v2", "v2.4.0-rc1", "v2.4"), False, id="the-newest"),
+        pytest.param(("v2.4.0",), True, id="of-an-older-line"),
+        pytest.param(("v2.3.10",), True, id="by-number-and-not-by-letter"),
+    ],
+)
+def test_the_tag_of_the_major_version_never_goes_back(tmp_path: Path, tags: tuple[str, ...], *, stays: bool) -> None:
+    """A patch of an older line, and an older release that is run again, leave it where it is."""
+    done, calls = move_tag(tmp_path, tags)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ("v2 stays where it is" in done.stdout) is stays
+    assert any("--method" in call for call in calls) is not stays
+
+
+def test_without_the_list_of_tags_nothing_is_moved(tmp_path: Path) -> None:
+    """The job fails, and can be run again."""
+    done, calls = move_tag(tmp_path, fails=True)
+    assert done.returncode == 1
+    assert calls == [LISTED]
+
+
 @pytest.mark.parametrize(
     ("known", "refused", "asked"),
     [
@@ -246,18 +293,9 @@ def test_the_tag_of_the_major_version_goes_to_the_released_commit(
     tmp_path: Path, *, known: bool, refused: bool, asked: str
 ) -> None:
     """By one call; where GitHub refuses it, the job fails with the line to run by hand."""
-    gh = tmp_path / "gh"
-    gh.write_text(
-        f'#!/bin/sh\nprintf "%s\\n" "$*" >>{tmp_path}/calls\n'
-        f'case "$*" in *--method*) exit {int(refused)} ;; *) exit {int(not known)} ;; esac\n'
-    )
-    gh.chmod(0o755)
-    environ = {"PATH": f"{tmp_path}:/usr/bin:/bin", "GITHUB_REPOSITORY": "o/r", "GITHUB_REF_NAME": "v2.3.4"}
-    command = ["bash", "-e", "-c", step_named("major-tag", "Move the tag")]
-    done = subprocess.run(
-        command, env={**environ, "GITHUB_SHA": "0123abcd"}, capture_output=True, text=True, check=False
-    )
-    assert (tmp_path / "calls").read_text().splitlines() == [
+    done, calls = move_tag(tmp_path, known=known, refused=refused)
+    assert calls == [
+        LISTED,
         "api --silent repos/o/r/git/ref/tags/v2",
         f"api --silent {asked} -f sha=0123abcd",
     ]
