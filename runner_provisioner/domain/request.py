@@ -214,6 +214,9 @@ class StartRequest:
         if self.lifetime <= self.start_timeout:
             given = show_duration(self.lifetime)
             raise InvalidRequest(f"--lifetime {given}: give more than the --start-timeout, which is {start}")
+        if self.idle >= self.lifetime:
+            end = show_duration(self.lifetime)
+            raise InvalidRequest(f"--idle {show_duration(self.idle)}: give less than the --lifetime, which is {end}")
         for name, value in (("idle", self.idle), ("boot-timeout", self.boot_timeout)):
             if value <= timedelta():
                 raise InvalidRequest(f"--{name} {show_duration(value)}: give more than 0s")

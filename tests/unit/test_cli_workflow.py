@@ -23,7 +23,7 @@ from runner_provisioner.cli.spending import Moment, Rate, spent
 from runner_provisioner.domain.names import RunKey, Scope
 from runner_provisioner.errors import PermissionDenied, RemoteError
 from runner_provisioner.github.connect import TokenCredential, connect
-from runner_provisioner.github.runs import GitHubRuns
+from runner_provisioner.github.runs import CLEANING_STEP, GitHubRuns
 from runner_provisioner.logging import Redactor
 from runner_provisioner.services.ending import Ended
 from runner_provisioner.settings import Settings
@@ -270,14 +270,33 @@ def runs(github: respx.MockRouter) -> GitHubRuns:
 def run(**changes: object) -> dict[str, object]:
     """A scheduled clean-up that succeeded."""
     moment = EPOCH.isoformat().replace("+00:00", "Z")
-    base = {"name": "Nightly", "path": ".github/workflows/gpu-cleanup.yml", "event": "schedule"}
+    base = {"id": 7, "name": "Nightly", "path": ".github/workflows/gpu-cleanup.yml", "event": "schedule"}
     return {**base, "conclusion": "success", "created_at": moment, **changes}
 
 
+def steps(end: str, name: str = CLEANING_STEP) -> list[dict[str, str]]:
+    """Of a job that cleans up."""
+    return [{"name": "Set up job", "conclusion": "success"}, {"name": name, "conclusion": end}]
+
+
+SKIPPED, HALF, FOREIGN = 8, 9, 10
+# By run, of each of its jobs.
+STEPS = {
+    7: [steps("success")],
+    SKIPPED: [steps("skipped")],
+    HALF: [steps("skipped"), steps("success")],
+    FOREIGN: [steps("skipped", "Send a mail")],
+}
 CLEAN = {
     "by-file": ([run()], True),
     "by-name": ([run(path="x.yml", name="GPU Clean-up")], True),
     "none": ([], False),
+    "without-credentials": ([run(id=SKIPPED)], False),
+    "without-credentials-of-late": ([run(id=SKIPPED), run()], False),
+    "one-of-two-without-credentials": ([run(id=SKIPPED, path=".github/workflows/cleanup.yml"), run()], True),
+    "one-of-two-calls-without-credentials": ([run(id=HALF)], True),
+    "by-steps-of-its-own": ([run(id=FOREIGN)], True),
+    "too-many-and-one-without-credentials": ([run(id=SKIPPED), *[run(path="x.yml")] * 29], False),
     "by-exact-file": ([run(path=".github/workflows/scheduled-cleanup.yml")], True),
     "by-exact-file-at-a-ref": ([run(path=".github/workflows/clean_up.yaml@refs/heads/main")], True),
     "of-runners": ([run(path="x.yml", name="Runner cleanup")], True),
@@ -295,9 +314,12 @@ CLEAN = {
 
 @pytest.mark.parametrize("case", CLEAN)
 async def test_a_cleanup_is_recognised(github: respx.MockRouter, runs: GitHubRuns, case: str) -> None:
-    """In one request; what cannot be told is neither yes nor no."""
+    """In one request and one for each clean-up; what cannot be told is neither yes nor no."""
     found, wanted = CLEAN[case]
     route = github.get(RUNS).respond(json={"total_count": len(found), "workflow_runs": found})
+    for run_id, ends in STEPS.items():
+        jobs = [{"name": "Clean up", "steps": steps} for steps in ends]
+        github.get(f"{RUNS}/{run_id}/jobs").respond(json={"total_count": len(jobs), "jobs": jobs})
     assert await runs.cleaned_up("octo/app", EPOCH - timedelta(hours=1)) is wanted
     assert route.call_count == 1
     assert dict(route.calls[0].request.url.params) == {"event": "schedule", "status": "success", "per_page": "30"}

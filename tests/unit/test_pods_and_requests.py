@@ -79,6 +79,7 @@ def test_a_request_that_cannot_work_is_refused(wrong: dict[str, object]) -> None
         ({"start_timeout": timedelta()}, "--start-timeout 0s"),
         ({"lifetime": timedelta(minutes=20)}, "--lifetime 20m"),
         ({"idle": timedelta()}, "--idle 0s"),
+        ({"idle": timedelta(hours=6, minutes=15)}, "--idle 6h15m"),
         ({"boot_timeout": timedelta()}, "--boot-timeout 0s"),
         ({"disk": 0}, "--disk 0"),
         ({"volume": -1}, "--volume -1"),
