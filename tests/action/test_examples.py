@@ -197,6 +197,7 @@ def test_a_pull_request_from_a_fork_is_told_how_to_go_on(set_up_action: SetUpAct
     assert own.play() == {"explain": "skipped"}
 
 
+@pytest.mark.full
 def test_a_job_that_goes_on_from_its_checkpoint(set_up_action: SetUpAction) -> None:
     """Its commands, without the uploads: what an earlier attempt has done is not done again."""
     stage = set_up_action()
