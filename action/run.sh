@@ -83,6 +83,7 @@ case $INPUT_MODE in
   stop)
     one key "$INPUT_KEY"
     one run-id "$INPUT_RUN_ID"
+    one attempt "$INPUT_ATTEMPT"
     flag all "$INPUT_ALL"
     one price-per-hour "$INPUT_PRICE_PER_HOUR"
     one started-at "$INPUT_STARTED_AT"

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 import click
 
 from runner_provisioner.cli.options import Price
-from runner_provisioner.cli.session import Session, command_options, place_of, place_options, run, run_part, table
+from runner_provisioner.cli.session import (
+    Session,
+    attempt_of,
+    command_options,
+    place_of,
+    place_options,
+    run,
+    run_part,
+    table,
+)
 from runner_provisioner.cli.spending import Jobs, Moment, Rate, spent
 from runner_provisioner.errors import InvalidRequest, RemoteError, StoreError
 
@@ -28,6 +37,12 @@ if TYPE_CHECKING:
 @place_options
 @click.option("--key", default="default", show_default=True, metavar="KEY", help="The key of the start.")
 @click.option("--run-id", metavar="RUN", help="The workflow run, or what a local start printed.")
+@click.option(
+    "--attempt",
+    type=click.IntRange(1, 10_000),
+    metavar="N",
+    help="Up to which attempt of --run-id; default: now's, or all of another run.",
+)
 @click.option("--all", "every_attempt", is_flag=True, help="End this key in every attempt of the run.")
 @click.option(
     "--own", is_flag=True, help="End only what an unfinished start left whose state file is here; nothing without one."
@@ -43,6 +58,7 @@ def command(  # noqa: PLR0913 - one for each option
     owner: str | None,
     key: str,
     run_id: str | None,
+    attempt: int | None,
     every_attempt: bool,
     own: bool,
     price_per_hour: Decimal | None,
@@ -55,13 +71,14 @@ def command(  # noqa: PLR0913 - one for each option
     if part is None:
         raise InvalidRequest("which run? give --run-id with what start printed; in a workflow it is known")
     place = place_of(session, repository, organization, owner)
-    run_key = RunKey(owner8=place.owner8, run=part[0], attempt=part[1], key=key)
+    run_key = RunKey(owner8=place.owner8, run=part[0], attempt=attempt_of(attempt, part[1]), key=key)
     elsewhere = run_id is not None and part[1] > 0 and session.settings.run_id != run_key.run_id
+    every_attempt = every_attempt or (elsewhere and attempt is None)
     if own:
         run(lambda: _settle(session, place, run_key))
         return
     rate = Rate(price=price_per_hour, since=started_at)
-    run(lambda: _stop(session, place, run_key, rate, every_attempt=every_attempt or elsewhere))
+    run(lambda: _stop(session, place, run_key, rate, every_attempt=every_attempt))
 
 
 async def _settle(session: Session, place: Place, key: RunKey) -> None:
