@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from dataclasses import MISSING
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import click
@@ -125,7 +128,10 @@ CASES = {
     "a cache or none": ({"state-cache": "sometimes"}, "state-cache"),
     "all in start": ({"all": "true"}, "all"),
     "dry run in start": ({"dry-run": "true"}, "dry-run"),
-    "allowed in stop": ({"mode": "stop", "allow-untrusted": "true"}, "allow-untrusted"),
+    "allowed in clean-up": ({"mode": "cleanup", "allow-untrusted": "true"}, "allow-untrusted"),
+    "a label in clean-up": ({"mode": "cleanup", "unique-label": "gpu"}, "unique-label"),
+    "which attempts to stop": ({"mode": "stop", "attempt": "last"}, "attempt"),
+    "whether to stop all": ({"mode": "stop", "all": "yes"}, "all"),
     "a bid that cannot be": ({"bid": "0.2", "interruptible": "never"}, "bid"),
     "a key that is too long": ({"key": "k" * 50}, "key"),
     "no number": ({"gpu-count": "two"}, "gpu-count"),
@@ -136,7 +142,6 @@ CASES = {
     "too long a start": ({"start-timeout": "2h"}, "start-timeout"),
     "no place": ({"repository": "nobody"}, "repository"),
     "no run": ({"mode": "stop", "run-id": "?"}, "run-id"),
-    "no moment": ({"mode": "stop", "started-at": "today"}, "started-at"),
     "no attempt": ({"attempt": "first"}, "attempt"),
     "no label of ours": ({"unique-label": "gpu"}, "unique-label"),
     "a rerun of nothing": ({"mode": "rerun", "attempt": "1"}, "run-id"),
@@ -182,6 +187,54 @@ def test_a_wrong_input_gives_one_error_that_names_it(set_up_action: SetUpAction,
     if use.step(CHECK).outcome == "failure":
         assert [use.step(one).outcome for one in (INSTALL, PROGRAM, SETTLE)] == ["skipped"] * 3
     assert stage.stage.pods == []
+
+
+def test_a_stop_goes_on_without_what_it_does_not_need(set_up_action: SetUpAction) -> None:
+    """One warning for each such input, which names it: the machine bills until the stop has run."""
+    stage = set_up_action(inert=True)
+    wrong: dict[str, Any] = {
+        "price-per-hour": "0,39",
+        "started-at": "yester\nday",
+        "dry-run": "true",
+        "allow-untrusted": "true",
+        "unique-label": "gpu",
+        "state-cache": "some\rtimes",
+        "env": "A=1\n::notice::hello",
+    }
+    use = stage.use(queue(stage.stage), "stop", **wrong).play().well()
+    warnings = use.job.log.of("warning")
+    assert all(any(f"input '{name}'" in text for text in warnings) for name in wrong), warnings
+    assert [one for one in use.job.log.annotations if one.level != "warning"] == []
+    assert "Cost: unknown" in use.job.summary
+
+
+ATTEMPT = {"INPUT_MODE": "stop", "INPUT_RUN_ID": "4711", "INPUT_ATTEMPT": "2", "INPUT_KEY": "leg"}
+
+
+@pytest.mark.parametrize(
+    ("script", "mode", "words"),
+    [
+        pytest.param("run", "stop", ["stop", "--key=leg", "--run-id=4711", "--attempt=2"], id="stop"),
+        pytest.param("settle", "start", ["stop", "--own", "--run-id=4711", "--attempt=2", "--key=leg"], id="start"),
+        pytest.param("settle", "rerun", ["rerun", "--own", "--run-id=4711", "--attempt=2"], id="rerun"),
+    ],
+)
+def test_the_attempt_is_handed_on(tmp_path: Path, script: str, mode: str, words: list[str]) -> None:
+    """A start of another attempt is ended under the name that it has."""
+    state = tmp_path / "runner-provisioner" / "rp-00000000-1-2-leg.json"
+    state.parent.mkdir()
+    state.write_text("{}")
+    program = tmp_path / "program"
+    program.write_text('#!/bin/sh\nprintf "> %s\\n" "$@"\n')
+    program.chmod(0o755)
+    text = (ROOT / "action" / f"{script}.sh").read_text()
+    blank = dict.fromkeys(re.findall(r"\bINPUT_[A-Z_]+", text), "")
+    given = {"PROGRAM": str(program), "HISTORY": "", "GITHUB_ACTION_PATH": str(ROOT), "RUNNER_TEMP": str(tmp_path)}
+    environ = {"PATH": os.environ["PATH"], **blank, **given, **ATTEMPT, "INPUT_MODE": mode}
+    called = subprocess.run(
+        ["bash", ROOT / "action" / f"{script}.sh"], env=environ, capture_output=True, text=True, check=True
+    )
+    assert [line[2:] for line in called.stdout.splitlines() if line.startswith("> ")] == words
 
 
 def test_a_line_end_after_a_value_is_no_part_of_it(set_up_action: SetUpAction) -> None:

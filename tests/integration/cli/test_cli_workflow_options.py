@@ -132,11 +132,19 @@ def test_a_stop_tells_the_cost(services: Services) -> None:
     assert again.data["cost-usd"] is None
 
 
-def test_a_moment_that_is_none_is_refused(services: Services) -> None:
-    """By the option's name."""
-    result = services.run("stop", "--started-at", "noon", **workflow(services))
-    assert result.code == InvalidRequest.exit_code
-    assert "--started-at" in result.errors[0]
+@pytest.mark.parametrize(
+    ("option", "value"), [("--price-per-hour", "0,39"), ("--price-per-hour", "-1"), ("--started-at", "noon")]
+)
+def test_what_only_the_cost_needs_keeps_a_stop_from_nothing(services: Services, option: str, value: str) -> None:
+    """The pod is ended; then there is a warning by the option's name, and the cost is unknown."""
+    services.usher()
+    environment = {**workflow(services), "RUNNER_PROVISIONER_HISTORY": "off"}
+    assert services.run("start", **environment).code == 0
+    result = services.run("stop", option, value, **environment)
+    assert (result.code, result.errors) == (0, [])
+    assert f"::warning title=runner-provisioner::{option}: " in result.err
+    assert "cost: unknown" in result.out
+    assert services.runpod.live() == []
 
 
 @pytest.mark.parametrize("allowed", [False, True], ids=["refused", "allowed"])
