@@ -151,6 +151,14 @@ CASES = {
     "no GPU": ({"gpu-count": "0"}, "gpu-count"),
     "no such GPU": ({"gpu": "Abacus"}, "gpu"),
     "a group without an organisation": ({"runner-group": "gpu"}, "runner-group"),
+    "no such organisation": ({"organization": "nobody"}, "organization"),
+    "an organisation of another name": ({"organization": "no/body"}, "organization"),
+    "no such repository": ({"repository": "nobody/nothing"}, "repository"),
+    "no such repository of ours": ({"repository": "octo/nothing"}, "repository"),
+    "no such App": ({"github-app-id": "999999"}, "github-app-id"),
+    "no such volume": ({"network-volume": "nothing"}, "network-volume"),
+    "a day that is used up": ({"budget-day": "0.001"}, "budget-day"),
+    "a variable of GitHub's": ({"env": "GITHUB_TOKEN=x"}, "env"),
     "two SSH keys": ({"ssh-key": "ssh-ed25519 AAAA a\nssh-ed25519 AAAA b\n"}, "ssh-key"),
 }
 # One of each kind in every run of the tests: refused by the action, by click, by a request, by a credential.
