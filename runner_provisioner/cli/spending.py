@@ -133,13 +133,13 @@ async def spent(
 
     None when that is not known. Asks GitHub only when price and beginning are given.
     """
-    if rate.price is None or rate.since is None:
+    since = rate.since
+    if rate.price is None or since is None:
         return None
     pod = only_pod(key, ended)
-    if pod is not None:
-        rate = rate.of(pod)
-    elif not await jobs.belongs(rate.since, key):
+    if pod is None and not await jobs.belongs(since, key):
         return None
+    rate = rate.of(pod) if pod is not None else rate
     if interruption is not None or (pod is not None and pod.state in {PodState.INTERRUPTED, PodState.STOPPED}):
         return rate.until(pod.stopped_at if pod is not None else None)
     if any(one.name == key.name and one.pods for one in ended):

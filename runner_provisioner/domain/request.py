@@ -165,7 +165,8 @@ class StartRequest:
     )
     runner_group: str | None = option("Runner group of the organisation.", metavar="NAME")
     ssh_key: str | None = option(
-        "Public SSH key, or its file, that may log in; default: the agent's keys, else the account's.", metavar="KEY"
+        "Public SSH key, or its file, that may log in; default: the agent's keys, else (not with jit) the account's.",
+        metavar="KEY",
     )
     idle: timedelta = option(
         "End the pod when no job came within this time.", metavar="TIME", default=timedelta(minutes=10)

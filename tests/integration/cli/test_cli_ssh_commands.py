@@ -112,10 +112,8 @@ def test_a_changed_host_key_is_refused(
     services.github.queue_job("octo/hello", ["rp-one"])
     (services.folder / "file").write_text("x")
     command, *rest = [word.format(pod=pod.id, home=services.folder) for word in words]
-    if command == "hand-over":
-        more = []  # it logs in with a key of its own, and cannot be told to trust
-    else:
-        more = ["-i", str(sshd.identity), *(["--trust-first"] if trusting else [])]
+    given = ["-i", str(sshd.identity), *(["--trust-first"] if trusting else [])]
+    more = [] if command == "hand-over" else given  # that logs in with a key of its own, and cannot be told to trust
     result = services.run(command, *more, *rest)
     assert (result.code, result.out) == (255, ""), result.err
     assert "host key verification failed" in result.err.lower()
