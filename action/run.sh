@@ -121,9 +121,10 @@ fi
 
 # GitHub finds a secret in the log only as it was given: a value is shown unchanged, or not at all.
 shown() { # ARGUMENT
-  local variable='^--env=[A-Za-z_][A-Za-z0-9_]*='
+  # With nothing after the sign it may be the last line of a key in base64, and no name.
+  local variable='^(--env=[A-Za-z_][A-Za-z0-9_]*=)[^=]'
   if [[ $1 =~ $variable ]]; then
-    printf '%s...\n' "${BASH_REMATCH[0]}"
+    printf '%s...\n' "${BASH_REMATCH[1]}"
     return
   fi
   case $1 in

@@ -266,11 +266,12 @@ def test_a_line_end_after_a_value_is_no_part_of_it(set_up_action: SetUpAction) -
 def test_what_is_printed_of_the_inputs_is_no_command(set_up_action: SetUpAction) -> None:
     """GitHub also takes `##[warning]` for a command, wherever in a line it stands."""
     stage = set_up_action(inert=True)
-    use = stage.use(queue(stage.stage), max_price="0.01", env="A=hello", image="a/b##[warning]c").play()
+    use = stage.use(queue(stage.stage), max_price="0.01", env="A=hello\nc2VjcmV0==", image="a/b##[warning]c").play()
     printed = use.job.log.text.split("as it is called", 1)[1].partition("endgroup")[0]
     assert "--env=A=...\n" in printed
     assert "--image=...\n" in printed
     assert "hello" not in printed
+    assert "c2VjcmV0" not in printed
 
 
 def test_an_input_that_does_not_exist_is_told(set_up_action: SetUpAction) -> None:
