@@ -31,7 +31,8 @@ def command(
 ) -> None:
     """Follow a run's pod until its job is over; end it at once when the provider has taken it back.
 
-    Exit code 0: the job is over, however it ended. 1: the pod was interrupted; 'rerun' repeats the job and this watch.
+    Exit code 0: the job is over, however it ended; or the pod came to its own end, was stopped by its user, or is gone
+    without a job. 1: the pod was interrupted; 'rerun' repeats the job and this watch.
     """
     from runner_provisioner.domain.names import RunKey  # noqa: PLC0415 - keeps --help quick
 
@@ -58,10 +59,10 @@ def _report(session: Session, key: RunKey, watched: Watched) -> None:
 
     found = watched.interruption
     told = shown(found)
-    publish(session, f"GPU runner {key.name}", of_watch(told))
+    publish(session, f"GPU runner {key.name}", of_watch(told, watched.over))
     if found is not None:
         keep(session, key, found)
-    line = "its job is over" if found is None else f"interrupted ({found.reason}); its pod has been ended"
+    line = watched.over.value if found is None else f"interrupted ({found.reason}); its pod has been ended"
     session.show({"name": key.name, "interruption": told, "timeline": session.timeline}, lines=[f"{key.name}: {line}"])
     if watched.error is not None:
         raise watched.error

@@ -12,13 +12,14 @@ import pytest
 from support import virtual_time
 from support.inprocess import POLL, World, small_request
 from support.product import scratch
-from support.repeating import Repeating
+from support.repeating import LOCK, Repeating
 from support.virtual_time import VirtualLoop
 
 from runner_provisioner.domain.interruptions import Interruption
 from runner_provisioner.domain.offers import Interruptible
 from runner_provisioner.domain.orphans import Verdict
 from runner_provisioner.errors import JobStillRunning, RemoteError, RunnerProvisionerError
+from runner_provisioner.services.watch import Over
 from runner_provisioner.simulators.faults import ANY, Fault, FaultKind
 
 Story = Callable[[Repeating], Awaitable[None]]
@@ -115,6 +116,100 @@ def test_a_run_that_somebody_cancelled_is_not_repeated() -> None:
         assert record is None
         outcome = await run.rerun(1)
         assert outcome.result[1] == []
+
+    tell(story)
+
+
+async def _is_left_alone(run: Repeating, why: str) -> None:
+    """Stop finds no interruption, and rerun rents nothing."""
+    outcome, record = await run.stop(1)
+    assert outcome.ok, repr(outcome.error)
+    assert record is None
+    again = await run.rerun(1, request=small_request())
+    assert again.ok, repr(again.error)
+    assert why in again.result[0].why_not
+    assert len(run.world.runpod.pods()) == 1
+
+
+@pytest.mark.parametrize("watched", [False, True], ids=["stop alone", "watched"])
+def test_a_pod_that_came_to_its_own_end_is_not_repeated(watched: bool) -> None:  # noqa: FBT001 - a column
+    """Its job is too long for --lifetime: it would be the next time too."""
+
+    async def story(run: Repeating) -> None:
+        await run.start(small_request(lifetime=timedelta(minutes=8), start_timeout=timedelta(minutes=5)))
+        pod = run.take()
+
+        async def act() -> None:
+            while pod.status == "RUNNING":
+                await anyio.sleep(5)
+                run.world.notice()
+
+        if watched:
+            found = await _watching(run, act)
+            assert found.over is Over.END  # type: ignore[attr-defined]
+            assert found.interruption is None  # type: ignore[attr-defined]
+        else:
+            await act()
+        await run.fail()
+        await _is_left_alone(run, "no record")
+
+    tell(story, watched=watched)
+
+
+def test_a_pod_that_its_user_stopped_is_not_repeated() -> None:
+    """In RunPod's console: nobody took it."""
+
+    async def story(run: Repeating) -> None:
+        await run.start()
+        pod = run.take()
+        with run.world.runpod.lock:
+            run.world.runpod.fleet.stop(pod, run.world.clock.now())
+        run.world.notice()
+        await run.fail()
+        await _is_left_alone(run, "no record")
+        assert pod.ended_at is not None
+
+    tell(story)
+
+
+@pytest.mark.parametrize("watched", [False, True], ids=["stop alone", "watched"])
+def test_a_run_that_is_cancelled_after_its_machine_was_lost_is_not_repeated(watched: bool) -> None:  # noqa: FBT001 - a column
+    """Whoever presses Cancel wants no other machine; GitHub ends the job minutes later."""
+
+    async def story(run: Repeating) -> None:
+        await run.start()
+        pod = run.take()
+
+        async def act() -> None:
+            await anyio.sleep(9)
+            run.interrupt(pod)
+
+        if watched:
+            assert (await _watching(run, act)).interruption is not None  # type: ignore[attr-defined]
+        else:
+            await act()
+        run.world.github.cancel(run.run_id)
+        await anyio.sleep(LOCK)
+        assert run.job().conclusion == "cancelled"
+        await _is_left_alone(run, "was cancelled while it ran")
+
+    tell(story, watched=watched)
+
+
+def test_a_job_that_its_runner_reported_as_cancelled_when_it_was_shut_down_is_repeated() -> None:
+    """Seen where the machine gives notice (paradedb#5305)."""
+
+    async def story(run: Repeating) -> None:
+        await run.start()
+        pod = run.take()
+        runner = run.world.runner_of(pod.id)
+        assert runner is not None
+        run.world.github.play_finish(runner, "cancelled")
+        run.interrupt(pod)
+        _, record = await run.stop(1)
+        assert record is not None
+        assert (await run.rerun(1)).ok
+        await run.finish(2)
 
     tell(story)
 

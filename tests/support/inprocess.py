@@ -34,7 +34,7 @@ from runner_provisioner._redaction import Redactor
 from runner_provisioner.domain.events import Event
 from runner_provisioner.domain.names import RunKey, base36
 from runner_provisioner.domain.request import StartRequest
-from runner_provisioner.domain.runners import Job, RunStatus, creator_label
+from runner_provisioner.domain.runners import Job, RunStatus, creator_label, end_label
 from runner_provisioner.errors import PermissionDenied, RunnerProvisionerError
 from runner_provisioner.ports import History
 from runner_provisioner.services.ending import Ended
@@ -102,6 +102,7 @@ class DirectRuns:
                 conclusion=one["conclusion"],
                 labels=tuple(one["labels"]),
                 runner_name=one["runner_name"],
+                completed_at=datetime.fromisoformat(one["completed_at"]) if one["completed_at"] else None,
             )
             for one in answer.json()["jobs"]
         ]
@@ -263,7 +264,8 @@ class World:
             return
         assert any(token.scope == scope.lower() and value in script for value, token in tokens.items())
         try:
-            labels = [pod.env["RP_LABEL"], creator_label(pod.env["RP_CREATOR"])]
+            ends = datetime.fromisoformat(pod.env["RP_EXPIRES"])
+            labels = [pod.env["RP_LABEL"], creator_label(pod.env["RP_CREATOR"]), end_label(ends)]
             assert ",".join(labels) in script
             runner = self.github.play_runner(scope, pod.name, labels)
         except ApiError:

@@ -181,7 +181,7 @@ class Repeating:
         """What the pods must have cost: each from its creation until it was given back or taken."""
         total = Decimal(0)
         for pod in self.world.runpod.pods():
-            ends = [event.at for event in pod.events if event.what.startswith(("terminated", "interrupted"))]
+            ends = [event.at for event in pod.events if event.what.startswith(("terminated", "interrupted", "stopped"))]
             total += pod.price * -((pod.created_at - min(ends)) // timedelta(seconds=1)) / 3600
         return total
 
