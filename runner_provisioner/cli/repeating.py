@@ -15,6 +15,7 @@ from runner_provisioner.services.watch import Watch
 from runner_provisioner.storage.state_file import StateFile, resume
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from runner_provisioner.domain.names import RunKey
@@ -67,7 +68,20 @@ def rerun_of(program: Program, place: Place, run_id: int, attempt: int) -> Rerun
     )
 
 
-def rental_of(
+def rentals_of(
+    program: Program, request: StartRequest, jobs: Sequence[Explained], *, folder: Path, ssh_keys: tuple[str, ...]
+) -> list[Rental]:
+    """How the next attempt of jobs that lost their machines gets others.
+
+    Where they are several, the first that is ready waits until the last one is, which takes a start timeout at most:
+    its idle time is longer by that.
+    """
+    if len(jobs) > 1:
+        request = replace(request, idle=request.idle + request.start_timeout)
+    return [_rental_of(program, request, job, folder=folder, ssh_keys=ssh_keys) for job in jobs]
+
+
+def _rental_of(
     program: Program, request: StartRequest, job: Explained, *, folder: Path, ssh_keys: tuple[str, ...]
 ) -> Rental:
     """How the next attempt of a job that lost its machine gets another; on demand after the second time."""

@@ -15,10 +15,12 @@ from support.product import scratch
 from support.repeating import LOCK, Repeating
 from support.virtual_time import VirtualLoop
 
+from runner_provisioner.cli.repeating import rentals_of, rerun_of
 from runner_provisioner.domain.interruptions import Interruption
 from runner_provisioner.domain.offers import Interruptible
 from runner_provisioner.domain.orphans import Verdict
 from runner_provisioner.errors import JobStillRunning, RemoteError, RunnerProvisionerError
+from runner_provisioner.services.provision import Started
 from runner_provisioner.services.watch import Over
 from runner_provisioner.simulators.faults import ANY, Fault, FaultKind
 
@@ -535,6 +537,38 @@ def test_nothing_is_rented_when_the_last_rental_fails() -> None:
         outcome = await run.rerun(1, request=small_request(max_price=Decimal("0.01")))
         assert isinstance(outcome.error, RunnerProvisionerError)
         assert run.attempts == 1
+
+    tell(story)
+
+
+def test_a_machine_that_is_ready_first_waits_for_the_others() -> None:
+    """The second job gets its own only at its third pod, when the idle time of the first would be over."""
+
+    async def story(run: Repeating) -> None:
+        await run.first_attempt()
+        process = run.process(1, state="rerun")
+        request = small_request(boot_timeout=timedelta(minutes=1), idle=timedelta(minutes=1))
+
+        async def work() -> list[Started]:
+            program = process.program()
+            assert program.place is not None
+            again = rerun_of(program, program.place, run.run_id, 1)
+            (job,) = (await again.survey(most_attempts=3)).jobs
+            other = replace(job, key=replace(job.key, key="b"), label="rp-" + "b" * 26)
+            first, second = rentals_of(program, request, [job, other], folder=run.world.folder / "rerun", ssh_keys=())
+
+            async def late() -> Started:
+                await anyio.sleep(3)
+                run.world.mute = 2
+                return await second.rent()
+
+            return await again.carry_out([first, replace(second, rent=late)])
+
+        outcome = await process._run("rerun", work)
+        assert outcome.ok, repr(outcome.error)
+        assert sorted(pod.name for pod in run.world.live()) == sorted(one.name for one in outcome.result)
+        await run.process(2).stop(key="b")
+        await run.finish(2)
 
     tell(story)
 

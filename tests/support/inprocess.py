@@ -276,7 +276,7 @@ class World:
     def serves(self, pod: SimPod, runner: RunnerRecord) -> None:
         """The pod's runner listens, until its idle time is over."""
         self._lives[pod.id] = runner
-        self.loop.call_later(StartRequest().idle.total_seconds(), self._idle, pod, runner)
+        self.loop.call_later(_idle_seconds(_script(pod.docker_args)), self._idle, pod, runner)
 
     def _fail_gate(self, pod: SimPod) -> None:
         if self.alive(pod):
@@ -365,6 +365,13 @@ def _script(docker_args: str) -> str:
     found = re.search(r"printf %s ([A-Za-z0-9+/=]+)\|base64", docker_args)
     assert found is not None
     return zlib.decompress(base64.b64decode(found[1]), wbits=31).decode()
+
+
+def _idle_seconds(script: str) -> int:
+    """The setting that follows the account of the job; in the script its name is a short one."""
+    found = re.search(r"^_\w+=(?:user|root|same)\n_\w+=(\d+)$", script, re.MULTILINE)
+    assert found is not None
+    return int(found[1])
 
 
 @dataclass(kw_only=True)

@@ -12,7 +12,7 @@ import anyio
 from support.inprocess import REPOSITORY, Outcome, Process, World, small_request
 
 from runner_provisioner.cli.interruption import found_by_stop
-from runner_provisioner.cli.repeating import rental_of, rerun_of, seal_of, settle, watch_of
+from runner_provisioner.cli.repeating import rentals_of, rerun_of, seal_of, settle, watch_of
 from runner_provisioner.domain.interruptions import Interruption, artifact_name, encode
 from runner_provisioner.domain.names import RunKey, base36
 from runner_provisioner.domain.request import StartRequest
@@ -151,9 +151,7 @@ class Repeating:
             again = rerun_of(program, program.place, self.run_id, attempt)
             survey = await again.survey(most_attempts=most)
             folder = self.world.folder / process.state
-            rentals = [
-                rental_of(program, request or small_request(), job, folder=folder, ssh_keys=()) for job in survey.jobs
-            ]
+            rentals = rentals_of(program, request or small_request(), survey.jobs, folder=folder, ssh_keys=())
             return survey, await again.carry_out(rentals) if rentals else []
 
         return await process._run("rerun", work)

@@ -23,6 +23,7 @@ from runner_provisioner.errors import (
     JobStillRunning,
     LeftBehind,
     PermissionDenied,
+    ProvisioningFailed,
     RunnerBusy,
     ServerError,
     StoreError,
@@ -516,10 +517,25 @@ async def test_a_survey_finds_nothing_to_do() -> None:
 async def test_all_are_rented_before_one_order() -> None:
     """And nothing is given back."""
     scene, rents = Scene(), Rents("b", "a")
+    scene.put()
     started = await rerun(scene).carry_out(rents.all)
     assert [one.name for one in started] == ["a", "b"]
     assert scene.runs.calls.count("rerun") == 1
     assert rents.given == []
+
+
+async def test_a_machine_that_went_while_the_others_were_rented_gives_all_back() -> None:
+    """Its job would wait for it without end; that a look fails does not say that it went."""
+    scene, rents = Scene(), Rents("a", "b")
+    scene.put(state=PodState.INTERRUPTED)
+    with pytest.raises(ProvisioningFailed, match="run 'rerun' again"):
+        await rerun(scene).carry_out(rents.all)
+    assert sorted(rents.given) == ["a", "b"]
+    assert "rerun" not in scene.runs.calls
+    scene.provider.add("get", *[ServerError("no", service="fake")] * 2)
+    assert len(await rerun(scene).carry_out(rents.all)) == 2
+    scene.provider.pods.clear()
+    assert len(await rerun(scene).carry_out(rents.all[:1])) == 1
 
 
 async def test_one_rental_that_fails_gives_all_back() -> None:
