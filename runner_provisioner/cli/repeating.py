@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runner_provisioner.domain.names import RunKey
+    from runner_provisioner.domain.pods import Pod
     from runner_provisioner.domain.request import StartRequest
     from runner_provisioner.services.ending import Ended
     from runner_provisioner.services.provision import Started
@@ -33,11 +34,19 @@ def seal_of(settings: Settings) -> bytes:
 
 def watch_of(program: Program, place: Place) -> Watch:
     """The use case that follows a pod."""
-    assert program.github is not None  # noqa: S101 - the command has opened the program with it
+    github, repository = program.github, place.repository
+    assert github is not None  # noqa: S101 - the command has opened the program with it
+
+    async def hand_over(pod: Pod) -> bool:
+        tags = pod.tags
+        if repository is None or tags is None or tags.nonce is None or tags.label is None:
+            return False
+        return await program.jit(tags.nonce, labels=(tags.label,)).give_if_wanted(pod, github.queue, repository)
+
     return Watch(
-        repository=place.repository,
+        repository=repository,
         providers=program.providers,
-        registry=program.github.runners,
+        registry=github.runners,
         runs=program.runs,
         ending=program.ending(),
         clock=program.clock,
@@ -45,6 +54,7 @@ def watch_of(program: Program, place: Place) -> Watch:
         polls=program.polls,
         settle=timedelta(seconds=program.settings.settle),
         history=program.history,
+        hand_over=hand_over,
     )
 
 

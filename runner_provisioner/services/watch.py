@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -86,8 +86,12 @@ class Watch:
         polls: Polls,
         settle: timedelta,
         history: History | None = None,
+        hand_over: Callable[[Pod], Awaitable[bool]] | None = None,
     ) -> None:
-        """`repository` (owner/name) is the one whose run it is, where that is known."""
+        """`repository` (owner/name) is the one whose run it is, where that is known.
+
+        `hand_over` gives a pod another configuration of its runner if it waits for one and its job is queued.
+        """
         self._repository = repository
         self._providers = providers
         self._registry = registry
@@ -98,13 +102,14 @@ class Watch:
         self._polls = polls
         self._settle = settle
         self._history = history
+        self._hand_over = hand_over
 
     async def follow(self, key: RunKey) -> Watched:
         """Look once in `Polls.booting` seconds until the job is over or its pod is lost.
 
         GitHub is asked when the pod has changed, and else every thirty seconds. A lost pod is ended in the pass that
-        saw it. Looks that fail are repeated without end, but for a credential that is refused: that RemoteError is
-        raised after ten seconds.
+        saw it. A pod whose runner GitHub has removed gets another, if it can be handed over. Looks that fail are
+        repeated without end, but for a credential that is refused: that RemoteError is raised after ten seconds.
         """
         memory = _Memory()
         lookout = Lookout(providers=self._providers, registry=self._registry, owner8=key.owner8)
@@ -116,8 +121,10 @@ class Watch:
                 watched = await self._lost(key, loss, seen, frozenset(memory.known))
                 if watched is not None:
                     return watched
-            elif seen.runner is None and seen.fresh and await self._job_is_over(key):
-                return self._end(key, Over.JOB)
+            elif seen.fresh and not _may_serve(seen):
+                if seen.runner is None and await self._job_is_over(key):
+                    return self._end(key, Over.JOB)
+                await self._hand_over_again(seen, memory)
             await self._clock.sleep(self._polls.booting)
 
     # --- one look
@@ -170,6 +177,22 @@ class Watch:
         """Whether this runner's job has ended; that it is registered no more does not say so (actions/runner#4726)."""
         jobs = await self._jobs(key)
         return any(job.runner_name == key.name and job.conclusion is not None for job in jobs or ())
+
+    async def _hand_over_again(self, seen: Observation, memory: _Memory) -> None:
+        """GitHub removes a runner of --registration jit that waits long for its job (actions/runner#4726)."""
+        pods = () if isinstance(seen.pods, Unknown) else seen.pods
+        pod = next((one for one in pods if one.alive and one.ssh is not None), None)
+        if self._hand_over is None or pod is None:
+            return
+        try:
+            given = await self._hand_over(pod)
+        except RunnerProvisionerError as error:
+            if str(error) not in memory.told:
+                memory.told.add(str(error))
+                self._tell("hand_over_failed", pod=pod.id, error=str(error))
+            return
+        if given:
+            self._tell("hand_over_done", pod=pod.id)
 
     def _note_failures(self, seen: Observation, memory: _Memory) -> None:
         errors = [look.error for look in (seen.pods, seen.runner) if isinstance(look, Unknown) and look.error]
@@ -266,6 +289,11 @@ def _over(key: RunKey, loss: Loss, seen: Observation, jobs: list[Job] | None, at
     if not intended(loss, runner, job, at):
         return Over.POD
     return Over.STOPPED if loss.pod is not None and loss.pod.state is PodState.STOPPED else Over.END
+
+
+def _may_serve(seen: Observation) -> bool:
+    """Whether its runner is connected, or nobody can say."""
+    return isinstance(seen.runner, Unknown) or (seen.runner is not None and seen.runner.online)
 
 
 def _outline(seen: Observation) -> object:

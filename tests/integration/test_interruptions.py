@@ -19,6 +19,7 @@ from runner_provisioner.cli.repeating import rentals_of, rerun_of
 from runner_provisioner.domain.interruptions import Interruption
 from runner_provisioner.domain.offers import Interruptible
 from runner_provisioner.domain.orphans import Verdict
+from runner_provisioner.domain.request import HowRegistered
 from runner_provisioner.errors import JobStillRunning, RemoteError, RunnerProvisionerError
 from runner_provisioner.services.provision import Started
 from runner_provisioner.services.watch import Over
@@ -138,7 +139,7 @@ def test_a_pod_that_came_to_its_own_end_is_not_repeated(watched: bool) -> None: 
     """Its job is too long for --lifetime: it would be the next time too."""
 
     async def story(run: Repeating) -> None:
-        await run.start(small_request(lifetime=timedelta(minutes=8), start_timeout=timedelta(minutes=5)))
+        await run.start(small_request(lifetime=timedelta(minutes=4), start_timeout=timedelta(minutes=3)))
         pod = run.take()
 
         async def act() -> None:
@@ -476,6 +477,38 @@ def test_watch_ends_with_the_job() -> None:
 
         watched = await _watching(run, act)
         assert watched.interruption is None  # type: ignore[attr-defined]
+        await run.stop(1)
+
+    tell(story, watched=True)
+
+
+def test_watch_hands_over_again_when_github_has_removed_the_runner() -> None:
+    """Its job was queued late; the new runner takes it, and the watch goes on until it is over."""
+
+    async def story(run: Repeating) -> None:
+        run.world.hands_over = True
+        started = await run.start(small_request(registration=HowRegistered.JIT))
+        (pod,) = run.world.live()
+        first = run.world.runner_of(pod.id)
+        assert first is not None
+
+        async def act() -> None:
+            await anyio.sleep(50)
+            run.world.github.world.forget(first)
+            run.world.waiting.begin(pod)
+            await anyio.sleep(50)
+            assert run.take() is pod
+            second = run.world.runner_of(pod.id)
+            assert second is not None
+            assert second is not first
+            assert started.label in second.labels
+            run.world.github.play_finish(second)
+            run.world.end_from_inside(pod)
+
+        watched = await _watching(run, act)
+        assert watched.over is Over.JOB  # type: ignore[attr-defined]
+        assert watched.interruption is None  # type: ignore[attr-defined]
+        assert run.job().conclusion == "success"
         await run.stop(1)
 
     tell(story, watched=True)

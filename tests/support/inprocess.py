@@ -35,6 +35,7 @@ from runner_provisioner.domain.events import Event
 from runner_provisioner.domain.names import RunKey, base36
 from runner_provisioner.domain.request import StartRequest
 from runner_provisioner.domain.runners import Job, RunStatus, creator_label, end_label
+from runner_provisioner.domain.stuck import QueuedJob
 from runner_provisioner.errors import PermissionDenied, RunnerProvisionerError
 from runner_provisioner.ports import History
 from runner_provisioner.services.ending import Ended
@@ -105,6 +106,24 @@ class DirectRuns:
                 completed_at=datetime.fromisoformat(one["completed_at"]) if one["completed_at"] else None,
             )
             for one in answer.json()["jobs"]
+        ]
+
+    async def queued_jobs(self, repository: str) -> list[QueuedJob]:
+        """Of the runs that are under way."""
+        errand = await self._runs._errand("listRuns", repository)
+        path = f"/repos/{repository}/actions/runs?status=in_progress"
+        answer = await errand.api.call("listRuns", "GET", path, bearer=errand.bearer, retry=errand.retry)
+        return [
+            QueuedJob(
+                id=job.id,
+                run_id=run["id"],
+                name=job.name,
+                labels=job.labels,
+                queued_at=datetime.fromisoformat(run["created_at"]),
+            )
+            for run in answer.json()["workflow_runs"]
+            for job in await self.jobs(repository, run["id"], run["run_attempt"])
+            if job.status == "queued"
         ]
 
     async def rerun_failed_jobs(self, repository: str, run_id: int) -> None:
@@ -446,7 +465,8 @@ class Process:
         if self.world.library:
             self.world.watch_threads(program)
         else:
-            program.github = replace(program.github, runs=DirectRuns(program))  # type: ignore[arg-type]
+            direct = DirectRuns(program)
+            program.github = replace(program.github, runs=direct, queue=direct)  # type: ignore[arg-type]
         return program
 
     def emit(self, event: Event) -> None:

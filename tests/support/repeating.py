@@ -6,9 +6,11 @@ import json
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import anyio
+from support.handing import WayIn
 from support.inprocess import REPOSITORY, Outcome, Process, World, small_request
 
 from runner_provisioner.cli.interruption import found_by_stop
@@ -16,11 +18,13 @@ from runner_provisioner.cli.repeating import rentals_of, rerun_of, seal_of, sett
 from runner_provisioner.domain.interruptions import Interruption, artifact_name, encode
 from runner_provisioner.domain.names import RunKey, base36
 from runner_provisioner.domain.request import StartRequest
+from runner_provisioner.services.jit import JitHandOver
 from runner_provisioner.services.provision import Started
 from runner_provisioner.services.rerun import Survey
 from runner_provisioner.services.watch import Watched
 from runner_provisioner.simulators.github.runs import Job
 from runner_provisioner.simulators.runpod.pods import SimPod
+from runner_provisioner.wiring import Program
 
 LOCK = 11 * 60.0  # seconds: longer than a job outlives its runner
 WORKFLOW = {
@@ -119,6 +123,7 @@ class Repeating:
         async def work() -> Watched:
             program = process.program()
             assert program.place is not None
+            program.jit = partial(_jit, program, WayIn(process.wire))  # type: ignore[method-assign] # no real SSH
             return await watch_of(program, program.place).follow(process.run_key(program))
 
         outcome = await process._run("watch", work)
@@ -208,3 +213,8 @@ class Repeating:
         assert outcome.ok, repr(outcome.error)
         assert record is None
         assert self.world.github.run(self.run_id).latest.conclusion == "success"
+
+
+def _jit(program: Program, way_in: WayIn, _nonce: str, *, labels: tuple[str, ...]) -> JitHandOver:
+    assert program.github is not None
+    return JitHandOver(registry=program.github.runners, way_in=way_in, labels=labels)

@@ -227,6 +227,7 @@ async def test_after_the_start_only_a_queued_job_is_a_reason(
     assert not await scene.jit.give_if_wanted(pod(tags=tags(label=label)), queue, "o/r")
     assert queue.calls == ["o/r"]
     assert len(scene.way_in.given) == int(given)
+    assert [set(runner.labels) >= {*LABELS, *labels} for runner in scene.registry.runners.values()] == [True] * given
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from runner_provisioner.domain.history import Ending as HowEnded
 from runner_provisioner.domain.interruptions import Interruption, encode
 from runner_provisioner.domain.leases import Lease, Limits, Phase, PodRef
 from runner_provisioner.domain.names import RunKey
-from runner_provisioner.domain.pods import Pod, PodId, PodState
+from runner_provisioner.domain.pods import Pod, PodId, PodState, SshEndpoint
 from runner_provisioner.domain.runners import Job, RunnerState, RunStatus, end_label
 from runner_provisioner.errors import (
     AuthenticationFailed,
@@ -25,7 +25,9 @@ from runner_provisioner.errors import (
     PermissionDenied,
     ProvisioningFailed,
     RunnerBusy,
+    RunnerProvisionerError,
     ServerError,
+    SshFailed,
     StoreError,
 )
 from runner_provisioner.services.ending import Ending
@@ -157,7 +159,18 @@ class Scene:
             polls=polls,
             settle=LIMITS.settle,
             history=history,  # type: ignore[arg-type]
+            hand_over=self.hand_over,
         )
+        self.asked: list[Pod] = []
+        self.answers: list[bool | RunnerProvisionerError] = []
+
+    async def hand_over(self, pod: Pod) -> bool:
+        """Whether another configuration was handed over: the next of `answers`, else no."""
+        self.asked.append(pod)
+        answer = self.answers.pop(0) if self.answers else False
+        if isinstance(answer, RunnerProvisionerError):
+            raise answer
+        return answer
 
     def put(self, **more: object) -> Pod:
         """The pod."""
@@ -308,6 +321,38 @@ async def test_a_runner_that_github_removed_while_it_waited_is_watched_on() -> N
     acts: list[Callable[[], object]] = [scene.registry.runners.clear, *[lambda: None] * 60, scene.provider.pods.clear]
     assert await scene.follow(*acts) == Watched(over=Over.POD)
     assert scene.clock.now() - EPOCH >= 61 * timedelta(seconds=5)
+
+
+@pytest.mark.parametrize("registered", [False, True], ids=["removed", "offline"])
+async def test_a_pod_whose_runner_serves_no_more_is_offered_another_configuration(registered: bool) -> None:  # noqa: FBT001 - a column
+    """When GitHub was asked, until it took one; what fails is told once."""
+    scene = Scene(job(runner_name=None, status="queued", conclusion=None))
+    made = scene.put(ssh=SshEndpoint(host="203.0.113.7", port=22))
+    if registered:
+        scene.run_out(state=RunnerState.OFFLINE)
+    scene.answers = [SshFailed("broke"), SshFailed("broke"), True]
+    acts: list[Callable[[], object]] = [lambda: None] * 12
+    acts += [scene.registry.runners.clear, lambda: scene.run_out(online=True), *[lambda: None] * 20]
+    acts += [scene.provider.pods.clear]
+    await scene.follow(*acts)
+    assert scene.asked == [made] * 3
+    assert [event.fields["error"] for event in scene.memory.told("hand_over_failed")] == ["broke"]
+    assert len(scene.memory.told("hand_over_done")) == 1
+
+
+async def test_nothing_is_offered_to_a_pod_that_cannot_be_reached_or_whose_runner_is_unknown() -> None:
+    """Nor when the pods could not be seen."""
+    scene = Scene(job(runner_name=None, status="queued", conclusion=None))
+    scene.put()
+    await scene.follow(*[lambda: None] * 7, scene.provider.pods.clear)
+    scene.put(ssh=SshEndpoint(host="203.0.113.7", port=22))
+    scene.registry.add("find", *[ServerError("no", service="github")] * 3)
+    acts: list[Callable[[], object]] = [lambda: None, lambda: scene.run_out(online=True), scene.provider.pods.clear]
+    await scene.follow(*acts)
+    scene.registry.runners.clear()
+    scene.provider.add("list", *[ServerError("no", service="fake")] * 2)
+    await scene.follow()
+    assert scene.asked == []
 
 
 async def test_github_is_asked_every_thirty_seconds_and_when_the_pod_has_changed() -> None:
