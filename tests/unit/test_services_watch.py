@@ -330,12 +330,12 @@ async def test_a_pod_whose_runner_serves_no_more_is_offered_another_configuratio
     made = scene.put(ssh=SshEndpoint(host="203.0.113.7", port=22))
     if registered:
         scene.run_out(state=RunnerState.OFFLINE)
-    scene.answers = [SshFailed("broke"), SshFailed("broke"), True]
-    acts: list[Callable[[], object]] = [lambda: None] * 12
+    scene.answers = [False, SshFailed("broke"), SshFailed("broke"), True]
+    acts: list[Callable[[], object]] = [lambda: None] * 18
     acts += [scene.registry.runners.clear, lambda: scene.run_out(online=True), *[lambda: None] * 20]
     acts += [scene.provider.pods.clear]
     await scene.follow(*acts)
-    assert scene.asked == [made] * 3
+    assert scene.asked == [made] * 4
     assert [event.fields["error"] for event in scene.memory.told("hand_over_failed")] == ["broke"]
     assert len(scene.memory.told("hand_over_done")) == 1
 
