@@ -91,6 +91,7 @@ case $INPUT_MODE in
   watch)
     one key "$INPUT_KEY"
     one run-id "$INPUT_RUN_ID"
+    one runner-group "$INPUT_RUNNER_GROUP"
     ;;
   rerun)
     one run-id "$INPUT_RUN_ID"

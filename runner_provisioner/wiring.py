@@ -21,7 +21,7 @@ from runner_provisioner.domain.leases import Lease, Limits, Phase
 from runner_provisioner.domain.names import RunKey, Scope
 from runner_provisioner.domain.pods import PodClass, PodSpec, PodTags
 from runner_provisioner.domain.request import Gate, HowRegistered, StartRequest
-from runner_provisioner.domain.runners import creator_label
+from runner_provisioner.domain.runners import creator_label, end_label
 from runner_provisioner.errors import InvalidRequest
 from runner_provisioner.github.connect import AppCredential, TokenCredential, connect
 from runner_provisioner.ports import HasAccountKeys
@@ -310,7 +310,7 @@ class Draftsman:
             name=self.key.name,
             image=self.request.image,
             tags=tags,
-            command=render(replace(self._script(registration, download, lifetime), gate=floor)),
+            command=render(replace(self._script(registration, download, lifetime, expires), gate=floor)),
             env={**env, **tags.to_env()},
             disk_gb=self.request.disk,
             volume_gb=self.request.volume,
@@ -353,13 +353,15 @@ class Draftsman:
             host_key=self.host_key.public,
         )
 
-    def _script(self, registration: Registration | None, download: RunnerDownload, lifetime: timedelta) -> RunnerScript:
+    def _script(
+        self, registration: Registration | None, download: RunnerDownload, lifetime: timedelta, expires: datetime
+    ) -> RunnerScript:
         request = self.request
         return RunnerScript(
             name=self.key.name,
             url=self.place.scope.url,
             token=registration.token if registration is not None else None,
-            labels=(self.record.label, creator_label(self.creator), *request.label),
+            labels=(self.record.label, creator_label(self.creator), end_label(expires), *request.label),
             runner_group=request.runner_group,
             download=download,
             run_as=request.run_as,

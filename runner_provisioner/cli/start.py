@@ -98,14 +98,14 @@ async def _start(session: Session, place: Place, key: RunKey, request: StartRequ
     from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
     from runner_provisioner.cli.progress import Progress  # noqa: PLC0415 - keeps --help quick
     from runner_provisioner.cli.schedule import warn_unless_cleaned  # noqa: PLC0415 - keeps --help quick
-    from runner_provisioner.cli.ssh_keys import public_keys, without_keys  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.cli.ssh_keys import public_keys  # noqa: PLC0415 - keeps --help quick
     from runner_provisioner.clock import SystemClock  # noqa: PLC0415 - keeps --help quick
 
     progress = Progress(session, SystemClock(), before_renting=how_to_end(key))
     state = session.settings.state_dir / f"{key.name}.json"
     ssh_keys = await public_keys(request.ssh_key)
     if not ssh_keys:
-        session.talk(without_keys(request.registration))
+        session.talk("no --ssh-key and no key in an SSH agent: the keys of the provider's account are used, if any")
     with anyio.CancelScope() as rest:
         async with (
             opened(session, place=place, runner_group=request.runner_group, progress=progress) as program,

@@ -165,7 +165,7 @@ class StartRequest:
     )
     runner_group: str | None = option("Runner group of the organisation.", metavar="NAME")
     ssh_key: str | None = option(
-        "Public SSH key, or its file, that may log in; default: the agent's keys, else (not with jit) the account's.",
+        "Public SSH key, or its file, that may log in; default: the agent's keys, else the account's.",
         metavar="KEY",
     )
     idle: timedelta = option(

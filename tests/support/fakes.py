@@ -167,7 +167,8 @@ class FakeRegistry(Troubles):
         self.meet("jit_config")
         if any(one.name == name for one in self.runners.values()):
             raise RunnerNameTaken("Already exists")
-        self.put(name, RunnerState.OFFLINE, online=False)
+        made = self.put(name, RunnerState.OFFLINE, online=False)
+        self.runners[made.id] = replace(made, labels=tuple(labels))
         return f"planted-configuration-{len(self.runners)}"
 
     async def download(self, architecture: str = "x64") -> RunnerDownload:
