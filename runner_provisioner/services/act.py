@@ -85,6 +85,8 @@ class Hands:
         self._jit = jit
         self.chronicle = Chronicle(history, clock=clock, events=events)
         self.refusals: list[Refusal] = []
+        self.given_back = ""
+        """Why the latest pod that never served was given back."""
         self.troubles: dict[str, RunnerProvisionerError] = {}
         self._told_looks = told_looks if told_looks is not None else set()
 
@@ -205,12 +207,12 @@ class Hands:
         next_rung = next((rung for rung in following if not _hopeless(rungs[rung], offer, error)), len(rungs))
         return refused(lease, next_rung=next_rung)
 
-    def note_failed_placement(self, lease: Lease) -> None:
+    def note_failed_placement(self, lease: Lease, why: str) -> None:
         """Note that a rented pod never served."""
+        self.given_back = why
         offer = self.offer_of(lease)
-        if offer is None or lease.outcome is None:
-            return
-        self.refuse(offer, ProvisioningFailed(f"given back: {lease.outcome.value}"))
+        if offer is not None:
+            self.refuse(offer, ProvisioningFailed(why))
 
     def refuse(self, offer: Offer, error: RunnerProvisionerError) -> None:
         """Note that nothing came of an offer."""

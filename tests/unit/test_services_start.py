@@ -357,11 +357,11 @@ async def test_markets_that_cannot_be_asked_are_passed_over() -> None:
         await survey({"bad": bad}, REQUEST)
 
 
-def test_a_placement_without_an_outcome_is_no_refusal() -> None:
-    """Nor is one of a plan that is over."""
+def test_a_failed_placement_of_a_plan_that_is_over_is_no_refusal() -> None:
+    """There is no offer that it could be of."""
     scene = Scene()
     hands = Hands(providers={}, registry=scene.registry, clock=scene.clock, events=scene.memory)
-    hands.note_failed_placement(Lease(name=NAME, phase=Phase.DRAINING, outcome=Outcome.LOST))
+    hands.note_failed_placement(Lease(name=NAME, phase=Phase.DRAINING, outcome=Outcome.LOST), "it ended")
     assert hands.refusals == []
 
 
