@@ -83,6 +83,7 @@ case $INPUT_MODE in
   stop)
     one key "$INPUT_KEY"
     one run-id "$INPUT_RUN_ID"
+    one attempt "$INPUT_ATTEMPT"
     flag all "$INPUT_ALL"
     one price-per-hour "$INPUT_PRICE_PER_HOUR"
     one started-at "$INPUT_STARTED_AT"
@@ -118,8 +119,24 @@ if [ -n "$HISTORY" ]; then
   export RUNNER_PROVISIONER_HISTORY=$HISTORY
 fi
 
+# GitHub finds a secret in the log only as it was given: a value is shown unchanged, or not at all.
+shown() { # ARGUMENT
+  local variable='^--env=[A-Za-z_][A-Za-z0-9_]*='
+  if [[ $1 =~ $variable ]]; then
+    printf '%s...\n' "${BASH_REMATCH[0]}"
+    return
+  fi
+  case $1 in
+    --env=*) echo "--env=..." ;;
+    --*=*'##['* | --*=*[[:cntrl:]]*) printf '%s\n' "${1%%=*}=..." ;; # what could be a command of GitHub's
+    *) printf '%s\n' "$1" ;;
+  esac
+}
+
 echo "::group::runner-provisioner $INPUT_MODE, as it is called"
-printf '%q\n' "${arguments[@]}"
+for argument in "${arguments[@]}"; do
+  shown "$argument"
+done
 echo "::endgroup::"
 
 exec "$PROGRAM" "${arguments[@]}"

@@ -24,6 +24,7 @@ from runner_provisioner.domain.request import Gate, HowRegistered, StartRequest
 from runner_provisioner.domain.runners import creator_label
 from runner_provisioner.errors import InvalidRequest
 from runner_provisioner.github.connect import AppCredential, TokenCredential, connect
+from runner_provisioner.ports import HasAccountKeys
 from runner_provisioner.providers.runpod.api import RunPodApi
 from runner_provisioner.providers.runpod.provider import RunPodProvider
 from runner_provisioner.services.ending import Ending
@@ -177,6 +178,17 @@ class Program:
     def files(self) -> RunFiles:
         """What jobs have uploaded, by the workflow's own token where there is one."""
         return (self.workflow or self._github()).artifacts
+
+    async def public_keys(self, request: StartRequest, own: tuple[str, ...]) -> tuple[str, ...]:
+        """The user's keys for a pod: `own`, or where there are none and it matters, those of the provider's account.
+
+        A provider adds the account's keys by itself, except where `PUBLIC_KEY` is set, as it is for a pod that waits
+        for its configuration. Raises RemoteError.
+        """
+        if own or request.registration is not HowRegistered.JIT:
+            return own
+        accounts = [one for one in self.providers.values() if isinstance(one, HasAccountKeys)]
+        return tuple(dict.fromkeys([key for one in accounts for key in await one.ssh_keys()]))
 
     def order(
         self,

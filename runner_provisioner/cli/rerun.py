@@ -90,7 +90,7 @@ async def _carry_out(
     from runner_provisioner.cli.repeating import rental_of  # noqa: PLC0415 - imports everything
     from runner_provisioner.cli.ssh_keys import public_keys  # noqa: PLC0415 - keeps --help quick
 
-    ssh_keys = await public_keys(request.ssh_key)
+    ssh_keys = await program.public_keys(request, await public_keys(request.ssh_key))
     folder = session.settings.state_dir
     rentals = [rental_of(program, request, job, folder=folder, ssh_keys=ssh_keys) for job in survey.jobs]
     return await again.carry_out(rentals)

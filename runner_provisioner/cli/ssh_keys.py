@@ -9,6 +9,7 @@ from pathlib import Path
 
 import anyio
 
+from runner_provisioner.domain.request import HowRegistered
 from runner_provisioner.errors import InvalidRequest
 
 _AGENT_SECONDS = 5
@@ -16,7 +17,7 @@ _KINDS = ("ssh-", "ecdsa-", "sk-")
 
 
 async def public_keys(given: str | None) -> tuple[str, ...]:
-    """The key that was given (text or file), else those of the SSH agent; none leaves it to the account's keys.
+    """The key that was given (text or file), else those of the SSH agent; none: see `without_keys`.
 
     Raises InvalidRequest when what was given is no public key.
     """
@@ -25,6 +26,15 @@ async def public_keys(given: str | None) -> tuple[str, ...]:
     if not os.environ.get("SSH_AUTH_SOCK") or not shutil.which("ssh-add"):
         return ()
     return await anyio.to_thread.run_sync(_agent_keys)
+
+
+def without_keys(registration: HowRegistered) -> str:
+    """What it means that `public_keys` has found none."""
+    none = "no --ssh-key and no key in an SSH agent"
+    if registration is HowRegistered.JIT:
+        # The key of the hand-over is given to the pod, and takes the place of the account's.
+        return f"{none}: with --registration jit nobody can log in to the pod then; give --ssh-key to be able to"
+    return f"{none}: the keys of the provider's account are used, if any"
 
 
 def _public(given: str) -> str:

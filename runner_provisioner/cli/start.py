@@ -11,6 +11,7 @@ from runner_provisioner.cli.guard import guarded
 from runner_provisioner.cli.options import request_of, request_options
 from runner_provisioner.cli.session import (
     Session,
+    attempt_of,
     command_options,
     first,
     place_of,
@@ -20,7 +21,7 @@ from runner_provisioner.cli.session import (
     when,
 )
 from runner_provisioner.domain.request import StartRequest
-from runner_provisioner.errors import InvalidRequest, StoreError
+from runner_provisioner.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     "--attempt",
     type=click.IntRange(1, 10_000),
     metavar="N",
-    help="Which attempt of --run-id this is for; default: now's.",
+    help="Which attempt of --run-id this is for; required for a run other than the one it is called in.",
 )
 @click.option(
     "--unique-label", metavar="LABEL", help="The label of an earlier start, which a job waits for; default: a new one."
@@ -72,9 +73,11 @@ def command(
     place = place_of(session, repository, organization, owner)
     label = check_label(unique_label)
     run_name, current = run_part(run_id, session.settings) or (local_run(), 0)
-    if attempt is not None and current == 0:
-        raise InvalidRequest(f"--attempt {attempt}: only a workflow run has attempts; give its number with --run-id")
-    run_key = RunKey(owner8=place.owner8, run=run_name, attempt=attempt or current, key=key)
+    if attempt is None and run_id is not None and current and session.settings.run_id != int(run_id):
+        raise InvalidRequest(
+            f"--run-id {run_id}: give --attempt too, the attempt of that run whose job the runner is for"
+        )
+    run_key = RunKey(owner8=place.owner8, run=run_name, attempt=attempt_of(attempt, current), key=key)
     if current == 0:
         session.talk(
             f"no workflow run: any job of {place.repository or place.scope.path} that asks for the label may take it"
@@ -95,19 +98,20 @@ async def _start(session: Session, place: Place, key: RunKey, request: StartRequ
     from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
     from runner_provisioner.cli.progress import Progress  # noqa: PLC0415 - keeps --help quick
     from runner_provisioner.cli.schedule import warn_unless_cleaned  # noqa: PLC0415 - keeps --help quick
-    from runner_provisioner.cli.ssh_keys import public_keys  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.cli.ssh_keys import public_keys, without_keys  # noqa: PLC0415 - keeps --help quick
     from runner_provisioner.clock import SystemClock  # noqa: PLC0415 - keeps --help quick
 
     progress = Progress(session, SystemClock(), before_renting=how_to_end(key))
     state = session.settings.state_dir / f"{key.name}.json"
     ssh_keys = await public_keys(request.ssh_key)
     if not ssh_keys:
-        session.talk("no --ssh-key and no key in an SSH agent: the keys of the provider's account are used, if any")
+        session.talk(without_keys(request.registration))
     with anyio.CancelScope() as rest:
         async with (
             opened(session, place=place, runner_group=request.runner_group, progress=progress) as program,
             anyio.create_task_group() as group,
         ):
+            ssh_keys = await program.public_keys(request, ssh_keys)
             order, store = program.order(request, key, state=state, ssh_keys=ssh_keys, label=label)
             group.start_soon(progress.tick)
             group.start_soon(warn_unless_cleaned, session, program, place)

@@ -148,6 +148,7 @@ def interrupted(
 ) -> Interruption | None:
     """Whether the loss of a pod broke its job; None when it did not, or when that is anybody's guess.
 
+    `at` is when it was noticed, which stands where the provider does not say when it was.
     `jobs` are those of the attempt, None when they could not be read. A pod of ours never just stops: it removes
     itself. So one that is listed as ended was taken. One that is gone may have ended itself: after its job, which also
     removes the registration of its runner, or because no job came, unless it was `followed` until then.
@@ -168,7 +169,7 @@ def interrupted(
         pod=pod.id if pod else None,
         machine=pod.machine if pod else None,
         reason=loss.reason,
-        at=at,
+        at=min(pod.stopped_at or at, at) if pod else at,
     )
 
 

@@ -158,8 +158,8 @@ class Hands:
         if offer.raises:
             self.tell("bid_raised", offer=str(offer), bid=str(offer.price), step=offer.raises)
         self.tell("offer_tried", offer=str(offer), provider=offer.provider, gpu=offer.gpu_model, rung=rung)
-        spec = self._plan.blueprint(offer)
         try:
+            spec = self._plan.blueprint(offer)
             pod = await self._providers[offer.provider].create(spec, offer)
         except RemoteError as error:
             if isinstance(error, _NEXT_OFFER):

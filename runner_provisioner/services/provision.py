@@ -22,6 +22,7 @@ from runner_provisioner.errors import (
     ProvisioningFailed,
     RunnerProvisionerError,
     StoreError,
+    Timeout,
 )
 from runner_provisioner.ports import Clock, EventSink, GpuProvider, History, LeaseStore, RunnerRegistry
 from runner_provisioner.services.act import Hands, Plan
@@ -120,7 +121,7 @@ class Start:
         purse = self._purse(order)
         chronicle = Chronicle(self._history, clock=self._clock, events=self._events)
         memory = await chronicle.memory()
-        plan, refused = await self._prepare(order, purse, memory)
+        plan, refused = await self._prepare_in_time(order, purse, memory)
         hands = Hands(
             providers=self._providers,
             registry=self._registry,
@@ -174,6 +175,15 @@ class Start:
             lifetime=self._limits.lifetime,
         )
 
+    async def _prepare_in_time(self, order: Order, purse: Purse, memory: Memory) -> tuple[Plan, Ladder]:
+        deadline, now = order.lease.deadline, self._clock.now()
+        try:
+            with anyio.fail_after((deadline - now).total_seconds() if deadline else None):
+                return await self._prepare(order, purse, memory)
+        except TimeoutError as error:
+            message = "the services did not answer within the start timeout: nothing was rented; try again later"
+            raise Timeout(message) from error
+
     async def _prepare(self, order: Order, purse: Purse, memory: Memory) -> tuple[Plan, Ladder]:
         """Everything that can fail before anything is rented."""
         await self._registry.check()
@@ -186,6 +196,8 @@ class Start:
         def blueprint(offer: Offer) -> PodSpec:
             return order.draw_up(offer, registration, download)
 
+        if found.rungs:
+            blueprint(found.rungs[0])  # a pod that cannot be described must not cost a look for it
         return Plan(rungs=found.rungs, blueprint=blueprint, terms=terms), found
 
     async def _give_back(self, reconciler: Reconciler, hands: Hands, outcome: Outcome, seconds: float) -> None:
@@ -254,6 +266,9 @@ def _too_late(lease: Lease, hands: Hands) -> RunnerProvisionerError:
     if lease.outcome in {Outcome.GATE_FAILED, Outcome.SHUNNED}:
         return ProvisioningFailed(f"{hands.given_back}; what was rented has been given back")
     trouble = next(iter(hands.troubles.values()), None)
+    if trouble is not None and not lease.made and lease.pod is None and not lease.unsure:
+        trouble.args = (f"nothing was rented in time: {trouble}",)
+        return trouble
     because = f" (last trouble: {cause_of(trouble)})" if trouble else ""
     words = {
         Outcome.BOOT_TIMEOUT: "no runner came online in time",

@@ -106,7 +106,7 @@ class Reconciler:
             raise refusal
         trouble = refusal or next(_failures(self.seen), None) or next(iter(self._hands.troubles.values()), None)
         because = f" ({cause_of(trouble)})" if trouble else ""
-        things = ", ".join(what) or f"perhaps something named {self.lease.name}, which could not be looked up"
+        things = ", ".join(what) or _unseen(self.lease, self.seen)
         raise LeftBehind(
             f"still there: {things}{because}: run cleanup, or look at the provider", what=what or (things,)
         ) from trouble
@@ -243,6 +243,15 @@ def _refusal(seen: Observation | None) -> RemoteError | None:
     """The refused credential that keeps a look from succeeding."""
     refusals = (AuthenticationFailed, PermissionDenied, ApiRetired)
     return next((error for error in _failures(seen) if isinstance(error, refusals)), None)
+
+
+def _unseen(lease: Lease, seen: Observation | None) -> str:
+    """What may be left where nothing is known to be."""
+    pods_seen = seen is not None and (
+        not isinstance(seen.pods, Unknown) or bool(lease.known and lease.known <= seen.gone)
+    )
+    what = f"the runner {lease.name} (its pod is gone)" if pods_seen else f"something named {lease.name}"
+    return f"perhaps {what}, which could not be looked up"
 
 
 def left_behind(lease: Lease, seen: Observation | None) -> tuple[str, ...]:

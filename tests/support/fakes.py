@@ -129,7 +129,10 @@ class PausableProvider(FakeProvider):
 
     async def resume(self, pod_id: PodId, *, gpu_count: int | None = None, bid_per_gpu: Decimal | None = None) -> Pod:
         """Start it again."""
-        return self._put(pod_id, PodState.RUNNING)
+        self.meet("resume")
+        pod = self._put(pod_id, PodState.RUNNING)
+        self.meet("resumed")
+        return pod
 
     def _put(self, pod_id: PodId, state: PodState) -> Pod:
         if pod_id not in self.pods:

@@ -181,6 +181,15 @@ def test_what_broke_a_job(loss: Loss, who: Runner | Unknown | None, jobs: list[J
         assert (record.label, record.pod) == (LABEL, loss.pod.id if loss.pod else None)
 
 
+def test_an_interruption_was_when_the_provider_says() -> None:
+    """However much later it was noticed; a provider's clock that is ahead makes nobody wait for the future."""
+    assert TAKEN.pod
+    for stopped, at in ((EPOCH - timedelta(hours=2), EPOCH - timedelta(hours=2)), (EPOCH + timedelta(1), EPOCH)):
+        record = interrupted(NAME, replace(TAKEN, pod=replace(TAKEN.pod, stopped_at=stopped)), seen(), None, EPOCH)
+        assert record
+        assert record.at == at
+
+
 def test_a_pod_that_was_followed_did_not_end_itself_for_want_of_a_job() -> None:
     """Its job waits still."""
     waiting = [job(runner_name=None, status="queued", conclusion=None)]

@@ -30,6 +30,7 @@ from runner_provisioner.errors import (
     ServerError,
     SpotDiscontinued,
     StoreError,
+    Timeout,
     UnknownGpu,
     Unreachable,
 )
@@ -232,10 +233,29 @@ async def test_a_pod_above_the_cap_is_given_back() -> None:
 async def test_a_start_past_its_deadline_gives_everything_back() -> None:
     """And names the last trouble."""
     scene = Scene(offer("A"), online_after=None)
-    scene.provider.add("create", *[RateLimited("slow")] * 100)
+    scene.registry.add("find", None, *[RateLimited("slow")] * 12)
     scene.lease = replace(scene.lease, deadline=scene.clock.now() + timedelta(seconds=10))
     with pytest.raises(BootTimeout, match="slow"):
         await scene.run()
+
+
+async def test_a_start_that_never_rented_ends_as_what_kept_it_from_renting() -> None:
+    """A service that holds every call back is no machine that would not boot."""
+    scene = Scene(offer("A"), online_after=None)
+    scene.provider.add("create", *[RateLimited(f"slow {number}") for number in range(100)])
+    scene.lease = replace(scene.lease, deadline=scene.clock.now() + timedelta(seconds=10))
+    with pytest.raises(RateLimited, match="nothing was rented in time: slow"):
+        await scene.run()
+
+
+async def test_services_that_do_not_answer_are_not_waited_for_beyond_the_start_timeout() -> None:
+    """Nothing was rented by then, and that is said."""
+    scene = Scene(offer("A"))
+    scene.lease = replace(scene.lease, deadline=scene.clock.now() + timedelta(seconds=0.01))
+    scene.registry.check = anyio.sleep_forever  # type: ignore[method-assign]  # a service that hangs
+    with pytest.raises(Timeout, match="nothing was rented"):
+        await scene.run()
+    assert not scene.provider.calls
 
 
 async def test_a_job_that_ends_before_the_start_does_is_no_success() -> None:

@@ -249,6 +249,9 @@ def test_without_an_ssh_key_the_accounts_are_named(services: Services) -> None:
     said = "keys of the provider's account"
     assert services.run("start", "--gpu", "RTX 409").err.count(said) == 1
     assert said not in services.run("start", "--gpu", "RTX 409", "--ssh-key", "ssh-ed25519 AAAA me").err
+    handed = services.run("start", "--gpu", "RTX 409", "--registration", "jit").err
+    assert said not in handed
+    assert "nobody can log in to the pod then; give --ssh-key" in handed
 
 
 @pytest.mark.parametrize(
