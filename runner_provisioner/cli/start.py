@@ -21,7 +21,7 @@ from runner_provisioner.cli.session import (
     when,
 )
 from runner_provisioner.domain.request import StartRequest
-from runner_provisioner.errors import StoreError
+from runner_provisioner.errors import InvalidRequest, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
