@@ -250,6 +250,7 @@ class Program:
             jit=jit,
             terms=request.terms,
             budget=request.budgets(day=self.settings.budget_day, month=self.settings.budget_month),
+            lenient=request.gate is Gate.OFF,
         )
         return order, store
 

@@ -160,7 +160,7 @@ class StartRequest:
     min_driver: str | None = option("Lowest version of the NVIDIA driver, such as 550.54.", metavar="VERSION")
     gate: Gate = option(
         "Whether the pod looks at its GPUs, driver, disk and download before its runner registers; a machine that is "
-        "not as rented is given back.",
+        "not as rented is given back and kept out for a while. 'off' does neither.",
         default=Gate.ON,
     )
     runner_group: str | None = option("Runner group of the organisation.", metavar="NAME")

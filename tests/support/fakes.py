@@ -290,6 +290,13 @@ class FakeHistory(Troubles):
         self.meet("bad")
         self.machines.append(machine)
 
+    async def forget(self, machine: str | None = None) -> int:
+        """Its failures, or all."""
+        self.meet("forget")
+        gone = [one for one in self.machines if machine in {None, one.machine}]
+        self.machines = [one for one in self.machines if one not in gone]
+        return len({(one.provider, one.machine) for one in gone})
+
     async def memory(self, now: datetime) -> Remembered:
         """What ranking needs."""
         self.meet("memory")
