@@ -139,7 +139,9 @@ def test_a_pod_that_came_to_its_own_end_is_not_repeated(watched: bool) -> None: 
     """Its job is too long for --lifetime: it would be the next time too."""
 
     async def story(run: Repeating) -> None:
-        await run.start(small_request(lifetime=timedelta(minutes=4), start_timeout=timedelta(minutes=3)))
+        await run.start(
+            small_request(lifetime=timedelta(minutes=4), start_timeout=timedelta(minutes=3), idle=timedelta(minutes=3))
+        )
         pod = run.take()
 
         async def act() -> None:
