@@ -55,6 +55,7 @@ class Outcome(StrEnum):
     LOST = "lost"
     OVERPRICED = "overpriced"
     GATE_FAILED = "gate-failed"  # its machine is not what was rented, or ended the pod before its runner was seen
+    ENDED_ELSEWHERE = "ended-elsewhere"  # before its container ran: a stop that this start does not know of
     CONFLICT = "conflict"  # another start's pod bears the name
 
 
