@@ -478,6 +478,7 @@ def _connect(settings: Settings, plumbing: Plumbing, place: Place, runner_group:
         api_url=settings.github_api_url,
         runner_group=runner_group,
         repository=place.repository,
+        cache_dir=settings.cache_dir,
     )
 
 
