@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from runner_provisioner.domain.budget import Budget, Left, Strictness, bounds
+from runner_provisioner.domain.budget import Budget, Left, Span, Strictness, bounds
 from runner_provisioner.domain.events import Event
 from runner_provisioner.domain.history import OfferKind, PodRecord
 from runner_provisioner.domain.pods import Pod, PodId
@@ -107,13 +107,14 @@ class Purse:
             records = tuple(one for one in records if (one.created_at, one.id) <= last)
         found = []
         for span, most in self._budget.spans.items():
-            spent, by = await self._spent(span.begin(now), now, records, books.began)
+            spent, by = await self._spent(span, now, records, books.began)
             found.append(Left(span=span, budget=most, spent=spent, by=by))
         return tuple(found)
 
     async def _spent(
-        self, since: datetime, now: datetime, records: Iterable[PodRecord], began: datetime | None
+        self, span: Span, now: datetime, records: Iterable[PodRecord], began: datetime | None
     ) -> tuple[Decimal, str]:
+        since = span.begin(now)
         counted = [one for one in records if one.ended_at is None or one.ended_at > since]
         if began is None or began > since:
             whole = await self._account_spend(since)
@@ -122,8 +123,9 @@ class Purse:
                 return whole + ahead, "what the account has spent"
             if began is None:
                 raise BudgetExceeded(
-                    "no record of what was spent is there (a new installation, or a lost cache), and the provider does "
-                    "not tell: restore the records, or start once with --budget advisory; they begin with it"
+                    f"--budget-{span.value} cannot be reckoned: no record of what was spent is there (a new "
+                    "installation, or a lost cache), and the provider does not tell: restore the records, or start "
+                    "once with --budget advisory; they begin with it"
                 )
             self._tell("budget_incomplete", since=began.isoformat())
         return await self._own(since, now, counted), "our records"

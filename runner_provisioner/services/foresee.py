@@ -11,6 +11,7 @@ from runner_provisioner.domain.budget import Budget, Left, Terms, affordable
 from runner_provisioner.domain.history import Memory
 from runner_provisioner.domain.ladder import Ladder, Refusal, nothing_rented
 from runner_provisioner.domain.offers import GpuRequest, Offer
+from runner_provisioner.domain.quarantine import KeptOut, kept_out
 from runner_provisioner.domain.ranking import Outlook, outlook
 from runner_provisioner.errors import RunnerProvisionerError
 from runner_provisioner.ports import Clock, EventSink, GpuProvider, HasBalance, History, RunnerRegistry
@@ -42,6 +43,7 @@ class Permission:
 class Foreseen:
     """Everything that a start would do. `failure` is what would end it before anything is rented, None where nothing.
 
+    `kept_out` are the machines whose pods it would give back.
     `ready` is when the first offer's runner is to be expected, from its create on.
     """
 
@@ -49,6 +51,7 @@ class Foreseen:
     refusals: tuple[Refusal, ...]
     permissions: tuple[Permission, ...]
     left: tuple[Left, ...]
+    kept_out: tuple[KeptOut, ...]
     ready: timedelta | None
     failure: RunnerProvisionerError | None
 
@@ -101,6 +104,7 @@ class Foresight:
             refusals=found.refusals,
             permissions=tuple(permissions),
             left=left,
+            kept_out=tuple(sorted(kept_out(memory.bad_machines, self._clock.now()).values(), key=str)),
             ready=rungs[0].outlook.boot if rungs else None,
             failure=failures[0] if failures else None,
         )

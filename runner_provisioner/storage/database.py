@@ -89,6 +89,12 @@ class Database:
         """Add it."""
         await self._write(queries.add_bad_machine(machine))
 
+    async def forget(self, machine: str | None) -> int:
+        """Remove its failures, or all."""
+        async with self._errors(), self._engine.begin() as connection:
+            rows = (await connection.execute(queries.forget_bad_machines(machine))).all()
+        return len({(row.provider, row.machine) for row in rows})
+
     # --- what is asked -----------------------------------------------------------------------------------------------
 
     async def memory(self, now: datetime) -> Memory:

@@ -102,6 +102,14 @@ async def test_a_start_writes_down_what_it_rented_and_when_it_was_online() -> No
     assert record.ended_at is None
 
 
+async def test_the_list_price_of_an_interruptible_pod_is_no_bid() -> None:
+    """It is what the same machine costs on-demand at that moment."""
+    scene = Scene(offer("A", spot=True, price="0.2"), offer("A", price="0.5"))
+    await scene.run()
+    (record,) = scene.history.records.values()
+    assert (record.kind.interruptible, record.price, record.list_price) == (True, Decimal("0.22"), Decimal("0.5"))
+
+
 async def test_refusals_for_want_of_stock_are_remembered_and_others_are_not() -> None:
     """A refused credential says nothing of an offer."""
     scene = Scene()
@@ -241,7 +249,8 @@ async def test_the_max_cost_shortens_the_lifetime_of_each_offer_by_its_price() -
     scene.terms = replace(TERMS, max_cost=Decimal("0.25"))
     scene.provider.add("create", CapacityUnavailable("none"))
     await scene.run()
-    assert scene.lifetimes == [timedelta(minutes=30), timedelta(minutes=16, seconds=40)]
+    half = timedelta(minutes=30)  # drawn up once before anything is asked, too
+    assert scene.lifetimes == [half, half, timedelta(minutes=16, seconds=40)]
 
 
 async def test_a_pod_dearer_than_its_offer_is_given_back_when_it_could_exceed_the_max_cost() -> None:

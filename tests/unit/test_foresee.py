@@ -8,6 +8,7 @@ from decimal import Decimal
 from support.fakes import OWNER8, REQUEST, FakeHistory, FakeProvider, FakeRegistry, Memory, offer
 
 from runner_provisioner.domain.budget import Budget, Strictness, Terms
+from runner_provisioner.domain.history import BadMachine
 from runner_provisioner.errors import (
     AllOffersFailed,
     AuthenticationFailed,
@@ -40,6 +41,7 @@ class Scene:
         self.provider = BankingProvider(self.clock, offer("A"), offer("B", price="5"))
         self.registry = FakeRegistry(self.clock)
         self.memory = Memory()
+        self.history = FakeHistory()
 
     async def run(self, budget: Budget = NO_BUDGET) -> Foreseen:
         """Foresee."""
@@ -48,7 +50,7 @@ class Scene:
             registry=self.registry,
             clock=self.clock,
             events=self.memory,
-            history=FakeHistory(),
+            history=self.history,
         )
         return await foresight.run(REQUEST, TERMS, budget, owner8=OWNER8)
 
@@ -67,6 +69,17 @@ async def test_a_plan_names_offers_refusals_permissions_and_the_expected_time() 
     assert (found.ready, found.failure, found.left) == (timedelta(minutes=2), None, ())
     assert not {"create", "terminate"} & set(scene.provider.calls)
     assert not {"register", "remove"} & set(scene.registry.calls)
+
+
+async def test_machines_that_are_kept_out_are_named() -> None:
+    """Until when, and only while they are."""
+    scene = Scene()
+    now = scene.clock.now()
+    for machine, age in (("m1", 0), ("m2", 3)):
+        failure = BadMachine(provider="fake", machine=machine, at=now - timedelta(hours=age), reason="gate")
+        scene.history.machines.append(failure)
+    (out,) = (await scene.run()).kept_out
+    assert (out.machine, out.until) == ("m1", now + timedelta(minutes=30))
 
 
 async def test_what_is_left_of_a_budget_is_named_and_binds() -> None:
