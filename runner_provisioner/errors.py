@@ -11,7 +11,7 @@ RunnerProvisionerError
       GitHubError         RunnerNameTaken RunnerBusy JobStillRunning RunnerGroupInvisible
       SshFailed           HostKeyChanged LoginRefused
   OutOfTime               what was waited for, or a remote command, did not end in time
-  ProvisioningFailed      AllOffersFailed(attempts) BootTimeout BudgetExceeded KeyInUse Cancelled
+  ProvisioningFailed      AllOffersFailed(attempts) BootTimeout BudgetExceeded KeyInUse Cancelled(Stopped)
   PodInterrupted          the provider took a pod back before its job was done
   LeftBehind              something that was to be ended is still there
   StoreError              StaleWrite LeadershipLost
@@ -305,9 +305,13 @@ class KeyInUse(ProvisioningFailed):
 
 
 class Cancelled(ProvisioningFailed):
-    """A signal ended the start; what was rented has been given back."""
+    """A signal, or a stop from elsewhere, ended the start; what was rented has been given back."""
 
     exit_code = 130
+
+
+class Stopped(Cancelled):
+    """A `stop` elsewhere ended a start that was under way; what was rented has been given back."""
 
 
 class PodInterrupted(RunnerProvisionerError):

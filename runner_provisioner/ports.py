@@ -248,7 +248,10 @@ class LeaseStore(Protocol):
     """Where a lease is kept before the world is changed."""
 
     def save(self, lease: Lease) -> Lease:
-        """Keep it; gives it back with the ends that others who share the store have asked for. Raises StoreError."""
+        """Keep it; gives it back with the ends that others who share the store have asked for.
+
+        Raises StoreError, and Stopped when somebody has ended what the lease is for.
+        """
         ...
 
 

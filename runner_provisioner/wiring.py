@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 import string
@@ -29,6 +30,7 @@ from runner_provisioner.providers.runpod.api import RunPodApi
 from runner_provisioner.providers.runpod.provider import RunPodProvider
 from runner_provisioner.services.ending import Ending
 from runner_provisioner.services.jit import JitHandOver
+from runner_provisioner.services.outlast import Outlast
 from runner_provisioner.services.provision import Order, Start
 from runner_provisioner.services.reconcile import Polls
 from runner_provisioner.services.stuck import StuckRuns
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
         EventSink,
         GpuProvider,
         History,
+        LeaseStore,
         RunAttempts,
         RunFiles,
         RunnerRegistry,
@@ -56,6 +59,7 @@ LABEL_LETTERS = 26
 LOCAL_RUN_LETTERS = 8
 _REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
 REGISTER_MARGIN = timedelta(minutes=2)
+_LOOKS_TO_SEE = 3  # of a start at a pod that boots, before one that failed its gate ends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,11 +131,24 @@ class Program:
             history=self.history,
         )
 
-    def ending(self) -> Ending:
-        """The use case that ends a key."""
+    def ending(self, store: LeaseStore | None = None) -> Ending:
+        """The use case that ends a key; `store` is told of each lease before its pod is asked to end."""
         return Ending(
             providers=self.providers,
             registry=self._github().runners,
+            clock=self.clock,
+            events=self.events,
+            limits=self.limits(),
+            polls=self.polls,
+            store=store,
+        )
+
+    def outlast(self) -> Outlast:
+        """The use case that ends what a start elsewhere rents after a stop."""
+        return Outlast(
+            ending=self.ending(),
+            providers=self.providers,
+            owner8=self._place().owner8,
             clock=self.clock,
             events=self.events,
             limits=self.limits(),
@@ -376,6 +393,7 @@ class Draftsman:
             graphql_url=self.settings.runpod_api_url,
             rest_url=self.settings.runpod_rest_url,
             host_private_key=self.host_key.private,
+            linger_seconds=math.ceil(_LOOKS_TO_SEE * self.settings.poll_booting),
             job_env={**request.env, **self._again()},
         )
 
@@ -475,6 +493,7 @@ def _connect(settings: Settings, plumbing: Plumbing, place: Place, runner_group:
         api_url=settings.github_api_url,
         runner_group=runner_group,
         repository=place.repository,
+        cache_dir=settings.cache_dir,
     )
 
 

@@ -59,7 +59,8 @@ class RunnerScript:
 
     `repository` (`owner/repository`) and `run_id` are whose jobs may run; without a repository any of `owner`'s may,
     without a run any run's. Without a token the runner's configuration is waited for (jit.sh). `rest_url` ends in the
-    version (`.../v2`). `job_env` is given to the job alone. The pod's environment has to hold `render_gate` of the same
+    version (`.../v2`). `job_env` is given to the job alone; `linger_seconds` is how long a pod
+    that failed its gate waits to be seen. The pod's environment has to hold `render_gate` of the same
     `gate` as RP_GATE, or nothing is registered, and the host's public key as RP_HOST_KEY.
     """
 
@@ -82,6 +83,7 @@ class RunnerScript:
     host_private_key: str | None = field(default=None, repr=False)
     gate: GateFloor = field(default_factory=GateFloor)
     job_env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    linger_seconds: int = 0
 
 
 def render(script: RunnerScript) -> str:
@@ -207,6 +209,7 @@ def _settings(script: RunnerScript, names: Mapping[str, str]) -> str:
         "rp_graphql": script.graphql_url,
         "rp_rest": script.rest_url.rstrip("/"),
         "rp_private": script.host_private_key,
+        "rp_linger": script.linger_seconds,
         "rp_speed": script.gate.download_mbps * _BYTES_PER_MEGABIT or "",
     }
     options = ["--name", script.name, "--url", script.url, "--labels", ",".join(script.labels)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from runner_provisioner.domain.history import Ending
 from runner_provisioner.domain.leases import PodRef
 from runner_provisioner.domain.pods import PodId
+from runner_provisioner.domain.runners import Runner, RunnerState
 from runner_provisioner.errors import StoreError
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ async def book_stop(
                 if record.name in lost:
                     pod, at = PodRef(record.provider, record.id), lost[record.name]
                     await program.history.ended(pod, min(at, record.expires_at, now), Ending.INTERRUPTED)
-                job = await jobs.of(record.name) if record.job_ended_at is None else None
+                asked = record.job_ended_at is None and not _was_idle(one)
+                job = await jobs.of(record.name) if asked else None
                 await _close(program.history, record, one, job, now)
         return list(await program.history.pods(now - LONGEST_RUN))
     except StoreError as error:
@@ -61,6 +63,12 @@ async def book_cleanup(session: Session, program: Program, swept: Swept) -> None
             await program.history.ended(pod, program.clock.now(), Ending.ASKED)
     except StoreError as error:
         session.warn(str(error))
+
+
+def _was_idle(ended: Ended) -> bool:
+    """Whether the runner waited for its one job when the stop came, so that no job of it need be looked up."""
+    runner = ended.first.runner if ended.first is not None and not ended.ghost else None
+    return isinstance(runner, Runner) and runner.state is RunnerState.IDLE
 
 
 async def _close(history: History, record: PodRecord, ended: Ended, job: Job | None, now: datetime) -> None:

@@ -45,6 +45,10 @@ _WORDS = {
     "pod_end_failed": "  pod {pod} could not be ended yet: {error}",
     "runner_removed": "removed runner {runner}",
     "runner_removal_failed": "  runner {runner} could not be removed yet: {error}",
+    "runner_busy": "  GitHub takes runner {runner} for busy and keeps it: waiting a moment in case its job is just "
+    "over (to end a job early, cancel its run first)",
+    "start_outlasted": "a start elsewhere may have been waiting for this pod: ending what it rents instead, until "
+    "nothing has come for {seconds:.0f} s (saved by cancelling its run first)",
     "give_back_failed": "giving back failed: {error}",
     "give_back_done": "not seen gone yet: {left}; 'stop' or 'cleanup' ends what is left",
 }

@@ -65,7 +65,10 @@ def command(  # noqa: PLR0913 - one for each option
     price_per_hour: str | None,
     started_at: str | None,
 ) -> None:
-    """End a run's pod and runner, in all attempts up to the current one, and look that they are gone."""
+    """End a run's pod and runner, in all attempts up to the current one, and look that they are gone.
+
+    Cancel the run first if it is not over: GitHub keeps a runner that works, and fails its job some ten minutes later.
+    """
     from runner_provisioner.domain.names import RunKey  # noqa: PLC0415 - keeps --help quick
 
     part = run_part(run_id, session.settings)
@@ -96,7 +99,7 @@ async def _settle(session: Session, place: Place, key: RunKey) -> None:
         record = store.read()
     except StoreError:
         # What it would have told is lost: ending too much of this run is better than paying for what is left.
-        await _stop(session, place, key, Rate(price=None, since=None), every_attempt=False, forget=False)
+        await _stop(session, place, key, Rate(price=None, since=None), every_attempt=False, settling=True)
         raise
     before = StateFile(store.path.with_suffix(".before"), creator="").read()
     if record is None or not _began(record, before):
@@ -116,16 +119,24 @@ def _began(record: Record, before: Record | None) -> bool:
 
 
 async def _stop(
-    session: Session, place: Place, key: RunKey, rate: Rate, *, every_attempt: bool, forget: bool = True
+    session: Session, place: Place, key: RunKey, rate: Rate, *, every_attempt: bool, settling: bool = False
 ) -> None:
+    """End the key and see that it stays so; `settling` is after a start of this place that is surely over."""
     from runner_provisioner.cli.interruption import found_by_stop, keep, remember  # noqa: PLC0415 - keeps --help quick
     from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
-    from runner_provisioner.storage.state_file import StateFile  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.storage.state_file import Forgetting  # noqa: PLC0415 - keeps --help quick
 
     async with opened(session, place=place) as program:
-        ended = await program.ending().stop(key, every_attempt=every_attempt)
-        for one in ended if forget else ():
-            StateFile(session.settings.state_dir / f"{one.name}.json", creator="").forget()
+        if settling:
+            ended = await program.ending().stop(key, every_attempt=every_attempt)
+        else:
+            since, store = program.clock.now(), Forgetting(session.settings.state_dir)
+            ended = await program.ending(store).stop(key, every_attempt=every_attempt)
+            if key.run_id is None or key.run_id != session.settings.run_id:
+                # In its own run a stop stands behind its start.
+                ended = await program.outlast().run(ended, since=since, told=store.forgotten)
+            if store.trouble is not None:
+                raise store.trouble
         interruption = await found_by_stop(program, place, key, ended)
         if interruption is not None:
             keep(session, key, interruption)
@@ -154,8 +165,10 @@ def _found(session: Session, one: Ended) -> bool:
 
 def _line(session: Session, one: Ended) -> str:
     if one.ghost:
+        pods = f"ended pod {', '.join(one.pods)}" if one.pods else "no pod left"
         return (
-            f"{one.name}: no pod left; GitHub takes its runner for busy for some minutes yet, and clean-up removes it"
+            f"{one.name}: {pods}, nothing bills; GitHub takes its runner for busy for about ten minutes yet, and "
+            "'cleanup' removes it then"
         )
     if not _found(session, one):
         return f"found nothing named {one.name}"

@@ -299,10 +299,12 @@ def _why_vanished(lease: Lease, seen: Observation) -> Outcome:
     """Of a pod that is gone though nobody of ours ended it.
 
     An interrupted pod is stopped, not deleted (docs.runpod.io): one that is gone before a runner of its name was ever
-    registered has ended itself, as the start script does when the gate fails.
+    registered has ended itself, as the start script does when the gate fails. It cannot have done so when its container
+    was never seen to run, since the script waits to be seen before it ends its pod: then somebody has stopped the run.
     """
-    ended_itself = lease.phase is Phase.BOOTING and seen.runner is None and lease.pod not in lease.ended
-    return Outcome.GATE_FAILED if ended_itself else Outcome.LOST
+    if lease.phase is not Phase.BOOTING or seen.runner is not None or lease.pod in lease.ended:
+        return Outcome.LOST
+    return Outcome.ENDED_ELSEWHERE if lease.uptime is None else Outcome.GATE_FAILED
 
 
 def _draining(lease: Lease, seen: Observation, sight: _Sight, now: datetime, limits: Limits) -> Decision:

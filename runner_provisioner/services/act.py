@@ -130,6 +130,8 @@ class Hands:
         try:
             await self._registry.remove(action.runner)
         except RunnerBusy as error:
+            if not isinstance(self.troubles.get(name), RunnerBusy):
+                self.tell("runner_busy", runner=name)
             self.troubles[name] = error
         except RemoteError as error:
             self.troubles[name] = error

@@ -20,6 +20,7 @@ _ENDINGS = MappingProxyType(
         Outcome.CANCELLED: Ending.ASKED,
         Outcome.EXPIRED: Ending.ASKED,
         Outcome.CONFLICT: Ending.ASKED,
+        Outcome.ENDED_ELSEWHERE: Ending.ASKED,
         Outcome.INTERRUPTED: Ending.INTERRUPTED,
     }
 )

@@ -21,6 +21,7 @@ from runner_provisioner.errors import (
     KeyInUse,
     ProvisioningFailed,
     RunnerProvisionerError,
+    Stopped,
     StoreError,
     Timeout,
 )
@@ -82,7 +83,7 @@ class _Forgiving:
         """Keep it if that is possible."""
         try:
             return self._store.save(lease)
-        except StoreError:
+        except (StoreError, Stopped):
             return lease
 
 
@@ -153,6 +154,9 @@ class Start:
         except BudgetExceeded:
             await self._give_back(reconciler, hands, Outcome.OVERPRICED, GIVE_BACK_WINDOW)
             raise
+        except Stopped:
+            await self._give_back(reconciler, hands, Outcome.CANCELLED, GIVE_BACK_WINDOW)
+            raise
         except anyio.get_cancelled_exc_class():
             self._hurry()
             await self._give_back(reconciler, hands, Outcome.CANCELLED, CANCEL_WINDOW)
@@ -218,6 +222,11 @@ class Start:
             return KeyInUse(f"this run already has a pod with key {order.key}: give each start its own key (--key)")
         if lease.outcome is Outcome.NO_CAPACITY:
             return nothing_rented(order.request, hands.refusals)
+        if lease.outcome is Outcome.ENDED_ELSEWHERE:
+            return Stopped(
+                "this start was stopped: its pod was ended from elsewhere before its container ran, as by a 'stop' of "
+                "its run; nothing more was rented"
+            )
         if lease.outcome is Outcome.OVERPRICED:
             return _overpriced(order)
         return _too_late(lease, hands)

@@ -103,7 +103,7 @@ def adapter(plumbing: Plumbing) -> Adapter:
     """Builds the adapter as a new process would."""
 
     def build(credential: AppCredential | TokenCredential, scope: Scope = REPO, **options: str) -> GitHub:
-        return connect(scope, credential, plumbing=plumbing, **options)
+        return connect(scope, credential, plumbing=plumbing, **options)  # type: ignore[arg-type]
 
     return build
 

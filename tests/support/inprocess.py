@@ -51,6 +51,7 @@ from runner_provisioner.simulators.runpod.settings import Progress
 from runner_provisioner.simulators.runpod.settings import Settings as RunPodSettings
 from runner_provisioner.simulators.runpod.simulator import RunPodSimulator
 from runner_provisioner.simulators.serving import ASGIApp, ConnectionCut, NeverAnswered
+from runner_provisioner.storage.state_file import Forgetting
 
 REPOSITORY = "octo/gpu"
 ACCOUNT_KEY = "rpa_PLANTEDACCOUNTKEY0123456789ABCDEFGHIJKLM"
@@ -502,6 +503,17 @@ class Process:
         async def work() -> list[Ended]:
             program = self.program()
             return await program.ending().stop(self.run_key(program, key), every_attempt=every_attempt)
+
+        return await self._run("stop", work)
+
+    async def stop_for_good(self) -> Outcome:
+        """`stop` as the command line does it: it forgets the state files of its folder, and outlasts other starts."""
+
+        async def work() -> list[Ended]:
+            program = self.program()
+            since, store = program.clock.now(), Forgetting(self.world.folder / self.state)
+            ended = await program.ending(store).stop(self.run_key(program))
+            return await program.outlast().run(ended, since=since, told=store.forgotten)
 
         return await self._run("stop", work)
 

@@ -320,6 +320,7 @@ def test_a_pod_whose_container_began_anew_is_given_back() -> None:
     ("seen_runner", "changes", "outcome"),
     [
         pytest.param(None, {}, Outcome.GATE_FAILED, id="never-registered"),
+        pytest.param(None, {"uptime": None}, Outcome.ENDED_ELSEWHERE, id="never-ran"),
         pytest.param(RUNNERS["offline"], {}, Outcome.LOST, id="registered-once"),
         pytest.param(RUNNERS["unknown"], {}, Outcome.LOST, id="nobody-knows"),
         pytest.param(None, {"phase": Phase.READY}, Outcome.LOST, id="was-online"),
@@ -330,7 +331,7 @@ def test_a_pod_that_ends_itself_before_its_runner_is_seen_has_failed_the_gate(
     seen_runner: Runner | Unknown | None, changes: dict[str, object], outcome: Outcome
 ) -> None:
     """Absent twice, settle apart; any later it is only lost."""
-    here = replace(lease(Phase.BOOTING, pod=POD1), **changes)  # type: ignore[arg-type]
+    here = replace(lease(Phase.BOOTING, pod=POD1, uptime=3), **changes)  # type: ignore[arg-type]
     gone = Observation(pods=(), runner=seen_runner, gone=frozenset({POD1}))
     first = decide(here, gone, now=NOW, limits=LIMITS).lease
     assert first.phase is here.phase

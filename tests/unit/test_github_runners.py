@@ -71,7 +71,7 @@ def connected(github: respx.MockRouter, clock: FakeClock, redactor: Redactor) ->
     )
 
     def build(scope: Scope = REPO, **options: str) -> GitHub:
-        return connect(scope, TokenCredential(token="ghp_planted1234"), plumbing=plumbing, **options)
+        return connect(scope, TokenCredential(token="ghp_planted1234"), plumbing=plumbing, **options)  # type: ignore[arg-type]
 
     return build
 

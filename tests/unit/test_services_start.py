@@ -29,6 +29,7 @@ from runner_provisioner.errors import (
     RunnerProvisionerError,
     ServerError,
     SpotDiscontinued,
+    Stopped,
     StoreError,
     Timeout,
     UnknownGpu,
@@ -287,6 +288,32 @@ async def test_an_unexpected_error_gives_the_pod_back() -> None:
     assert scene.provider.calls.count("create") == 1
     assert not scene.provider.pods
     assert scene.memory.told("give_back_done")[0].fields["complete"] is True
+
+
+async def test_a_start_that_is_stopped_gives_its_pod_back() -> None:
+    """By a stop that shares its store; the end of its pod is no failed placement."""
+    scene = Scene(online_after=None)
+    scene.memory.add("save", *[None] * 4, *[Stopped("stopped")] * 50)
+    with pytest.raises(Stopped, match="stopped"):
+        await scene.run()
+    assert scene.provider.calls.count("create") == 1
+    assert not scene.provider.pods
+    assert scene.memory.told("give_back_done")[0].fields["complete"] is True
+
+
+async def test_a_start_whose_pod_is_ended_before_it_runs_rents_no_other() -> None:
+    """A stop elsewhere did that: the pod's own script could not."""
+    scene = Scene(online_after=None)
+
+    async def sleep(seconds: float) -> None:
+        await type(scene.clock).sleep(scene.clock, seconds)
+        if seconds >= 1:
+            scene.provider.pods.clear()
+
+    scene.clock.sleep = sleep  # type: ignore[method-assign]
+    with pytest.raises(Stopped, match="'stop' of its run"):
+        await scene.run()
+    assert scene.provider.calls.count("create") == 1
 
 
 async def test_what_cannot_be_given_back_is_named() -> None:

@@ -436,13 +436,27 @@ async def test_without_a_repository_the_jobs_are_unknown_to_be_done() -> None:
     assert (await scene.follow()).interruption is not None
 
 
-async def test_stop_waits_for_a_runner_whose_pod_it_has_ended_itself() -> None:
-    """Only the registration of a pod that others ended is left to clean-up."""
+@pytest.mark.parametrize("online", [True, False])
+async def test_stop_waits_a_moment_for_a_runner_whose_pod_it_has_ended_itself(*, online: bool) -> None:
+    """Its job may just have been over; else GitHub frees it minutes later, and clean-up removes it."""
+    scene = Scene()
+    scene.put()
+    scene.run_out(online=online)
+    scene.registry.add("remove", *[RunnerBusy("busy")] * 500)
+    (ended,) = await scene.ending.stop(KEY)
+    assert ended.ghost
+    assert len(ended.pods) == 1
+    assert LIMITS.settle <= scene.clock.now() - EPOCH < 3 * LIMITS.settle
+
+
+async def test_a_pod_that_does_not_end_is_no_ghost() -> None:
+    """It bills, whatever GitHub says of its runner."""
     scene = Scene()
     scene.put()
     scene.run_out()
     scene.registry.add("remove", *[RunnerBusy("busy")] * 500)
-    with pytest.raises(LeftBehind):
+    scene.provider.add("terminate", *[ServerError("no", service="fake")] * 500)
+    with pytest.raises(LeftBehind, match="pod "):
         await scene.ending.stop(KEY)
 
 
