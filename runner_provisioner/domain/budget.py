@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_UP, Decimal
 from enum import StrEnum
@@ -99,7 +99,7 @@ class Left:
 def bounds(
     records: Sequence[PodRecord], since: datetime, now: datetime, billed: Mapping[PodId, Decimal] | None = None
 ) -> Decimal:
-    """What pods have cost since then at most: each up to its confirmed end, or to the end of its lifetime.
+    """What pods have cost since then at most: each up to its end, or to the end of its lifetime, or now.
 
     `billed` is what the provider says of them; where that is more in all, it counts.
     """
@@ -108,8 +108,18 @@ def bounds(
     return max(own, theirs)
 
 
+def presumed(record: PodRecord, now: datetime, *, listed: bool) -> PodRecord:
+    """The record with the latest end that its pod can have had, where nobody noted one and no list shows it any more.
+
+    One that a list may not show yet, or that outlives its lifetime, has no end.
+    """
+    if listed or record.ended_at is not None or record.expires_at > now:
+        return record
+    return replace(record, ended_at=record.expires_at)
+
+
 def _cost(record: PodRecord, since: datetime, now: datetime) -> Decimal:
-    """A pod past its lifetime whose end nobody has seen bills on, for all that is known."""
+    """A pod without an end that is past its lifetime is alive, and bills on."""
     end = record.ended_at or max(record.expires_at, now)
     seconds = max(0.0, (end - max(record.created_at, since)).total_seconds())
     return (record.price * Decimal(str(seconds)) / 3600).quantize(BID_STEP, rounding=ROUND_UP)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.fakes import NAME, OWNER8, FakeHistory, FakeProvider, Memory, offer, pod, tags
 
-from runner_provisioner.domain.budget import Budget, Left, Span, Strictness, Terms, affordable, bounds
+from runner_provisioner.domain.budget import Budget, Left, Span, Strictness, Terms, affordable, bounds, presumed
 from runner_provisioner.domain.history import OfferKind, PodRecord
 from runner_provisioner.domain.ladder import Ladder
 from runner_provisioner.domain.pods import PodId
@@ -104,13 +104,22 @@ def test_days_and_months_begin_at_midnight_utc() -> None:
 
 
 def test_a_pod_counts_to_its_confirmed_end_and_a_live_one_to_its_lifetime() -> None:
-    """And one past its lifetime whose end nobody has seen is taken to bill on."""
+    """And one past its lifetime that has no end is alive, and bills on."""
     ended = record(ended_at=EPOCH + HOUR / 2)
     assert bounds([ended], EPOCH, EPOCH + HOUR) == Decimal("0.5")
     assert bounds([record()], EPOCH, EPOCH) == Decimal(1)
     assert bounds([record()], EPOCH, EPOCH + 3 * HOUR) == Decimal(3)
     assert bounds([ended], EPOCH + HOUR / 4, EPOCH + HOUR) == Decimal("0.25")
     assert bounds([ended], EPOCH + HOUR, EPOCH + HOUR) == 0
+
+
+def test_a_pod_that_no_list_shows_ends_with_its_lifetime_at_the_latest() -> None:
+    """One that a list may not show yet has no end, nor has one that outlives its lifetime; a noted end stays."""
+    later = EPOCH + 240 * HOUR
+    assert presumed(record(), later, listed=False).ended_at == EPOCH + HOUR
+    assert presumed(record(), later, listed=True).ended_at is None
+    assert presumed(record(), EPOCH, listed=False).ended_at is None
+    assert presumed(record(ended_at=EPOCH), later, listed=False).ended_at == EPOCH
 
 
 def test_the_larger_of_our_records_and_the_providers_bill_counts() -> None:
@@ -193,6 +202,19 @@ async def test_records_are_counted_against_day_and_month() -> None:
     assert [one.fields["span"] for one in till.memory.told("budget_left")] == ["day", "month"]
 
 
+async def test_a_pod_whose_end_nobody_noted_costs_no_more_than_its_lifetime() -> None:
+    """Unless it is still there: then it bills on."""
+    today = Span.DAY.begin(EPOCH)
+    till = Till(record("a", created=today))
+    till.clock = FakeClock(today + 9 * HOUR)
+    assert await till.left() == {"day": "9"}
+    till.provider.pods = {PodId("a"): pod(pod_id="a")}
+    assert await till.left() == {"day": "1"}
+    till.provider.pods = {}
+    till.clock = FakeClock(today + 240 * HOUR)
+    assert await till.left() == {"day": "1E+1"}
+
+
 async def test_live_pods_that_another_machine_rented_count() -> None:
     """They are in no record here; the provider's list shows them, up to the end that their tags say."""
     till = Till(record("known"))
@@ -217,14 +239,46 @@ async def test_lost_records_refuse_the_start_unless_the_budget_is_advisory() -> 
     """Nobody knows what was spent; the line says what to do."""
     till = Till()
     till.history = None
-    with pytest.raises(BudgetExceeded, match="--budget advisory"):
+    with pytest.raises(BudgetExceeded, match="HISTORY is off"):
         await till.purse.enforced()
-    till.history = FakeHistory(began_at=None)
+    till.history = FakeHistory(record("today", ended_at=EPOCH + HOUR), began_at=None)
     with pytest.raises(BudgetExceeded, match="lost cache"):
         await till.purse.enforced()
+    with pytest.raises(BudgetExceeded, match="lost cache"):
+        await till.purse.left()
     till.budget = replace(till.budget, strictness=Strictness.ADVISORY)
+    await till.purse.left()
+    assert till.history.began_at is None
     assert await till.purse.enforced() == ()
-    assert len(till.memory.told("budget_unknown")) == 1
+    assert len(till.memory.told("budget_unknown")) == 2
+
+
+async def test_records_begin_with_a_start_that_was_told_what_is_not_known() -> None:
+    """From then on budgets are reckoned; a history that cannot be written is told."""
+    till = Till()
+    till.history = FakeHistory(began_at=None)
+    till.budget = replace(till.budget, strictness=Strictness.ADVISORY)
+    till.history.add("begin", StoreError("disk full"))
+    await till.purse.enforced()
+    assert [one.fields["error"] for one in till.memory.told("budget_unknown")][1:] == ["disk full"]
+    await till.purse.enforced()
+    assert till.history.began_at == till.clock.now()
+    till.budget = replace(till.budget, strictness=Strictness.ENFORCE)
+    assert len(await till.purse.enforced()) == 1
+
+
+async def test_a_pod_from_before_the_day_proves_that_the_records_reach_back() -> None:
+    """Whoever has had a history for longer goes on without a word."""
+    now = EPOCH + timedelta(days=20)
+    yesterday = Span.DAY.begin(now) - 5 * HOUR
+    till = Till(record("a", created=yesterday, ended_at=yesterday + HOUR))
+    till.clock = FakeClock(now)
+    assert till.history is not None
+    till.history.began_at = None
+    assert await till.left() == {"day": "1E+1"}
+    till.budget = Budget(month=Decimal(10))
+    with pytest.raises(BudgetExceeded, match="lost cache"):
+        await till.left()
 
 
 async def test_what_the_account_has_spent_stands_in_for_lost_records() -> None:
