@@ -147,8 +147,8 @@ def check_left(offer: Offer, terms: Terms, left: Sequence[Left]) -> None:
         if worst > one.amount:
             raise BudgetExceeded(
                 f"it may cost {_cents(worst)} USD until its lifetime of "
-                f"{show_duration(terms.lifetime_at(offer.price))} ends, and {one}: raise --budget-{one.span.value}, "
-                "shorten --lifetime, or give --max-cost"
+                f"{show_duration(terms.lifetime_at(offer.price))} ends, and {one}: shorten --lifetime, give start a "
+                f"--max-cost, or raise --budget-{one.span.value} (RUNNER_PROVISIONER_BUDGET_{one.span.name})"
             )
 
 

@@ -101,6 +101,11 @@ class Chronicle:
                 self._ended.add(one)
                 await self._write(self._history.ended(one, now, ending))
 
+    async def over(self, pod: PodRef) -> None:
+        """Somebody has ended it, and it is gone."""
+        if self._history is not None:
+            await self._write(self._history.ended(pod, self._clock.now(), Ending.ASKED))
+
     def unwritten(self, lease: Lease, seen: Observation) -> Pod | None:
         """The kept pod when nothing has been written of it: one whose create was never answered."""
         if self._history is None or lease.pod is None or lease.pod in self._rented or isinstance(seen.pods, Unknown):

@@ -339,3 +339,21 @@ def test_cleanup_closes_records_of_pods_that_are_gone(services: Services) -> Non
     assert (found["p1"].ended_at, found["p1"].ending) == (over.expires_at, Ending.ITSELF)
     assert found["p2"].ended_at is not None
     assert found["p3"].ended_at is None
+
+
+def test_a_pod_made_by_hand_counts_in_budget_and_costs(services: Services) -> None:
+    """From its create to its end; nothing says what it was for."""
+    create = ("pods", "create", "--gpu", "RTX A4000", "--image", "ubuntu:24.04")
+    refused = services.run(*create, RUNNER_PROVISIONER_BUDGET_DAY="0.01")
+    assert (refused.code, len(refused.errors)) == (25, 1)
+    assert services.runpod.live() == []
+    made = services.run(*create, "--json", "--budget", "advisory", RUNNER_PROVISIONER_BUDGET_DAY="0.01")
+    assert made.code == 0, made.err
+    dear = services.run(*create, RUNNER_PROVISIONER_BUDGET_DAY="0.01")
+    assert dear.code == 25
+    assert "left of the day's budget of 0.01" in dear.errors[0]
+    assert services.run("pods", "terminate", made.data["id"]).code == 0
+    (known,) = recall(place(services))
+    assert (str(known.id), known.ending) == (made.data["id"], Ending.ASKED)
+    (job,) = services.run("costs", "--json").data["jobs"]
+    assert job["unknown"]["seconds"] == job["billed-seconds"]
