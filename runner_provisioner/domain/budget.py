@@ -49,7 +49,8 @@ class Terms:
         """How long a pod of that price may live, in whole seconds: its cost never exceeds `max_cost`."""
         if self.max_cost is None or price <= 0:
             return self.lifetime
-        return min(self.lifetime, timedelta(seconds=int(self.max_cost * 3600 / price)))
+        bought = self.max_cost * 3600 / price
+        return self.lifetime if bought >= self.lifetime.total_seconds() else timedelta(seconds=int(bought))
 
     def worst(self, price: Decimal) -> Decimal:
         """What a pod of that price costs when it lives as long as it may, USD, rounded up."""

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from runner_provisioner.domain.bids import BidForm, first_bid, raised
+from runner_provisioner.domain.bids import Bid, BidForm, first_bid, raised
 from runner_provisioner.domain.history import Memory
+from runner_provisioner.domain.money import check_amount
 from runner_provisioner.domain.offers import GpuRequest, Interruptible, Offer
 from runner_provisioner.domain.ranking import ranked
 from runner_provisioner.errors import (
@@ -48,17 +49,22 @@ def check(request: GpuRequest) -> None:
         raise InvalidRequest("no GPU model asked for: give --gpu at least once, or --min-vram")
     if request.count < 1:
         raise InvalidRequest(f"--gpu-count {request.count}: ask for at least 1")
-    if request.max_price <= 0:
-        raise InvalidRequest(f"--max-price {request.max_price}: give more than 0 USD per hour")
-    bid = request.bid
-    if bid is None or bid.form is not BidForm.ABSOLUTE:
+    check_amount("--max-price", request.max_price)
+    check_bid(request.bid, request.interruptible, request.max_price)
+
+
+def check_bid(bid: Bid | None, interruptible: Interruptible, max_price: Decimal) -> None:
+    """Raise InvalidRequest for a bid that no pod could be rented with."""
+    if bid is None:
+        return
+    if interruptible is Interruptible.NEVER:
+        raise InvalidRequest(f"--bid {bid}: a bid is for interruptible pods, and --interruptible is never")
+    if bid.form is not BidForm.ABSOLUTE:
         return
     if bid.amount <= 0:
         raise InvalidRequest(f"--bid {bid}: give more than 0 USD per hour")
-    if bid.amount > request.max_price:
-        raise InvalidRequest(
-            f"bid {bid} is above the max price {request.max_price} USD/h: lower --bid or raise --max-price"
-        )
+    if bid.amount > max_price:
+        raise InvalidRequest(f"bid {bid} is above the max price {max_price} USD/h: lower --bid or raise --max-price")
 
 
 def ladder(offers: Sequence[Offer], request: GpuRequest, memory: Memory | None = None) -> Ladder:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 class HistoryFile:
     """`ports.History`, shared by as many processes as there are.
 
-    The first refusal, rental, bad machine or beginning makes the file, nothing else does. A file that cannot be used is left as it
-    is, and every call raises the same StoreError, which names it and what to do. A call goes to its end whatever is
-    cancelled meanwhile; it takes as long as another process may hold the file, a few seconds at most.
+    The first refusal, rental, bad machine or beginning makes the file, nothing else does. A file that cannot be used is
+    left as it is, and every call raises the same StoreError, which names it and what to do. A call goes to its end
+    whatever is cancelled meanwhile; it takes as long as another process may hold the file, a few seconds at most.
     """
 
     def __init__(self, path: Path, *, clock: Clock) -> None:

@@ -50,6 +50,7 @@ def test_the_max_cost_of_a_job_sets_the_lifetime_of_its_pod() -> None:
     assert TERMS.lifetime_at(Decimal("0.01")) == 6 * HOUR
     assert TERMS.lifetime_at(Decimal(0)) == 6 * HOUR
     assert replace(TERMS, max_cost=None).lifetime_at(Decimal(9)) == 6 * HOUR
+    assert replace(TERMS, max_cost=Decimal(10**6)).lifetime_at(Decimal("1e-9")) == 6 * HOUR
 
 
 @given(PRICES, PRICES)

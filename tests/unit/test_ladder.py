@@ -204,8 +204,10 @@ def test_offers_above_the_cap_are_refused() -> None:
         {"max_price": Decimal(0)},
         {"bid": Bid(Decimal(0))},
         {"bid": Bid(Decimal("1.01"))},
+        {"bid": Bid(Decimal("0.5")), "interruptible": Interruptible.NEVER},
+        {"max_price": Decimal("1e400")},
     ],
-    ids=["no-model", "no-gpu", "no-money", "no-bid", "bid-above-cap"],
+    ids=["no-model", "no-gpu", "no-money", "no-bid", "bid-above-cap", "bid-for-on-demand", "absurd-money"],
 )
 def test_a_request_that_can_never_succeed_is_refused(wrong: dict[str, object]) -> None:
     """One line, before anything is asked."""
