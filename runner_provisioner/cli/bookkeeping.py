@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from runner_provisioner.domain.history import Ending
+from runner_provisioner.domain.history import LONGEST_RUN, Ending
 from runner_provisioner.domain.leases import PodRef
 from runner_provisioner.domain.pods import PodId
 from runner_provisioner.errors import RemoteError, StoreError
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from runner_provisioner.wiring import Program
 
 YOUNG = timedelta(minutes=10)
-LONGEST_RUN = timedelta(days=35)  # docs.github.com/actions/reference/limits: workflow run time
 
 
 async def book_stop(

@@ -94,7 +94,9 @@ class StartRequest:
         "What the whole pod may cost at most, in USD per hour.", metavar="USD", default=Decimal("1.00")
     )
     max_cost: Decimal | None = option(
-        "What the job's pod may cost at most, in USD: it shortens the pod's lifetime to what that buys.", metavar="USD"
+        "What the job's pods may cost at most, in USD: a pod lives as long as that buys, less what earlier pods of the "
+        "job have cost (those of earlier attempts as far as the history knows).",
+        metavar="USD",
     )
     budget_day: Decimal | None = option(
         "What all pods of this installation may cost in a day (UTC), in USD; default: RUNNER_PROVISIONER_BUDGET_DAY.",

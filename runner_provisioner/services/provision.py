@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from decimal import Decimal
 
 import anyio
 
@@ -37,7 +38,7 @@ from runner_provisioner.services.reconcile import Polls, Reconciler, cause_of, l
 CANCEL_WINDOW = 6.5  # GitHub sends SIGTERM 7.5 s after its first signal and kills 2.5 s later; the exit takes time too
 GIVE_BACK_WINDOW = 120.0
 
-DrawUp = Callable[[Offer, Registration | None, RunnerDownload], PodSpec]
+DrawUp = Callable[[Offer, timedelta, Registration | None, RunnerDownload], PodSpec]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +120,8 @@ class Start:
         purse = self._purse(order)
         chronicle = Chronicle(self._history, clock=self._clock, events=self._events)
         memory = await chronicle.memory()
-        plan, refused = await self._prepare(order, purse, memory)
+        spent = await chronicle.spent_on(order.lease.name)
+        plan, refused = await self._prepare(order, purse, memory, spent)
         hands = Hands(
             providers=self._providers,
             registry=self._registry,
@@ -176,17 +178,17 @@ class Start:
             lifetime=self._limits.lifetime,
         )
 
-    async def _prepare(self, order: Order, purse: Purse, memory: Memory) -> tuple[Plan, Ladder]:
+    async def _prepare(self, order: Order, purse: Purse, memory: Memory, spent: Decimal) -> tuple[Plan, Ladder]:
         """Everything that can fail before anything is rented."""
         await self._registry.check()
         found = await survey(self._providers, order.request, memory)
-        terms = order.terms or Terms(lifetime=self._limits.lifetime, max_price=order.lease.cap)
+        terms = (order.terms or Terms(lifetime=self._limits.lifetime, max_price=order.lease.cap)).after(spent)
         found = affordable(found, terms, await purse.enforced())
         registration = await self._registry.register() if order.jit is None else None
         download = await self._registry.download()
 
-        def blueprint(offer: Offer) -> PodSpec:
-            return order.draw_up(offer, registration, download)
+        def blueprint(offer: Offer, lifetime: timedelta) -> PodSpec:
+            return order.draw_up(offer, lifetime, registration, download)
 
         return Plan(rungs=found.rungs, blueprint=blueprint, terms=terms), found
 
@@ -205,7 +207,7 @@ class Start:
 
     def _failure(self, order: Order, lease: Lease, hands: Hands) -> RunnerProvisionerError:
         if lease.outcome is Outcome.CONFLICT:
-            return KeyInUse(f"this run already has a pod with key {order.key}: give each start its own key (--key)")
+            return key_in_use(order.key)
         if lease.outcome is Outcome.NO_CAPACITY:
             return nothing_rented(order.request, hands.refusals)
         if lease.outcome is Outcome.OVERPRICED:
@@ -224,6 +226,11 @@ class Start:
             started_at=self._clock.now(),
             refusals=tuple((str(one.offer), str(one.error)) for one in hands.refusals),
         )
+
+
+def key_in_use(key: str) -> KeyInUse:
+    """What ends a start that finds another start's pod under its name."""
+    return KeyInUse(f"this run already has a pod with key {key}: give each start its own key (--key)")
 
 
 def _overpriced(order: Order) -> BudgetExceeded:

@@ -12,9 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.fakes import NAME, OWNER8, FakeHistory, FakeProvider, Memory, offer, pod, tags
 
-from runner_provisioner.domain.budget import Budget, Left, Span, Strictness, Terms, affordable, bounds, presumed
+from runner_provisioner.domain.budget import (
+    Budget,
+    Left,
+    Span,
+    Strictness,
+    Terms,
+    affordable,
+    bounds,
+    presumed,
+    spent_on,
+)
 from runner_provisioner.domain.history import OfferKind, PodRecord
 from runner_provisioner.domain.ladder import Ladder
+from runner_provisioner.domain.names import RunKey
 from runner_provisioner.domain.pods import PodId
 from runner_provisioner.errors import BudgetExceeded, RunnerProvisionerError, ServerError, StoreError
 from runner_provisioner.services.budget import Purse
@@ -92,6 +103,32 @@ def test_rungs_that_cannot_be_afforded_are_refusals() -> None:
     why = str(found.refusals[1].error)
     assert "0.10 USD left of the day's budget of 10" in why
     assert "raise --budget-day" in why
+
+
+def test_all_pods_of_a_job_share_its_max_cost() -> None:
+    """What earlier ones have cost shortens the next; where too little is left, the line says why."""
+    terms = TERMS.after(Decimal("0.30"))
+    assert terms.lifetime_at(Decimal("0.25")) == HOUR * 4 / 5
+    assert terms.cap(Decimal("0.25")) == Decimal("0.25")
+    with pytest.raises(BudgetExceeded, match=r"0\.20 USD \(all that earlier pods of the job leave of 0\.50\) buy 12m"):
+        terms.check(offer(price="1"))
+    with pytest.raises(BudgetExceeded, match=r"^0 USD .* buy 0s"):
+        TERMS.after(Decimal(9)).check(offer(price="0.01"))
+
+
+def test_a_job_has_cost_what_its_pods_of_all_attempts_have() -> None:
+    """Each to its end; one whose end nobody noted until now, or to the end of its lifetime."""
+    job = RunKey(owner8=OWNER8, run="zz", attempt=3, key="train")
+    named = {one: f"rp-{OWNER8}-{one}" for one in ("zz-1-train", "zz-2-train", "zz-3-train", "zz-1-test", "yy-1-train")}
+    records = [
+        record("a", name=named["zz-1-train"], ended_at=EPOCH + HOUR / 2),
+        record("b", name=named["zz-2-train"]),
+        record("c", name=named["zz-3-train"], created=EPOCH + 2 * HOUR),
+        *(record(one, name=named[one]) for one in ("zz-1-test", "yy-1-train")),
+        record("d", name="rpm-0123abcd-zz-abcd"),
+    ]
+    assert spent_on(job, records, EPOCH + 9 * HOUR / 4) == Decimal("1.75")
+    assert spent_on(replace(job, owner8="00000000"), records, EPOCH) == 0
 
 
 # -- the installation
