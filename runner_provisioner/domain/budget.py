@@ -175,10 +175,14 @@ def check_left(offer: Offer, terms: Terms, left: Sequence[Left]) -> None:
     worst = terms.worst(offer.price)
     for one in left:
         if worst > one.amount:
+            span = one.span.value
+            cheaper = (
+                "shorten --lifetime, give start a --max-cost" if one.amount > 0 else f"wait until the {span} is over"
+            )
             raise BudgetExceeded(
                 f"it may cost {_cents(worst)} USD until its lifetime of "
-                f"{show_duration(terms.lifetime_at(offer.price))} ends, and {one}: shorten --lifetime, give start a "
-                f"--max-cost, or raise --budget-{one.span.value} (RUNNER_PROVISIONER_BUDGET_{one.span.name})"
+                f"{show_duration(terms.lifetime_at(offer.price))} ends, and {one}: {cheaper}, or raise "
+                f"--budget-{span} (RUNNER_PROVISIONER_BUDGET_{one.span.name})"
             )
 
 

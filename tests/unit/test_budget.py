@@ -131,6 +131,15 @@ def test_a_job_has_cost_what_its_pods_of_all_attempts_have() -> None:
     assert spent_on(replace(job, owner8="00000000"), records, EPOCH) == 0
 
 
+def test_a_budget_that_is_used_up_is_waited_for() -> None:
+    """A shorter pod would not help."""
+    none = Left(span=Span.DAY, budget=Decimal(10), spent=Decimal(11), by="our records")
+    found = affordable(Ladder(rungs=(offer(price="0.3"),), refusals=()), TERMS, (none,))
+    assert "-1.00 USD left of the day's budget of 10 (by our records): wait until the day is over, or raise" in str(
+        found.refusals[0].error
+    )
+
+
 # -- the installation
 
 
