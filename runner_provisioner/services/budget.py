@@ -149,7 +149,11 @@ class Purse:
         market: object = self._providers.get(provider)
         if not isinstance(market, BillsPerPod):
             return {}
-        return await market.billed([one.id for one in pods], since)
+        try:
+            return await market.billed([one.id for one in pods], since)
+        except RemoteError as error:
+            self._tell("bill_unknown", provider=provider, error=str(error))
+            return {}
 
     async def _account_spend(self, since: datetime) -> Decimal | None:
         """What all accounts have spent; None where one does not tell."""

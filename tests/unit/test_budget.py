@@ -280,6 +280,9 @@ async def test_a_providers_bill_counts_where_it_is_more() -> None:
     """It is asked for our pods alone."""
     till = Till(record(), kind=BillingProvider)
     assert await till.left() == {"day": "3"}
+    till.provider.add("billed", ServerError("later"))
+    assert await till.left() == {"day": "9"}
+    assert [one.fields["error"] for one in till.memory.told("bill_unknown")] == ["later"]
 
 
 async def test_lost_records_refuse_the_start_unless_the_budget_is_advisory() -> None:
