@@ -23,6 +23,7 @@ from runner_provisioner._urls import check_base_url, is_loopback
 from runner_provisioner.errors import (
     InvalidRequest,
     ProtocolViolation,
+    RateLimited,
     RemoteError,
     Timeout,
     TransientError,
@@ -99,6 +100,7 @@ class HttpSession:
         self._plumbing = plumbing
         self._records = CallRecords(service, plumbing.redactor, plumbing.metrics)
         self._pacer = Pacer(pace, plumbing.clock) if pace is not None else None
+        self._held_until: dict[str, float] = {}
         quiet_libraries()
         self._kept = self._client(_KEEP_ALIVE)
         # A cut on a kept connection that had gone stale would be a create of unknown outcome.
@@ -170,7 +172,23 @@ class HttpSession:
             client=self._fresh if retry is Retry.CREATE else self._kept,
             follow=follow,
         )
-        return await retrying(retry, self._plumbing.tempo, self._plumbing.clock)(self._once, call)
+        self._check_held(operation)
+        try:
+            return await retrying(retry, self._plumbing.tempo, self._plumbing.clock)(self._once, call)
+        except RateLimited as error:
+            if error.retry_after:
+                self._held_until[operation] = self._plumbing.clock.monotonic() + error.retry_after
+            raise
+
+    def _check_held(self, operation: str) -> None:
+        """Raise RateLimited, without sending, while the service has asked to wait with this operation.
+
+        Each for itself: a create that must wait must not keep a pod from being ended.
+        """
+        rest = self._held_until.get(operation, 0.0) - self._plumbing.clock.monotonic()
+        if rest > 0:
+            message = f"{self.service} has asked to wait with this call for {rest:.0f} s more"
+            raise RateLimited(message, service=self.service, operation=operation, code="HELD_BACK", retry_after=rest)
 
     def _url(self, path: str) -> httpx.URL:
         if "://" in path:

@@ -283,6 +283,10 @@ class History(Protocol):
         """A machine is to be avoided for a while."""
         ...
 
+    async def forget(self, machine: str | None = None) -> int:
+        """Forget the failures of this machine, at whatever provider, or of all; gives how many machines had some."""
+        ...
+
     async def memory(self, now: datetime) -> Memory:
         """What ranking needs."""
         ...

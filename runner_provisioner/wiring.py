@@ -21,9 +21,10 @@ from runner_provisioner.domain.leases import Lease, Limits, Phase
 from runner_provisioner.domain.names import RunKey, Scope
 from runner_provisioner.domain.pods import PodClass, PodSpec, PodTags
 from runner_provisioner.domain.request import Gate, HowRegistered, StartRequest
-from runner_provisioner.domain.runners import creator_label
+from runner_provisioner.domain.runners import creator_label, end_label
 from runner_provisioner.errors import InvalidRequest
 from runner_provisioner.github.connect import AppCredential, TokenCredential, connect
+from runner_provisioner.ports import HasAccountKeys
 from runner_provisioner.providers.runpod.api import RunPodApi
 from runner_provisioner.providers.runpod.provider import RunPodProvider
 from runner_provisioner.services.ending import Ending
@@ -178,6 +179,17 @@ class Program:
         """What jobs have uploaded, by the workflow's own token where there is one."""
         return (self.workflow or self._github()).artifacts
 
+    async def public_keys(self, request: StartRequest, own: tuple[str, ...]) -> tuple[str, ...]:
+        """The user's keys for a pod: `own`, or where there are none and it matters, those of the provider's account.
+
+        A provider adds the account's keys by itself, except where `PUBLIC_KEY` is set, as it is for a pod that waits
+        for its configuration. Raises RemoteError.
+        """
+        if own or request.registration is not HowRegistered.JIT:
+            return own
+        accounts = [one for one in self.providers.values() if isinstance(one, HasAccountKeys)]
+        return tuple(dict.fromkeys([key for one in accounts for key in await one.ssh_keys()]))
+
     def order(
         self,
         request: StartRequest,
@@ -238,6 +250,7 @@ class Program:
             jit=jit,
             terms=request.terms,
             budget=request.budgets(day=self.settings.budget_day, month=self.settings.budget_month),
+            lenient=request.gate is Gate.OFF,
         )
         return order, store
 
@@ -306,7 +319,7 @@ class Draftsman:
             name=self.key.name,
             image=self.request.image,
             tags=tags,
-            command=render(replace(self._script(registration, download, lifetime), gate=floor)),
+            command=render(replace(self._script(registration, download, lifetime, expires), gate=floor)),
             env={**env, **tags.to_env()},
             disk_gb=self.request.disk,
             volume_gb=self.request.volume,
@@ -349,13 +362,15 @@ class Draftsman:
             host_key=self.host_key.public,
         )
 
-    def _script(self, registration: Registration | None, download: RunnerDownload, lifetime: timedelta) -> RunnerScript:
+    def _script(
+        self, registration: Registration | None, download: RunnerDownload, lifetime: timedelta, expires: datetime
+    ) -> RunnerScript:
         request = self.request
         return RunnerScript(
             name=self.key.name,
             url=self.place.scope.url,
             token=registration.token if registration is not None else None,
-            labels=(self.record.label, creator_label(self.creator), *request.label),
+            labels=(self.record.label, creator_label(self.creator), end_label(expires), *request.label),
             runner_group=request.runner_group,
             download=download,
             run_as=request.run_as,

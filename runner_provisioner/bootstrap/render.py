@@ -26,17 +26,12 @@ from runner_provisioner.domain.containers import check_mount
 from runner_provisioner.domain.gate import GateFloor
 from runner_provisioner.domain.request import RunAs
 from runner_provisioner.domain.runners import RunnerDownload
+from runner_provisioner.domain.variables import check_variables
 from runner_provisioner.errors import InvalidRequest
 
 COMMAND_LIMIT = 8192  # bytes of dockerArgs as JSON; RunPod does not publish its limit, this is a choice of our own
 ENTRYPOINT = ("bash", "-c")
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_OURS = re.compile(
-    r"RP_.*|RUNPOD_API_KEY|RUNNER_PROVISIONER|RUNNER_ALLOW_RUNASROOT|ACTIONS_RUNNER_.*|GITHUB_.*|_[a-z]{0,2}",
-    re.IGNORECASE,
-)
-_READ_ONLY = frozenset({"UID", "EUID", "PPID", "BASHOPTS", "SHELLOPTS", "BASH_VERSINFO"})  # bash refuses to set them
 _SETTINGS_BEGIN = "# >>> settings\n"
 _SETTINGS_END = "# <<< settings\n"
 _LATER_BEGIN = "# >>> after the gate\n"
@@ -254,11 +249,7 @@ def _check(script: RunnerScript) -> None:
         raise InvalidRequest("the registration token is too short to be one")
     if not re.fullmatch(r"[0-9a-fA-F]{64}", script.download.sha256):
         raise InvalidRequest("the runner's sha256 is not 64 hexadecimal digits")
-    for name, value in script.job_env.items():
-        if not _VARIABLE.fullmatch(name) or _OURS.fullmatch(name) or name in _READ_ONLY:
-            raise InvalidRequest(f"'{name}' cannot be a variable of the job: choose another name")
-        if "\0" in value:
-            raise InvalidRequest(f"the job's variable '{name}' holds a null character")
+    check_variables("the job's variable", script.job_env)
 
 
 def _longest(script: RunnerScript) -> str:

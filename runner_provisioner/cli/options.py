@@ -81,7 +81,8 @@ class NameValue(click.ParamType[tuple[str, str]]):
             return value
         name, sign, text = value.partition("=")
         if not sign or not name.isidentifier():
-            self.fail(f"'{name}' is not NAME=VALUE: a name has letters, digits and underscores", param, ctx)
+            # What it is instead may be a line of a secret, cut where no mask fits any more.
+            self.fail("an entry is not NAME=VALUE: a name has letters, digits and underscores", param, ctx)
         return name, text
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from runner_provisioner.cli.guard import guarded
+from runner_provisioner.cli.machines import describe as describe_kept_out
 from runner_provisioner.cli.options import request_of, request_options
 from runner_provisioner.cli.session import Session, command_options, place_of, place_options, run, run_part, table, usd
 from runner_provisioner.domain.durations import show_duration
-from runner_provisioner.domain.request import HowRegistered, StartRequest
+from runner_provisioner.domain.request import Gate, HowRegistered, StartRequest
 
 if TYPE_CHECKING:
     from runner_provisioner.domain.offers import Offer
@@ -73,6 +75,8 @@ async def _plan(session: Session, place: Place, request: StartRequest, name: str
         budget = request.budgets(day=program.settings.budget_day, month=program.settings.budget_month)
         lease = lease_of(program, name) if name is not None else None
         found = await foresight.run(request.gpus, request.terms, budget, owner8=place.owner8, lease=lease)
+        if request.gate is Gate.OFF:
+            found = replace(found, kept_out=())
         calls = would_call(program, found, request)
         session.show(_data(found, calls, name), lines=_lines(found, calls, name))
         if found.failure is not None:
@@ -129,6 +133,7 @@ def _data(found: Foreseen, calls: list[dict[str, str]], name: str | None) -> dic
             {"span": one.span.value, "budget": str(one.budget), "left": str(one.amount), "by": one.by}
             for one in found.left
         ],
+        "kept-out": [describe_kept_out(one) for one in found.kept_out],
         "ready-after-seconds": found.ready.total_seconds() if found.ready is not None else None,
         "would-call": calls,
     }
@@ -168,6 +173,7 @@ def _lines(found: Foreseen, calls: list[dict[str, str]], name: str | None) -> li
     lines += ["", "permissions:"]
     lines += [f"  {one.name}: {one.error or _granted(one.detail)}" for one in found.permissions]
     lines += [f"budget: {one}" for one in found.left]
+    lines += [f"kept out: machine {one}" for one in found.kept_out]
     if found.ready is not None:
         lines += ["", f"runner expected {show_duration(found.ready)} after the first create, if that offer is taken"]
     lines += ["", "calls:", *(f"  {one['service']}: {one['operation']} ({one['times']})" for one in calls)]

@@ -15,7 +15,7 @@ from runner_provisioner.domain.budget import Strictness
 from runner_provisioner.domain.containers import check_image, check_mount, check_ports
 from runner_provisioner.domain.durations import show_duration
 from runner_provisioner.domain.pods import CloudType
-from runner_provisioner.errors import OutputLost
+from runner_provisioner.errors import InvalidRequest, OutputLost
 
 if TYPE_CHECKING:
     from runner_provisioner.domain.pods import Pod
@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 POD_LIFETIME = timedelta(hours=24)
+SHORTEST = timedelta(minutes=1)
+# What the pod is found, checked and ended by must not be said twice.
+_NO_OPTION = {
+    "terminateafter": "--lifetime",
+    "deploycost": "--max-price",
+    "gputypeidlist": "--gpu-type",
+    "instanceids": "--gpu-type",
+}
 END_IT = "runner-provisioner pods terminate {}"
 
 
@@ -177,6 +185,12 @@ def _purse(program: Program, values: dict[str, Any]) -> Purse:
 
 def _check(values: dict[str, Any]) -> None:
     """Bring ports and mount point into their plain form; raises InvalidRequest."""
+    if values["lifetime"] < SHORTEST:
+        raise InvalidRequest(f"--lifetime {show_duration(values['lifetime'])}: a pod lives for a minute at least")
+    for name, _ in values["further"]:
+        instead = _NO_OPTION.get(name.replace("_", "").lower())
+        if instead:
+            raise InvalidRequest(f"--option {name}: use {instead}, which is also what the pod is told and checked by")
     check_image("--image", values["image"])
     values["ports"] = check_ports("--port", values["ports"])
     values["volume_mount_path"] = check_mount("--volume-mount-path", values["volume_mount_path"])

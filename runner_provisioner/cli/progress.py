@@ -37,7 +37,10 @@ _WORDS = {
     "hand_over_failed": "  the runner's configuration could not be handed over yet: {error}",
     "lease_ready": "runner is online",
     "lease_busy": "runner is online and works already",
-    "machine_quarantined": "  machine {machine} is kept out of the next starts",
+    "machines_kept_out": "kept out because pods on them ended too soon: {machines} ('machines' lists and clears them)",
+    "machine_quarantined": "  machine {machine} is kept out until {until}",
+    "machine_not_blamed": "  another machine failed within the hour too: the image or the options may be at fault, so "
+    "machine {machine} is not kept out",
     "lease_draining": "giving back ({outcome})",
     "pod_end_asked": "asked {provider} to end pod {pod}",
     "pod_end_failed": "  pod {pod} could not be ended yet: {error}",

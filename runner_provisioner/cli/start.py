@@ -11,6 +11,7 @@ from runner_provisioner.cli.guard import guarded
 from runner_provisioner.cli.options import request_of, request_options
 from runner_provisioner.cli.session import (
     Session,
+    attempt_of,
     command_options,
     first,
     place_of,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     "--attempt",
     type=click.IntRange(1, 10_000),
     metavar="N",
-    help="Which attempt of --run-id this is for; default: now's.",
+    help="Which attempt of --run-id this is for; required for a run other than the one it is called in.",
 )
 @click.option(
     "--unique-label", metavar="LABEL", help="The label of an earlier start, which a job waits for; default: a new one."
@@ -72,9 +73,11 @@ def command(
     place = place_of(session, repository, organization, owner)
     label = check_label(unique_label)
     run_name, current = run_part(run_id, session.settings) or (local_run(), 0)
-    if attempt is not None and current == 0:
-        raise InvalidRequest(f"--attempt {attempt}: only a workflow run has attempts; give its number with --run-id")
-    run_key = RunKey(owner8=place.owner8, run=run_name, attempt=attempt or current, key=key)
+    if attempt is None and run_id is not None and current and session.settings.run_id != int(run_id):
+        raise InvalidRequest(
+            f"--run-id {run_id}: give --attempt too, the attempt of that run whose job the runner is for"
+        )
+    run_key = RunKey(owner8=place.owner8, run=run_name, attempt=attempt_of(attempt, current), key=key)
     if current == 0:
         session.talk(
             f"no workflow run: any job of {place.repository or place.scope.path} that asks for the label may take it"
@@ -108,6 +111,7 @@ async def _start(session: Session, place: Place, key: RunKey, request: StartRequ
             opened(session, place=place, runner_group=request.runner_group, progress=progress) as program,
             anyio.create_task_group() as group,
         ):
+            ssh_keys = await program.public_keys(request, ssh_keys)
             order, store = program.order(request, key, state=state, ssh_keys=ssh_keys, label=label)
             group.start_soon(progress.tick)
             group.start_soon(warn_unless_cleaned, session, program, place)

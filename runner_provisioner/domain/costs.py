@@ -54,8 +54,8 @@ class JobCosts:
     """What one key of one run cost, in all its attempts.
 
     `waiting` is how long it was asked for while no pod of it was there, None when that is not known; it costs nothing.
-    `listed` is what the same time would have cost at the offers' prices. `settled` is False while the end of a pod is
-    not confirmed: then the sums say what it comes to so far, or at most.
+    `listed` is what the same time would have cost at list price. `settled` is False while the end of a pod is not
+    confirmed: then the sums say what it comes to so far, or at most.
     """
 
     run: str

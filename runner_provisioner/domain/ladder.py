@@ -140,7 +140,8 @@ def _priced(offer: Offer, offers: Sequence[Offer], request: GpuRequest) -> list[
     minimum = offer.minimum_bid if offer.minimum_bid is not None else offer.price
     if minimum > cap:
         raise BudgetExceeded(f"the minimum bid {minimum} USD/h is above the max price {cap}")
-    bid = first_bid(request.bid, minimum=minimum, on_demand=_on_demand_price(offer, offers), cap=cap)
+    on_demand = _on_demand_price(offer, offers)
+    bid = first_bid(request.bid, minimum=minimum, on_demand=on_demand, cap=cap)
     if bid is None:
         raise OfferUnfit(
             f"nobody names its on-demand price, of which the bid is to be {request.bid}",
@@ -148,7 +149,8 @@ def _priced(offer: Offer, offers: Sequence[Offer], request: GpuRequest) -> list[
         )
     if bid < minimum:
         raise BidTooLow(f"the bid {bid} USD/h is below the minimum {minimum}: raise --bid to at least {minimum}")
-    return [replace(offer, price=price, raises=number) for number, price in enumerate((bid, *raised(bid, cap)))]
+    bids = (bid, *raised(bid, cap))
+    return [replace(offer, price=price, raises=number, on_demand=on_demand) for number, price in enumerate(bids)]
 
 
 def _on_demand_price(offer: Offer, offers: Sequence[Offer]) -> Decimal | None:

@@ -23,6 +23,7 @@ from runner_provisioner.domain.ladder import check_bid
 from runner_provisioner.domain.money import check_amount
 from runner_provisioner.domain.offers import GpuRequest, Interruptible, Ranking
 from runner_provisioner.domain.pods import CloudType
+from runner_provisioner.domain.variables import check_variables
 from runner_provisioner.errors import InvalidRequest
 
 DEFAULT_GPUS = ("NVIDIA RTX A4000", "NVIDIA RTX A5000", "NVIDIA GeForce RTX 4090")
@@ -163,12 +164,13 @@ class StartRequest:
     min_driver: str | None = option("Lowest version of the NVIDIA driver, such as 550.54.", metavar="VERSION")
     gate: Gate = option(
         "Whether the pod looks at its GPUs, driver, disk and download before its runner registers; a machine that is "
-        "not as rented is given back.",
+        "not as rented is given back and kept out for a while. 'off' does neither.",
         default=Gate.ON,
     )
     runner_group: str | None = option("Runner group of the organisation.", metavar="NAME")
     ssh_key: str | None = option(
-        "Public SSH key, or its file, that may log in; default: the agent's keys, else the account's.", metavar="KEY"
+        "Public SSH key, or its file, that may log in; default: the agent's keys, else the account's.",
+        metavar="KEY",
     )
     idle: timedelta = option(
         "End the pod when no job came within this time.", metavar="TIME", default=timedelta(minutes=10)
@@ -204,6 +206,7 @@ class StartRequest:
         self._check_volumes()
         _check_regions(self.region)
         _check_labels(self.label)
+        check_variables("--env", self.env)
         check_version("--min-driver", self.min_driver)
         if self.gate is Gate.OFF and self.min_driver is not None:
             raise InvalidRequest(f"--min-driver {self.min_driver}: only the gate looks at it, and --gate is off")
@@ -220,6 +223,9 @@ class StartRequest:
         if self.lifetime <= self.start_timeout:
             given = show_duration(self.lifetime)
             raise InvalidRequest(f"--lifetime {given}: give more than the --start-timeout, which is {start}")
+        if self.idle >= self.lifetime:
+            end = show_duration(self.lifetime)
+            raise InvalidRequest(f"--idle {show_duration(self.idle)}: give less than the --lifetime, which is {end}")
         for name, value in (("idle", self.idle), ("boot-timeout", self.boot_timeout)):
             if value <= timedelta():
                 raise InvalidRequest(f"--{name} {show_duration(value)}: give more than 0s")

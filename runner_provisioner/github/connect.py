@@ -88,7 +88,7 @@ def _served(scope: Scope, repository: str | None) -> str | None:
     repository_path(repository)
     if repository.partition("/")[0].lower() != scope.owner.lower():
         raise InvalidRequest(
-            f"runners of '{scope.owner}' cannot run jobs of {repository}: name one of its repositories"
+            f"runners of '{scope.owner}' cannot run jobs of {repository}: give another --organization, or --repository"
         )
     return repository
 

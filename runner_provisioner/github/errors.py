@@ -58,6 +58,7 @@ class Speaker:
     label: str
     remedy: str
     permission_remedy: str
+    is_app: bool = False
 
 
 class ClockSkewed(AuthenticationFailed):
@@ -74,7 +75,7 @@ def error_of(reply: Reply, *, speaker: Speaker, now: datetime) -> RemoteError | 
     if reply.status < 300:  # noqa: PLR2004 - the end of HTTP's success class
         return None
     if _is_rate_limit(reply):
-        return _rate_limited(reply, now)
+        return _rate_limited(reply, speaker, now)
     reading = _BY_STATUS.get(reply.status)
     if reading is not None:
         return reading(reply, speaker)
@@ -105,9 +106,10 @@ def _is_rate_limit(reply: Reply) -> bool:
     return told or bool(_LIMIT.search(reply.message))
 
 
-def _rate_limited(reply: Reply, now: datetime) -> RateLimited:
+def _rate_limited(reply: Reply, speaker: Speaker, now: datetime) -> RateLimited:
     wait = told_wait(reply.headers, now)
-    message = f"GitHub's rate limit is used up ({reply.message}): wait {wait:.0f} s, or use a GitHub App"
+    other = "" if speaker.is_app else ", or use a GitHub App, whose limit is its own"
+    message = f"GitHub's rate limit is used up ({reply.message}): wait {wait:.0f} s{other}"
     return RateLimited(
         message, service=SERVICE, operation=reply.operation, request_id=reply.request_id, retry_after=wait
     )
@@ -173,7 +175,7 @@ def _absent(reply: Reply, speaker: Speaker) -> RemoteError:
     # GitHub hides what a credential may not see behind 404 (docs: troubleshooting the REST API).
     message = (
         f"GitHub knows no such repository or organisation, or {speaker.label} cannot see or administer it"
-        f"{_needed(reply.headers)}: check the name, and {speaker.permission_remedy}"
+        f"{_needed(reply.headers)}: check the name (--repository or --organization), and {speaker.permission_remedy}"
     )
     return _make(PermissionDenied, message, reply, ABSENT)
 

@@ -89,6 +89,8 @@ class Hands:
         self._jit = jit
         self.chronicle = Chronicle(history, clock=clock, events=events)
         self.refusals: list[Refusal] = []
+        self.given_back = ""
+        """Why the latest pod that never served was given back."""
         self.troubles: dict[str, RunnerProvisionerError] = {}
         self._told_looks = told_looks if told_looks is not None else set()
         self._billing: tuple[Decimal, datetime] | None = None  # since when the pod of the last create may cost what
@@ -167,9 +169,9 @@ class Hands:
         if offer.raises:
             self.tell("bid_raised", offer=str(offer), bid=str(offer.price), step=offer.raises)
         self.tell("offer_tried", offer=str(offer), provider=offer.provider, gpu=offer.gpu_model, rung=rung)
-        spec = self._plan.blueprint(offer, terms.lifetime_at(offer.price))
         self._billing = (offer.price, self._clock.now())
         try:
+            spec = self._plan.blueprint(offer, terms.lifetime_at(offer.price))
             pod = await self._providers[offer.provider].create(spec, offer)
         except RemoteError as error:
             if isinstance(error, _NEXT_OFFER):
@@ -220,19 +222,26 @@ class Hands:
         return lease
 
     def _refuse(self, lease: Lease, offer: Offer, error: RunnerProvisionerError) -> Lease:
+        """The lease on the next rung for which no refusal so far holds as well; those in between are noted."""
         self._billing = None
         self.refuse(offer, error)
         rungs = self._plan.rungs if self._plan else ()
-        following = range(lease.rung + 1, len(rungs))
-        next_rung = next((rung for rung in following if not _hopeless(rungs[rung], offer, error)), len(rungs))
+        next_rung = lease.rung + 1
+        while next_rung < len(rungs) and (why := self._hopeless(rungs[next_rung])) is not None:
+            self.refuse(rungs[next_rung], OfferUnfit(f"this holds for it too: {why}"))
+            next_rung += 1
         return refused(lease, next_rung=next_rung)
 
-    def note_failed_placement(self, lease: Lease) -> None:
+    def _hopeless(self, offer: Offer) -> RunnerProvisionerError | None:
+        """The refusal of another offer that holds for this one as well."""
+        return next((one.error for one in self.refusals if _holds_for(offer, one)), None)
+
+    def note_failed_placement(self, lease: Lease, why: str) -> None:
         """Note that a rented pod never served."""
+        self.given_back = why
         offer = self.offer_of(lease)
-        if offer is None or lease.outcome is None:
-            return
-        self.refuse(offer, ProvisioningFailed(f"given back: {lease.outcome.value}"))
+        if offer is not None:
+            self.refuse(offer, ProvisioningFailed(why))
 
     def refuse(self, offer: Offer, error: RunnerProvisionerError) -> None:
         """Note that nothing came of an offer."""
@@ -241,10 +250,10 @@ class Hands:
         self.tell(name, offer=str(offer), error=str(error), kind=type(error).__name__)
 
 
-def _hopeless(offer: Offer, tried: Offer, error: RunnerProvisionerError) -> bool:
-    """Whether the refusal of `tried` holds for `offer` as well."""
-    if offer.provider != tried.provider:
+def _holds_for(offer: Offer, refusal: Refusal) -> bool:
+    """Whether it holds for this offer as well."""
+    if offer.provider != refusal.offer.provider:
         return False
-    if isinstance(error, SpotDiscontinued):
+    if isinstance(refusal.error, SpotDiscontinued):
         return offer.interruptible
-    return isinstance(error, _NEXT_PROVIDER)
+    return isinstance(refusal.error, _NEXT_PROVIDER)

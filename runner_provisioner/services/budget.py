@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from runner_provisioner.domain.budget import Budget, Left, Strictness, bounds, presumed
+from runner_provisioner.domain.budget import Budget, Left, Span, Strictness, bounds, presumed
 from runner_provisioner.domain.events import Event
 from runner_provisioner.domain.history import OfferKind, PodRecord
 from runner_provisioner.domain.pods import Pod, PodId
@@ -111,11 +111,12 @@ class Purse:
             records = tuple(one for one in records if (one.created_at, one.id) <= last)
         found = []
         for span, most in self._budget.spans.items():
-            spent, by = await self._spent(span.begin(now), now, records)
+            spent, by = await self._spent(span, now, records)
             found.append(Left(span=span, budget=most, spent=spent, by=by))
         return tuple(found)
 
-    async def _spent(self, since: datetime, now: datetime, records: Iterable[PodRecord]) -> tuple[Decimal, str]:
+    async def _spent(self, span: Span, now: datetime, records: Iterable[PodRecord]) -> tuple[Decimal, str]:
+        since = span.begin(now)
         began = await self._history.began(since) if self._history is not None else None
         counted = [one for one in records if one.ended_at is None or one.ended_at > since]
         if began is None or began > since:
@@ -124,7 +125,8 @@ class Purse:
                 ahead = bounds([one for one in counted if one.ended_at is None], now, now)
                 return whole + ahead, "what the account has spent"
             if began is None:
-                raise BudgetExceeded(_NO_HISTORY if self._history is None else _NO_RECORDS)
+                why = _NO_HISTORY if self._history is None else _NO_RECORDS
+                raise BudgetExceeded(f"--budget-{span.value} cannot be reckoned: {why}")
             self._tell("budget_incomplete", since=began.isoformat())
         return await self._own(since, now, counted), "our records"
 

@@ -92,7 +92,7 @@ class Chronicle:
             name=pod.name,
             kind=OfferKind.of(offer) if offer is not None else _kind_of(pod),
             price=price,
-            list_price=offer.price if offer is not None else price,
+            list_price=offer.list_price if offer is not None else price,
             created_at=created_at,
             expires_at=expires_at or created_at + lifetime,
             requested_at=self._begun_at,

@@ -14,6 +14,7 @@ from runner_provisioner.domain.leases import Lease, counted, ours
 from runner_provisioner.domain.names import RunKey
 from runner_provisioner.domain.offers import GpuRequest, Offer
 from runner_provisioner.domain.pods import Pod
+from runner_provisioner.domain.quarantine import KeptOut, kept_out
 from runner_provisioner.domain.ranking import Outlook, outlook
 from runner_provisioner.errors import InsufficientFunds, RunnerProvisionerError
 from runner_provisioner.ports import Clock, EventSink, GpuProvider, HasBalance, History, RunnerRegistry
@@ -55,14 +56,15 @@ class Permission:
 class Foreseen:
     """Everything that a start would do. `failure` is what would end it before anything is rented, None where nothing.
 
-    `ready` is when the first offer's runner is to be expected, from its create on. `kept` is the pod of an earlier try
-    of the same start, which would be gone on with.
+    `ready` is when the first offer's runner is to be expected, from its create on. `kept_out` are the machines whose
+    pods it would give back, `kept` is the pod of an earlier try of the same start, which would be gone on with.
     """
 
     rungs: tuple[Rung, ...]
     refusals: tuple[Refusal, ...]
     permissions: tuple[Permission, ...]
     left: tuple[Left, ...]
+    kept_out: tuple[KeptOut, ...]
     ready: timedelta | None
     failure: RunnerProvisionerError | None
     kept: Pod | None = None
@@ -116,6 +118,7 @@ class Foresight:
             refusals=found.refusals,
             permissions=(register, *accounts),
             left=left,
+            kept_out=tuple(sorted(kept_out(memory.bad_machines, self._clock.now()).values(), key=str)),
             ready=rungs[0].outlook.boot if rungs else None,
             failure=next((error for error in failures if error is not None), None),
             kept=kept,

@@ -13,7 +13,7 @@ from runner_provisioner.domain.budget import Terms, affordable
 from runner_provisioner.domain.ladder import Refusal, nothing_rented
 from runner_provisioner.domain.leases import ref
 from runner_provisioner.domain.offers import GpuRequest, Offer
-from runner_provisioner.domain.pods import Pod, PodId, PodSpec
+from runner_provisioner.domain.pods import Pod, PodId, PodSpec, PodState
 from runner_provisioner.errors import (
     BidTooLow,
     CapacityUnavailable,
@@ -23,6 +23,7 @@ from runner_provisioner.errors import (
     NotFound,
     RemoteError,
     SpotDiscontinued,
+    TransientError,
 )
 from runner_provisioner.ports import Clock, GpuProvider, Pausable
 from runner_provisioner.services.budget import Purse
@@ -135,13 +136,22 @@ class ManualPods:
 
     async def stop(self, pod_id: PodId) -> Pod:
         """Stop it; its disk goes on billing. Raises NotFound, InvalidRequest where a provider cannot."""
-        provider = await self._pausable(pod_id)
-        return await provider.stop(pod_id)
+        _, pausable = await self._pausable(pod_id)
+        return await pausable.stop(pod_id)
 
     async def resume(self, pod_id: PodId, *, gpu_count: int | None = None, bid_per_gpu: Decimal | None = None) -> Pod:
-        """Start it again. Raises NotFound, CapacityUnavailable, InvalidRequest where a provider cannot."""
-        provider = await self._pausable(pod_id)
-        return await provider.resume(pod_id, gpu_count=gpu_count, bid_per_gpu=bid_per_gpu)
+        """Start it again. Raises NotFound, CapacityUnavailable, InvalidRequest where a provider cannot.
+
+        Where the answer is lost the pod is looked at: one that was started bills.
+        """
+        provider, pausable = await self._pausable(pod_id)
+        try:
+            return await pausable.resume(pod_id, gpu_count=gpu_count, bid_per_gpu=bid_per_gpu)
+        except TransientError:
+            pod = await provider.get(pod_id)
+            if pod is None or pod.state not in {PodState.STARTING, PodState.RUNNING}:
+                raise
+            return pod
 
     async def terminate(self, pod_id: PodId, *, patience: float = 60.0) -> Pod | None:
         """End it and look until it is gone; gives what was there, None when there was none already."""
@@ -169,11 +179,11 @@ class ManualPods:
                 return provider, pod
         raise NotFound(f"no pod '{pod_id}': 'pods list' shows those that exist")
 
-    async def _pausable(self, pod_id: PodId) -> Pausable:
+    async def _pausable(self, pod_id: PodId) -> tuple[GpuProvider, Pausable]:
         provider, _pod = await self._find(pod_id)
         if not isinstance(provider, Pausable):
             raise InvalidRequest(f"{provider.name} can neither stop nor resume pods: end it with 'pods terminate'")
-        return provider
+        return provider, provider
 
 
 def _made_as(pod: Pod, spec: PodSpec) -> bool:

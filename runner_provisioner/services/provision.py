@@ -15,7 +15,6 @@ from runner_provisioner.domain.ladder import Ladder, nothing_rented
 from runner_provisioner.domain.leases import Lease, Limits, Observation, Outcome, Phase, Unknown, drain, ref
 from runner_provisioner.domain.offers import GpuRequest, Offer
 from runner_provisioner.domain.pods import Pod, PodSpec
-from runner_provisioner.domain.quarantine import quarantined
 from runner_provisioner.domain.runners import Registration, RunnerDownload
 from runner_provisioner.errors import (
     BootTimeout,
@@ -24,6 +23,7 @@ from runner_provisioner.errors import (
     ProvisioningFailed,
     RunnerProvisionerError,
     StoreError,
+    Timeout,
 )
 from runner_provisioner.ports import Clock, EventSink, GpuProvider, History, LeaseStore, RunnerRegistry
 from runner_provisioner.services.act import Hands, Plan
@@ -45,7 +45,8 @@ DrawUp = Callable[[Offer, timedelta, Registration | None, RunnerDownload], PodSp
 class Order:
     """A start: whose it is, what it may rent, and the lease it begins with (perhaps one that an earlier try left).
 
-    `terms` bound what its pod may cost, `budget` what all pods of the installation may.
+    `terms` bound what its pod may cost, `budget` what all pods of the installation may. A `lenient`
+    one serves on any machine, also on one that failed before.
     """
 
     owner8: str
@@ -57,6 +58,7 @@ class Order:
     jit: JitHandOver | None = None
     terms: Terms | None = None
     budget: Budget = field(default_factory=Budget)
+    lenient: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +123,7 @@ class Start:
         chronicle = Chronicle(self._history, clock=self._clock, events=self._events)
         memory = await chronicle.memory()
         spent = await chronicle.spent_on(order.lease.name)
-        plan, refused = await self._prepare(order, purse, memory, spent)
+        plan, refused = await self._prepare_in_time(order, purse, memory, spent)
         hands = Hands(
             providers=self._providers,
             registry=self._registry,
@@ -133,14 +135,11 @@ class Start:
         hands.chronicle = chronicle  # one for all: a history that fails is told once
         for refusal in refused.refusals:
             hands.refuse(refusal.offer, refusal.error)
+        warden = Warden(chronicle, memory, clock=self._clock, events=self._events, lenient=order.lenient)
+        shunned = warden.shunned()
         reconciler = Reconciler(
-            replace(
-                order.lease,
-                rungs=len(plan.rungs),
-                hands_over=order.jit is not None,
-                shunned=quarantined(memory.bad_machines, self._clock.now()),
-            ),
-            warden=Warden(chronicle, clock=self._clock, events=self._events),
+            replace(order.lease, rungs=len(plan.rungs), hands_over=order.jit is not None, shunned=shunned),
+            warden=warden,
             lookout=Lookout(providers=self._providers, registry=self._registry, owner8=order.owner8),
             hands=hands,
             store=self._store,
@@ -178,6 +177,15 @@ class Start:
             lifetime=self._limits.lifetime,
         )
 
+    async def _prepare_in_time(self, order: Order, purse: Purse, memory: Memory, spent: Decimal) -> tuple[Plan, Ladder]:
+        deadline, now = order.lease.deadline, self._clock.now()
+        try:
+            with anyio.fail_after((deadline - now).total_seconds() if deadline else None):
+                return await self._prepare(order, purse, memory, spent)
+        except TimeoutError as error:
+            message = "the services did not answer within the start timeout: nothing was rented; try again later"
+            raise Timeout(message) from error
+
     async def _prepare(self, order: Order, purse: Purse, memory: Memory, spent: Decimal) -> tuple[Plan, Ladder]:
         """Everything that can fail before anything is rented."""
         await self._registry.check()
@@ -190,6 +198,9 @@ class Start:
         def blueprint(offer: Offer, lifetime: timedelta) -> PodSpec:
             return order.draw_up(offer, lifetime, registration, download)
 
+        if found.rungs:
+            first = found.rungs[0]  # a pod that cannot be described must not cost a look for it
+            blueprint(first, terms.lifetime_at(first.price))
         return Plan(rungs=found.rungs, blueprint=blueprint, terms=terms), found
 
     async def _give_back(self, reconciler: Reconciler, hands: Hands, outcome: Outcome, seconds: float) -> None:
@@ -260,14 +271,17 @@ def _kept(lease: Lease, seen: Observation | None) -> Pod | None:
 
 
 def _too_late(lease: Lease, hands: Hands) -> RunnerProvisionerError:
+    if lease.outcome in {Outcome.GATE_FAILED, Outcome.SHUNNED}:
+        return ProvisioningFailed(f"{hands.given_back}; what was rented has been given back")
     trouble = next(iter(hands.troubles.values()), None)
+    if trouble is not None and not lease.made and lease.pod is None and not lease.unsure:
+        trouble.args = (f"nothing was rented in time: {trouble}",)
+        return trouble
     because = f" (last trouble: {cause_of(trouble)})" if trouble else ""
     words = {
         Outcome.BOOT_TIMEOUT: "no runner came online in time",
         Outcome.INTERRUPTED: "the provider took the pod back before its runner was online",
         Outcome.LOST: "the pod ended before its runner was online; its container log at the provider says why",
-        Outcome.GATE_FAILED: "the machine is not what was rented, or has failed before (its pod ended itself before a "
-        "runner was registered): the gate looks at GPU, driver, CUDA, disk and download",
         Outcome.EXPIRED: "the pod reached its lifetime before its runner was online",
     }
     what = words.get(lease.outcome or Outcome.LOST, "no runner came of it")

@@ -93,6 +93,12 @@ class Database:
         """The first moment stays."""
         await self._write(queries.add_beginning(at))
 
+    async def forget(self, machine: str | None) -> int:
+        """Remove its failures, or all."""
+        async with self._errors(), self._engine.begin() as connection:
+            rows = (await connection.execute(queries.forget_bad_machines(machine))).all()
+        return len({(row.provider, row.machine) for row in rows})
+
     # --- what is asked -----------------------------------------------------------------------------------------------
 
     async def memory(self, now: datetime) -> Memory:

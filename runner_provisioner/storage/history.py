@@ -71,6 +71,13 @@ class HistoryFile:
         async with self._opened() as database:
             await database.bad(machine)
 
+    async def forget(self, machine: str | None = None) -> int:
+        """Forget the failures of one machine, or of all; how many machines had some."""
+        if not self._exists():
+            return 0
+        async with self._opened() as database:
+            return await database.forget(machine)
+
     async def memory(self, now: datetime) -> Memory:
         """What ranking needs: the experience of the last 90 days, of boots the latest 20 of each kind."""
         if not self._exists():

@@ -42,6 +42,14 @@ def add_bad_machine(machine: BadMachine) -> Executable:
     return insert(BAD_MACHINES).values(row).on_conflict_do_nothing()
 
 
+def forget_bad_machines(machine: str | None) -> Executable:
+    """Remove the failures of this machine, or all; gives whose they were."""
+    removed = delete(BAD_MACHINES)
+    if machine is not None:
+        removed = removed.where(BAD_MACHINES.c.machine == machine)
+    return removed.returning(BAD_MACHINES.c.provider, BAD_MACHINES.c.machine)
+
+
 def add_pod(record: PodRecord) -> Executable:
     """Add it, or fill in what was not known of it."""
     row = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from support.action_process import AFTER_INT
+from support.action_process import AFTER_INT, orphans
 from support.action_stage import INSTALL, PROGRAM, ROOT, SETTLE, ActionStage, SetUpAction, Use, queue
 from support.e2e_steps import until
 
@@ -104,12 +104,15 @@ def test_without_exec_the_same_test_fails(set_up_action: SetUpAction) -> None:
     stage.changed = text.replace(good, bad)
     use = stage.use(queue(stage.stage)).begin()
     while_booting(stage, use)
-    use.cancel()
+    use.job.cancel()
+    until(lambda: "Settle" in use.job.log.step, "the step is over")
+    lives_on = " ".join(orphans(use.job.mark).values())
+    use.join()
     with pytest.raises(AssertionError):
         cancelled_as_it_should_be(stage, use)
     assert use.step(PROGRAM).signals[:2] == ("SIGINT", "SIGTERM")
     assert use.step(PROGRAM).seconds > AFTER_INT
-    assert "runner_provisioner" in " ".join(use.job.orphans.values())
+    assert "runner_provisioner" in lives_on
 
 
 @pytest.mark.full

@@ -23,6 +23,9 @@ pytestmark = [
 ]
 
 
+ACCOUNT_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJqRCRvUgG2kPqJ8NHVg5e5lzJcGVGGx2yKjWmOBMZrF me@home"
+
+
 def started(stage: Stage, *steps: str) -> tuple[Place, int, dict[str, str]]:
     """A start of a run whose job does this."""
     run_id = stage.queue(*steps)
@@ -76,8 +79,13 @@ def test_a_job_finds_no_secret_and_nobody_prints_one(stage: Stage) -> None:
 
 
 def test_a_runner_that_github_removed_gets_another_configuration(stage: Stage) -> None:
-    """After the start has ended too: by hand-over, while the job is queued and not before."""
+    """After the start has ended too: by hand-over, while the job is queued and not before.
+
+    The keys of the provider's account log in beside the start's own, as they do where the start has none.
+    """
+    stage.world.runpod.settings.public_keys = ACCOUNT_KEY
     place, run_id, written = started(stage, "true")
+    assert stage.pods[-1].env["PUBLIC_KEY"].splitlines()[0] == ACCOUNT_KEY
     until(stage.online, "the runner is online")
     world = stage.world.github.world
     with world.lock:
@@ -135,6 +143,7 @@ def test_a_start_killed_at_the_configuration_leaves_nothing_after_stop(stage: St
     stage.gone(pods=1)
 
 
+@pytest.mark.full
 def test_a_second_start_goes_on_where_the_first_was_killed(stage: Stage) -> None:
     """It adopts the pod, can log in to it though nothing was kept in a file, and frees the name."""
     run_id = stage.queue("true")

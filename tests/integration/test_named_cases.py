@@ -411,6 +411,7 @@ def test_an_interruption_before_the_runner_is_online_leads_to_the_next_offer(tmp
     act(tmp_path, scene)
 
 
+@pytest.mark.full
 def test_when_no_pod_ever_serves_every_one_is_given_back(tmp_path: Path) -> None:
     """And the error says that it was the boot."""
 

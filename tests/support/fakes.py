@@ -129,7 +129,10 @@ class PausableProvider(FakeProvider):
 
     async def resume(self, pod_id: PodId, *, gpu_count: int | None = None, bid_per_gpu: Decimal | None = None) -> Pod:
         """Start it again."""
-        return self._put(pod_id, PodState.RUNNING)
+        self.meet("resume")
+        pod = self._put(pod_id, PodState.RUNNING)
+        self.meet("resumed")
+        return pod
 
     def _put(self, pod_id: PodId, state: PodState) -> Pod:
         if pod_id not in self.pods:
@@ -164,7 +167,8 @@ class FakeRegistry(Troubles):
         self.meet("jit_config")
         if any(one.name == name for one in self.runners.values()):
             raise RunnerNameTaken("Already exists")
-        self.put(name, RunnerState.OFFLINE, online=False)
+        made = self.put(name, RunnerState.OFFLINE, online=False)
+        self.runners[made.id] = replace(made, labels=tuple(labels))
         return f"planted-configuration-{len(self.runners)}"
 
     async def download(self, architecture: str = "x64") -> RunnerDownload:
@@ -284,6 +288,13 @@ class FakeHistory(Troubles):
         """A machine is to be avoided."""
         self.meet("bad")
         self.machines.append(machine)
+
+    async def forget(self, machine: str | None = None) -> int:
+        """Its failures, or all."""
+        self.meet("forget")
+        gone = [one for one in self.machines if machine in {None, one.machine}]
+        self.machines = [one for one in self.machines if one not in gone]
+        return len({(one.provider, one.machine) for one in gone})
 
     async def memory(self, now: datetime) -> Remembered:
         """What ranking needs."""

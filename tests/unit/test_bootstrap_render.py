@@ -8,9 +8,9 @@ import gzip
 import json
 import random
 import re
-import shutil
 import string
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from importlib import resources
@@ -266,11 +266,9 @@ def test_the_host_key_is_an_openssh_key_pair() -> None:
 @pytest.mark.parametrize("name", ["start.sh", "jit.sh", "gate.sh"])
 def test_the_template_is_shellcheck_clean(name: str) -> None:
     """With the directives in the file, which give their reasons."""
-    program = shutil.which("shellcheck")
-    if not program:
-        pytest.skip("shellcheck is not on PATH")
+    program = Path(sys.executable).with_name("shellcheck")
     with resources.as_file(resources.files("runner_provisioner.bootstrap") / name) as template:
-        found = subprocess.run([program, str(template)], capture_output=True, text=True, check=False)
+        found = subprocess.run([program, template], capture_output=True, text=True, check=False)
     assert found.stdout == ""
 
 

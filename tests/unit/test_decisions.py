@@ -364,8 +364,28 @@ def test_a_new_pod_on_a_shunned_machine_is_given_back_at_the_first_look(
     there = replace(pod(1, creator=creator), machine=changes.get("machine", "m1"))
     here = lease(phase, shunned=frozenset({("runpod", "m1")}), pod=POD1 if phase is Phase.BOOTING else None)
     after = decide(here, Observation(pods=(there,), runner=seen_runner), now=NOW, limits=LIMITS).lease
-    assert (after.outcome is Outcome.GATE_FAILED) is given_back
+    assert (after.outcome is Outcome.SHUNNED) is given_back
     assert (after.phase is Phase.DRAINING) is given_back
+
+
+def test_an_offer_whose_pod_landed_on_a_shunned_machine_is_asked_twice_more() -> None:
+    """A provider has several machines for it; after that the next offer follows, and it begins to count anew."""
+    gone = Observation(pods=(), runner=None, gone=frozenset({POD1}))
+    rungs = []
+    here = lease(Phase.REQUESTED, rungs=2)
+    while here.phase is not Phase.RELEASED:
+        rungs.append((here.rung, here.landed))
+        there = replace(
+            here,
+            phase=Phase.DRAINING,
+            outcome=Outcome.SHUNNED,
+            pod=POD1,
+            made=frozenset({POD1}),
+            ended=frozenset({POD1}),
+        )
+        here = decide(there, gone, now=NOW, limits=LIMITS).lease
+    assert rungs == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
+    assert here.outcome is Outcome.SHUNNED
 
 
 def test_a_siblings_new_pod_gets_time_of_its_own() -> None:

@@ -9,7 +9,7 @@ from decimal import Decimal
 from support.fakes import NAME, OWNER8, REQUEST, FakeHistory, FakeProvider, FakeRegistry, Memory, offer, pod, tags
 
 from runner_provisioner.domain.budget import Budget, Strictness, Terms
-from runner_provisioner.domain.history import Ending
+from runner_provisioner.domain.history import BadMachine, Ending
 from runner_provisioner.domain.leases import Lease, Phase, PodRef
 from runner_provisioner.domain.pods import PodId, PodState
 from runner_provisioner.errors import (
@@ -80,6 +80,17 @@ async def test_a_plan_names_offers_refusals_permissions_and_the_expected_time() 
     assert (found.ready, found.failure, found.left) == (timedelta(minutes=2), None, ())
     assert not {"create", "terminate"} & set(scene.provider.calls)
     assert not {"register", "remove"} & set(scene.registry.calls)
+
+
+async def test_machines_that_are_kept_out_are_named() -> None:
+    """Until when, and only while they are."""
+    scene = Scene()
+    now = scene.clock.now()
+    for machine, age in (("m1", 0), ("m2", 3)):
+        failure = BadMachine(provider="fake", machine=machine, at=now - timedelta(hours=age), reason="gate")
+        scene.history.machines.append(failure)
+    (out,) = (await scene.run()).kept_out
+    assert (out.machine, out.until) == ("m1", now + timedelta(minutes=30))
 
 
 async def test_what_is_left_of_a_budget_is_named_and_binds() -> None:

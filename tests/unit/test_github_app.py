@@ -191,12 +191,21 @@ async def test_an_organisation_is_looked_up_and_then_a_user(app: AppClient, gith
     assert user.called
 
 
-async def test_an_app_that_is_not_installed_says_where(app: AppClient, github: respx.MockRouter) -> None:
-    """The message says what to install and where."""
-    github.get("/repos/octo/app/installation").mock(return_value=httpx.Response(404, json={"message": "Not Found"}))
+@pytest.mark.parametrize(
+    ("repository", "told"),
+    [
+        pytest.param("octo/app", r"on octo/app: install it there, or check the name \(--repository\)", id="repository"),
+        pytest.param(None, r"on octo: install it there, or check the name \(--organization\)", id="organisation"),
+    ],
+)
+async def test_an_app_that_is_not_installed_says_where(
+    app: AppClient, github: respx.MockRouter, repository: str | None, told: str
+) -> None:
+    """The message says what to install and where, and where that name was given."""
+    github.get(path__regex="/installation$").mock(return_value=httpx.Response(404, json={"message": "Not Found"}))
 
-    with pytest.raises(PermissionDenied, match=r"'Iv23liABC' is not installed on octo/app: install it") as caught:
-        await app.installation("octo", "octo/app")
+    with pytest.raises(PermissionDenied, match=rf"'Iv23liABC' is not installed {told}") as caught:
+        await app.installation("octo", repository)
     assert caught.value.code == "NOT_FOUND"
 
 
@@ -244,7 +253,9 @@ async def test_a_refused_key_says_what_to_renew(app: AppClient, github: respx.Mo
     """Also when the refusal is a page that is no JSON."""
     github.get("/repos/octo/app/installation").mock(return_value=httpx.Response(401, text="<html>no</html>"))
 
-    with pytest.raises(AuthenticationFailed, match=r"GitHub App 'Iv23liABC' \(<html>no</html>\).*new private key"):
+    with pytest.raises(
+        AuthenticationFailed, match=r"GitHub App 'Iv23liABC' \(<html>no</html>\).*id \(GITHUB_APP_ID\).*new private key"
+    ):
         await app.installation("octo", "octo/app")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime
 
 import pytest
@@ -127,7 +128,7 @@ TABLE = [
         {"x-accepted-github-permissions": "administration=write"},
         "createRegistrationToken",
         PermissionDenied,
-        ["no such repository", "cannot see or administer", "administration: write", "grant it"],
+        ["no such repository", "cannot see or administer", "administration: write", "--repository", "grant it"],
         id="404",
     ),
     pytest.param(
@@ -165,6 +166,14 @@ def test_a_refusal_becomes_its_error(
     assert "\n" not in str(error)
     for words in says:
         assert words in str(error)
+
+
+@pytest.mark.parametrize(("is_app", "told"), [(False, True), (True, False)], ids=["token", "app"])
+def test_a_used_up_limit_advises_an_app_to_those_who_have_none(is_app: bool, told: bool) -> None:  # noqa: FBT001 - a table
+    """An App is no way out for an App."""
+    reply = Reply(operation="x", status=429, headers={}, message="slow down", request_id="ABC:1")
+    error = error_of(reply, speaker=dataclasses.replace(SPEAKER, is_app=is_app), now=NOW)
+    assert ("use a GitHub App" in str(error)) is told
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204], ids=str)

@@ -189,6 +189,22 @@ async def test_the_latest_boots_count(opened: Opened) -> None:
     assert known.boots == tuple(number * MINUTE for number in range(BOOTS + 4, 4, -1))
 
 
+async def test_bad_machines_are_forgotten_by_their_id_or_all_at_once(opened: Opened) -> None:
+    """At whatever provider; nothing else is."""
+    history = opened()
+    assert await history.forget() == 0
+    await history.rented(record())
+    for machine, provider in (("m1", "runpod"), ("m1", "other"), ("m2", "runpod"), ("m3", "runpod")):
+        for age in (0, 1):
+            await history.bad(BadMachine(provider=provider, machine=machine, at=EPOCH + age * DAY, reason="gate"))
+    assert await history.forget("m1") == 2
+    assert await history.forget("m1") == 0
+    assert {one.machine for one in (await history.memory(EPOCH + DAY)).bad_machines} == {"m2", "m3"}
+    assert await history.forget() == 2
+    assert (await history.memory(EPOCH + DAY)).bad_machines == ()
+    assert len(await history.pods(EPOCH)) == 1
+
+
 async def test_bad_machines_are_remembered_for_some_months(opened: Opened) -> None:
     """Each failure once; the market of long ago is no experience of today's."""
     history = opened()

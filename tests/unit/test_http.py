@@ -317,6 +317,24 @@ async def test_too_long_a_told_delay_is_told_at_once() -> None:
     assert (caught.value.retry_after, len(seen), clock.monotonic()) == (61.0, 1, 0.0)
 
 
+async def test_a_call_that_must_wait_is_not_sent_again_before_its_time() -> None:
+    """Other calls are: a create that is held back must not keep a pod from being ended."""
+    clock = FakeClock()
+    handle, seen = answers(
+        httpx.Response(429, headers={"Retry-After": "300"}), httpx.Response(200), httpx.Response(200)
+    )
+    async with session(handle, clock=clock) as http:
+        with pytest.raises(RateLimited):
+            await http.send("create", "POST", "", retry=Retry.CREATE)
+        await clock.sleep(100)
+        with pytest.raises(RateLimited, match="200 s more") as held:
+            await http.send("create", "POST", "", retry=Retry.CREATE)
+        await http.send("terminate", "POST", "")
+        await clock.sleep(200)
+        await http.send("create", "POST", "", retry=Retry.CREATE)
+    assert (held.value.code, held.value.retry_after, len(seen)) == ("HELD_BACK", 200.0, 3)
+
+
 @pytest.mark.parametrize("header", ["soon", "1.5.2", "Sun, 99 Nov 2026"])
 async def test_unreadable_told_delay_is_none(header: str) -> None:
     """Nonsense in a header is no instruction."""

@@ -221,6 +221,17 @@ def test_a_request_that_can_never_succeed_is_refused(wrong: dict[str, object]) -
     check(replace(REQUEST, models=(), min_vram_gb=24))
 
 
+def test_the_list_price_of_a_bid_is_the_on_demand_price() -> None:
+    """However often it is raised; where nobody names that it is the market's minimum, and never the bid."""
+    wish = replace(REQUEST, models=("A4000",), bid=Bid(Decimal("0.15")))
+    offers = [one for one in OFFERS if one.gpu_model == "A4000"]
+    rungs = ladder(offers, wish).rungs
+    assert any(one.raises for one in rungs)
+    assert {one.list_price for one in rungs} == {Decimal("0.20")}
+    alone = [one for one in offers if one.interruptible]
+    assert {one.list_price for one in ladder(alone, wish).rungs} == {Decimal("0.10")}
+
+
 def test_offers_that_nobody_can_afford_name_the_cheapest_and_its_own_reason() -> None:
     """Where the max price is not what stands in the way."""
     error = nothing_rented(REQUEST, [Refusal(offer=OFFERS[1], error=BudgetExceeded("2 USD left: raise --budget-day"))])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -16,6 +17,7 @@ NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 LIFETIME = timedelta(hours=6)
 DOWN = Unknown(reason="GitHub is down")
 RUNNER = Runner(id=RunnerId(1), name="rp-0123abcd-zz-1-a", state=RunnerState.IDLE)
+WORKING = replace(RUNNER, state=RunnerState.BUSY)
 TAGS = PodTags(owner="0123abcd", cls=PodClass.RUNNER, repository="o/r", expires_at=NOW + timedelta(hours=5))
 
 
@@ -36,6 +38,8 @@ def pod(*, age: float = 10, tags: PodTags | None = TAGS, name: str = "rp-0123abc
     [
         pytest.param(pod(), RunStatus.ACTIVE, RUNNER, Verdict.OWNED, id="its-run-is-active"),
         pytest.param(pod(), RunStatus.COMPLETED, RUNNER, Verdict.ORPHAN, id="its-run-is-over"),
+        pytest.param(pod(), RunStatus.COMPLETED, WORKING, Verdict.OWNED, id="its-run-is-over-but-it-serves-another"),
+        pytest.param(pod(age=400, tags=None), RunStatus.ACTIVE, WORKING, Verdict.ORPHAN, id="works-past-its-lifetime"),
         pytest.param(pod(tags=None), RunStatus.COMPLETED, RUNNER, Verdict.OWNED, id="over-but-whose-run-is-not-known"),
         pytest.param(pod(), None, RUNNER, Verdict.OWNED, id="a-404-is-no-ground"),
         pytest.param(pod(), DOWN, RUNNER, Verdict.UNKNOWN, id="run-could-not-be-looked-up"),

@@ -80,6 +80,7 @@ def test_a_request_that_cannot_work_is_refused(wrong: dict[str, object]) -> None
         ({"start_timeout": timedelta()}, "--start-timeout 0s"),
         ({"lifetime": timedelta(minutes=20)}, "--lifetime 20m"),
         ({"idle": timedelta()}, "--idle 0s"),
+        ({"idle": timedelta(hours=6, minutes=15)}, "--idle 6h15m"),
         ({"boot_timeout": timedelta()}, "--boot-timeout 0s"),
         ({"disk": 0}, "--disk 0"),
         ({"volume": -1}, "--volume -1"),
@@ -121,6 +122,11 @@ def test_a_request_that_cannot_work_is_refused(wrong: dict[str, object]) -> None
         ({"volume_mount": "/usr/lib"}, "--volume-mount '/usr/lib'"),
         ({"volume_mount": "/opt/"}, "--volume-mount '/opt/'"),
         ({"volume_mount": "/root"}, "--volume-mount '/root'"),
+        ({"env": {"GITHUB_TOKEN": "hidden"}}, "--env 'GITHUB_TOKEN'"),
+        ({"env": {"A": "hidden", "rp_owner": "hidden"}}, "--env 'rp_owner'"),
+        ({"env": {"UID": "0"}}, "--env 'UID'"),
+        ({"env": {"größe": "hidden"}}, "--env 'größe'"),
+        ({"env": {"A": "hidden\0"}}, "--env 'A'"),
     ],
     ids=str,
 )
@@ -130,6 +136,7 @@ def test_a_refusal_names_the_option_and_its_value(wrong: dict[str, object], told
         StartRequest(**wrong)  # type: ignore[arg-type] # fields of the request
     assert str(caught.value).startswith(f"{told}: ")
     assert str(caught.value).isprintable()
+    assert "hidden" not in str(caught.value)
 
 
 def test_ports_and_mount_point_take_their_plain_form() -> None:

@@ -133,6 +133,16 @@ async def test_a_service_that_is_down_is_named_early_and_at_the_end() -> None:
     assert told.at - EPOCH < timedelta(seconds=2)
 
 
+async def test_a_runner_that_could_not_be_looked_up_is_named_once_its_pod_is_gone() -> None:
+    """Nobody is sent to the provider for a pod that is known to have ended."""
+    scene = Scene()
+    scene.put()
+    scene.registry.add("find", *[ServerError("out of order", service="github")] * 1000)
+    with pytest.raises(LeftBehind, match=rf"still there: perhaps the runner {NAME} \(its pod is gone\)"):
+        await scene.ending.stop(KEY)
+    assert not scene.one.pods
+
+
 class SetBack(FakeClock):
     """A clock whose wall time is an hour earlier after its first ten seconds."""
 

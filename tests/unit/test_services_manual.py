@@ -23,6 +23,7 @@ from runner_provisioner.errors import (
     LeftBehind,
     NotFound,
     ServerError,
+    Timeout,
 )
 from runner_provisioner.services.budget import Purse
 from runner_provisioner.services.chronicle import Chronicle
@@ -174,6 +175,19 @@ async def test_stop_and_resume_where_the_provider_can() -> None:
         await scene.pods.stop(fixed.id)
     with pytest.raises(NotFound):
         await scene.pods.stop(NOBODY)
+
+
+async def test_a_resume_whose_answer_is_lost_is_looked_at() -> None:
+    """A pod that runs was resumed; one that does not was not."""
+    scene = Scene()
+    made = await scene.pods.create(SPEC, REQUEST)
+    await scene.pods.stop(made.id)
+    scene.one.add("resumed", Timeout("no answer"))
+    assert (await scene.pods.resume(made.id)).state is PodState.RUNNING
+    await scene.pods.stop(made.id)
+    scene.one.add("resume", ServerError("down"))
+    with pytest.raises(ServerError, match="down"):
+        await scene.pods.resume(made.id)
 
 
 async def test_terminate_looks_until_it_is_gone() -> None:

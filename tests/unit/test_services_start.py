@@ -18,6 +18,7 @@ from runner_provisioner.errors import (
     AuthenticationFailed,
     BootTimeout,
     BudgetExceeded,
+    CapacityUnavailable,
     CreateOutcomeUnknown,
     InvalidRequest,
     KeyInUse,
@@ -29,6 +30,7 @@ from runner_provisioner.errors import (
     ServerError,
     SpotDiscontinued,
     StoreError,
+    Timeout,
     UnknownGpu,
     Unreachable,
 )
@@ -134,12 +136,32 @@ async def test_another_providers_offer_survives_a_refused_credential() -> None:
 
 
 async def test_spot_that_is_discontinued_leaves_on_demand() -> None:
-    """The other interruptible offers of that provider are not even asked for."""
+    """The other interruptible offers of that provider are not even asked for, and that is said of each."""
     scene = Scene(offer("A", spot=True, price="0.2"), offer("B", spot=True, price="0.2"), offer("A"))
     scene.provider.add("create", SpotDiscontinued("gone"))
     started = await scene.run()
     assert not started.offer or not started.offer.interruptible
     assert scene.provider.calls.count("create") == 2
+    (first, why), *others = started.refusals
+    assert (why, "interruptible" in first) == ("gone", True)
+    assert others
+    assert {text for _, text in others} == {"this holds for it too: gone"}
+    assert all("interruptible" in one for one, _ in others)
+    told = scene.memory.told("offer_skipped")
+    assert [event.fields["offer"] for event in told] == [one for one, _ in others]
+
+
+async def test_a_refusal_holds_for_a_later_offer_of_the_provider_too() -> None:
+    """Also where another provider's offer lies between and had another reason."""
+    scene = Scene(offer("A"), offer("B", price="0.9"))
+    other = FakeProvider(scene.clock, offer("A", price="0.7", provider="other"), name="other")
+    scene.others.append(other)
+    scene.provider.add("create", AuthenticationFailed("no"))
+    other.add("create", CapacityUnavailable("none"))
+    with pytest.raises(AuthenticationFailed):
+        await scene.run()
+    assert (scene.provider.calls.count("create"), other.calls.count("create")) == (1, 1)
+    assert [str(event.fields["error"]) for event in scene.memory.told("offer_skipped")] == ["this holds for it too: no"]
 
 
 async def test_a_create_of_unknown_outcome_is_looked_up() -> None:
@@ -213,10 +235,29 @@ async def test_a_pod_above_the_cap_is_given_back() -> None:
 async def test_a_start_past_its_deadline_gives_everything_back() -> None:
     """And names the last trouble."""
     scene = Scene(offer("A"), online_after=None)
-    scene.provider.add("create", *[RateLimited("slow")] * 100)
+    scene.registry.add("find", None, *[RateLimited("slow")] * 12)
     scene.lease = replace(scene.lease, deadline=scene.clock.now() + timedelta(seconds=10))
     with pytest.raises(BootTimeout, match="slow"):
         await scene.run()
+
+
+async def test_a_start_that_never_rented_ends_as_what_kept_it_from_renting() -> None:
+    """A service that holds every call back is no machine that would not boot."""
+    scene = Scene(offer("A"), online_after=None)
+    scene.provider.add("create", *[RateLimited(f"slow {number}") for number in range(100)])
+    scene.lease = replace(scene.lease, deadline=scene.clock.now() + timedelta(seconds=10))
+    with pytest.raises(RateLimited, match="nothing was rented in time: slow"):
+        await scene.run()
+
+
+async def test_services_that_do_not_answer_are_not_waited_for_beyond_the_start_timeout() -> None:
+    """Nothing was rented by then, and that is said."""
+    scene = Scene(offer("A"))
+    scene.lease = replace(scene.lease, deadline=scene.clock.now() + timedelta(seconds=0.01))
+    scene.registry.check = anyio.sleep_forever  # type: ignore[method-assign]  # a service that hangs
+    with pytest.raises(Timeout, match="nothing was rented"):
+        await scene.run()
+    assert not scene.provider.calls
 
 
 async def test_a_job_that_ends_before_the_start_does_is_no_success() -> None:
@@ -359,11 +400,11 @@ async def test_markets_that_cannot_be_asked_are_passed_over() -> None:
         await survey({"bad": bad}, REQUEST)
 
 
-def test_a_placement_without_an_outcome_is_no_refusal() -> None:
-    """Nor is one of a plan that is over."""
+def test_a_failed_placement_of_a_plan_that_is_over_is_no_refusal() -> None:
+    """There is no offer that it could be of."""
     scene = Scene()
     hands = Hands(providers={}, registry=scene.registry, clock=scene.clock, events=scene.memory)
-    hands.note_failed_placement(Lease(name=NAME, phase=Phase.DRAINING, outcome=Outcome.LOST))
+    hands.note_failed_placement(Lease(name=NAME, phase=Phase.DRAINING, outcome=Outcome.LOST), "it ended")
     assert hands.refusals == []
 
 

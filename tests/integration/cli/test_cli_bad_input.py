@@ -220,6 +220,24 @@ CASES = (
         code=2,
         says="--image ' '",
     ),
+    Case(
+        id="no-lifetime-by-hand",
+        command=("pods", "create", "--gpu-type", "RTX 4090", "--image", "x", "--lifetime", "30s"),
+        code=2,
+        says="--lifetime 30s: a pod lives for a minute at least",
+    ),
+    Case(
+        id="lifetime-behind-our-back",
+        command=("pods", "create", "--gpu-type", "RTX 4090", "--image", "x", "--option", "terminate_after=1"),
+        code=2,
+        says="use --lifetime",
+    ),
+    Case(
+        id="attempt-of-another-run",
+        command=("start", "--run-id", "100"),
+        code=2,
+        says="give --attempt too",
+    ),
     Case(id="gpu-from-nowhere", command=("offers", "--gpu", "zzz"), code=7, says="'gpu-types' lists all"),
     Case(id="too-long-a-start", command=("start", "--start-timeout", "51m"), code=2, says="1s to 50m"),
     Case(id="bid-above-cap", command=("start", "--bid", "2"), code=2, says="lower --bid or raise --max-price"),
@@ -232,7 +250,7 @@ CASES = (
     ),
     Case(
         id="damaged-state",
-        command=("start", "--run-id", "100"),
+        command=("start", "--run-id", "100", "--attempt", "1"),
         prepare=_damaged_state,
         code=40,
         says="end this run's pods with 'stop', remove the file, start again",

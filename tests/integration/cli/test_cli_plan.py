@@ -97,6 +97,7 @@ def test_a_network_volume_decides_where_the_pod_is_rented(services: Services) ->
     lost = services.run("plan", "--network-volume", "vol-unknown")
     assert lost.code == 6
     assert "'vol-unknown'" in lost.errors[0]
+    assert "--network-volume" in lost.errors[0]
     with services.runpod.lock:
         made = services.runpod.shelf.create_volume({"name": "data", "size": 20, "dataCenterId": "EU-RO-1"})
     data = services.run("plan", "--json", "--network-volume", made["id"]).data

@@ -105,7 +105,7 @@ def test_the_pod_of_a_run_is_found_by_its_name(services: Services) -> None:
     """No id needed; a name without a pod is said."""
     services.usher()
     run_id = str(services.github.queue_job("octo/hello", ["nobody"]))
-    assert services.run("start", "--run-id", run_id).code == 0
+    assert services.run("start", "--run-id", run_id, "--attempt", "1").code == 0
     (pod,) = services.runpod.live()
     assert services.run("ssh", "--run-id", run_id, "--json").data["pod-id"] == pod.id
     missing = services.run("ssh", "--run-id", "qwertyui")
