@@ -148,6 +148,16 @@ if [ -n "$INPUT_BID" ] && [ "$INPUT_INTERRUPTIBLE" = never ] && [ "$INPUT_MODE" 
   fail "input 'bid' contradicts input 'interruptible', which is never: a bid is for interruptible pods, remove one of them"
 fi
 
+# Without the records of earlier runs no budget can be reckoned; a machine of one's own may keep them by itself.
+case ${RUNNER_PROVISIONER_HISTORY:-off} in off) keeps=$INPUT_STATE_CACHE ;; *) keeps=true ;; esac
+if [ "$keeps" != true ] && [ "$INPUT_BUDGET" != advisory ] && [[ $INPUT_MODE == start || $INPUT_MODE == rerun ]]; then
+  for budget in "budget-day:$INPUT_BUDGET_DAY" "budget-month:$INPUT_BUDGET_MONTH"; do
+    if [ -n "${budget#*:}" ]; then
+      fail "input '${budget%%:*}' needs what earlier runs have spent: give start and stop state-cache: true, or budget: advisory"
+    fi
+  done
+fi
+
 if [ "$HAS_RUNPOD_API_KEY" != true ]; then
   fail "input 'runpod-api-key' is empty: give it a secret; secrets are empty in pull requests from forks"
 fi

@@ -196,7 +196,15 @@ class OfferGone(CapacityUnavailable):
 
 
 class OfferUnfit(CapacityUnavailable):
-    """The offer does not meet what was asked for, or there is none; nothing was sent."""
+    """The offer does not meet what was asked for, or there is none; nothing was sent.
+
+    `option` is the one that keeps it out, as it would be written; empty where there is no offer.
+    """
+
+    def __init__(self, message: str, *, option: str = "") -> None:
+        """Keep the option."""
+        super().__init__(message)
+        self.option = option
 
 
 class BidTooLow(ProviderError):

@@ -298,6 +298,13 @@ class History(Protocol):
         """Every pod that was not known to have ended before `since`, oldest first."""
         ...
 
-    async def began(self) -> datetime | None:
-        """When this history begins; None when it is empty (new, or lost with its cache)."""
+    async def begin(self, at: datetime) -> None:
+        """Somebody who keeps to a budget takes it that nothing unknown was spent before; the first moment stays."""
+        ...
+
+    async def began(self, since: datetime) -> datetime | None:
+        """From when on what was spent is known: `since` or before where a pod is older, else what `begin` was told.
+
+        None where nothing proves that anything is known: a new history, or one that was lost with its cache.
+        """
         ...

@@ -294,6 +294,13 @@ class Program:
         return self.place
 
 
+def lease_of(program: Program, name: str) -> Lease:
+    """What a start of that name would begin with, nothing being changed. Raises StoreError."""
+    record = StateFile(program.settings.state_dir / f"{name}.json", creator="").read()
+    lease = Lease(name=name, phase=Phase.REQUESTED, nonce="")  # a nonce that no pod bears: all are of other starts
+    return lease if record is None else resume(record, creator="", deadline=program.clock.now(), lease=lease)
+
+
 def registry_of(program: Program) -> RunnerRegistry:
     """Where the program registers runners. Raises InvalidRequest for a program without GitHub."""
     if program.github is None:
@@ -315,9 +322,10 @@ class Draftsman:
     host_key: HostKey
     ssh_keys: tuple[str, ...]
 
-    def draw_up(self, offer: Offer, registration: Registration | None, download: RunnerDownload) -> PodSpec:
+    def draw_up(
+        self, offer: Offer, lifetime: timedelta, registration: Registration | None, download: RunnerDownload
+    ) -> PodSpec:
         """The pod, with the start command that holds the registration token, or waits for a configuration."""
-        lifetime = self.request.terms.lifetime_at(offer.price)
         wishes = self.request.gpus
         expires = self.clock.now() + lifetime
         env = {"PUBLIC_KEY": "\n".join(self.ssh_keys)} if self.ssh_keys else {}

@@ -25,6 +25,7 @@ _WORDS = {
     "bid_raised": "no stock at the bid before: raising it",
     "budget_left": "{left} of {budget} USD left for this {span} (by {by})",
     "budget_unknown": "budget not checked: {error}",
+    "bill_unknown": "the bill of {provider} could not be read, so our records alone count: {error}",
     "budget_incomplete": "the records of what was spent begin on {since}: what was spent before is not counted",
     "history_failed": "the history could not be used, so that what happens may not be remembered: {error}",
     "offer_refused": "  not taken: {error}",

@@ -123,6 +123,8 @@ def _with_job(record: PodRecord, job_at: datetime, end: datetime, repeated: bool
 
 
 def _without_job(record: PodRecord, now: datetime, end: datetime) -> list[tuple[Share, datetime]]:
+    if RunKey.parse(record.name) is None:
+        return [(Share.UNKNOWN, end)]  # made by hand
     if record.ending is Ending.FAILED:
         return [(Share.WASTED, end)]
     if record.online_at is not None:

@@ -14,6 +14,8 @@ from enum import StrEnum
 from runner_provisioner.domain.offers import Offer
 from runner_provisioner.domain.pods import PodId
 
+LONGEST_RUN = timedelta(days=35)  # docs.github.com/actions/reference/limits: workflow run time
+
 
 class Ending(StrEnum):
     """Why a pod of ours ended."""

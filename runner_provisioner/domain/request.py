@@ -19,6 +19,8 @@ from runner_provisioner.domain.containers import check_image, check_mount, check
 from runner_provisioner.domain.cuda import cuda_floor
 from runner_provisioner.domain.durations import show_duration
 from runner_provisioner.domain.gate import check_version
+from runner_provisioner.domain.ladder import check_bid
+from runner_provisioner.domain.money import check_amount
 from runner_provisioner.domain.offers import GpuRequest, Interruptible, Ranking
 from runner_provisioner.domain.pods import CloudType
 from runner_provisioner.domain.variables import check_variables
@@ -93,7 +95,9 @@ class StartRequest:
         "What the whole pod may cost at most, in USD per hour.", metavar="USD", default=Decimal("1.00")
     )
     max_cost: Decimal | None = option(
-        "What the job's pod may cost at most, in USD: it shortens the pod's lifetime to what that buys.", metavar="USD"
+        "What the job's pods may cost at most, in USD: a pod lives as long as that buys, less what earlier pods of the "
+        "job have cost (those of earlier attempts as far as the history knows).",
+        metavar="USD",
     )
     budget_day: Decimal | None = option(
         "What all pods of this installation may cost in a day (UTC), in USD; default: RUNNER_PROVISIONER_BUDGET_DAY.",
@@ -204,6 +208,8 @@ class StartRequest:
         _check_labels(self.label)
         check_variables("--env", self.env)
         check_version("--min-driver", self.min_driver)
+        if self.gate is Gate.OFF and self.min_driver is not None:
+            raise InvalidRequest(f"--min-driver {self.min_driver}: only the gate looks at it, and --gate is off")
         check_image("--image", self.image)
         object.__setattr__(self, "port", check_ports("--port", self.port))
         if self.registration is HowRegistered.JIT and "22/tcp" not in self.port:
@@ -226,13 +232,15 @@ class StartRequest:
 
     def _check_money(self) -> None:
         for name, value in (
+            ("max-price", self.max_price),
             ("max-cost", self.max_cost),
             ("budget-day", self.budget_day),
             ("budget-month", self.budget_month),
         ):
-            if value is not None and value <= 0:
-                raise InvalidRequest(f"--{name} {value}: give more than 0 USD")
+            if value is not None:
+                check_amount(f"--{name}", value)
         cuda_floor(self.cuda, self.image)
+        check_bid(self.bid, self.interruptible, self.max_price)
 
     def _check_volumes(self) -> None:
         wanted = self.network_volume

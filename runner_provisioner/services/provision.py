@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from decimal import Decimal
 
 import anyio
 
@@ -38,7 +39,7 @@ from runner_provisioner.services.reconcile import Polls, Reconciler, cause_of, l
 CANCEL_WINDOW = 6.5  # GitHub sends SIGTERM 7.5 s after its first signal and kills 2.5 s later; the exit takes time too
 GIVE_BACK_WINDOW = 120.0
 
-DrawUp = Callable[[Offer, Registration | None, RunnerDownload], PodSpec]
+DrawUp = Callable[[Offer, timedelta, Registration | None, RunnerDownload], PodSpec]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +123,8 @@ class Start:
         purse = self._purse(order)
         chronicle = Chronicle(self._history, clock=self._clock, events=self._events)
         memory = await chronicle.memory()
-        plan, refused = await self._prepare_in_time(order, purse, memory)
+        spent = await chronicle.spent_on(order.lease.name)
+        plan, refused = await self._prepare_in_time(order, purse, memory, spent)
         hands = Hands(
             providers=self._providers,
             registry=self._registry,
@@ -179,29 +181,30 @@ class Start:
             lifetime=self._limits.lifetime,
         )
 
-    async def _prepare_in_time(self, order: Order, purse: Purse, memory: Memory) -> tuple[Plan, Ladder]:
+    async def _prepare_in_time(self, order: Order, purse: Purse, memory: Memory, spent: Decimal) -> tuple[Plan, Ladder]:
         deadline, now = order.lease.deadline, self._clock.now()
         try:
             with anyio.fail_after((deadline - now).total_seconds() if deadline else None):
-                return await self._prepare(order, purse, memory)
+                return await self._prepare(order, purse, memory, spent)
         except TimeoutError as error:
             message = "the services did not answer within the start timeout: nothing was rented; try again later"
             raise Timeout(message) from error
 
-    async def _prepare(self, order: Order, purse: Purse, memory: Memory) -> tuple[Plan, Ladder]:
+    async def _prepare(self, order: Order, purse: Purse, memory: Memory, spent: Decimal) -> tuple[Plan, Ladder]:
         """Everything that can fail before anything is rented."""
         await self._registry.check()
         found = await survey(self._providers, order.request, memory)
-        terms = order.terms or Terms(lifetime=self._limits.lifetime, max_price=order.lease.cap)
+        terms = (order.terms or Terms(lifetime=self._limits.lifetime, max_price=order.lease.cap)).after(spent)
         found = affordable(found, terms, await purse.enforced())
         registration = await self._registry.register() if order.jit is None else None
         download = await self._registry.download()
 
-        def blueprint(offer: Offer) -> PodSpec:
-            return order.draw_up(offer, registration, download)
+        def blueprint(offer: Offer, lifetime: timedelta) -> PodSpec:
+            return order.draw_up(offer, lifetime, registration, download)
 
         if found.rungs:
-            blueprint(found.rungs[0])  # a pod that cannot be described must not cost a look for it
+            first = found.rungs[0]  # a pod that cannot be described must not cost a look for it
+            blueprint(first, terms.lifetime_at(first.price))
         return Plan(rungs=found.rungs, blueprint=blueprint, terms=terms), found
 
     async def _give_back(self, reconciler: Reconciler, hands: Hands, outcome: Outcome, seconds: float) -> None:
@@ -219,7 +222,7 @@ class Start:
 
     def _failure(self, order: Order, lease: Lease, hands: Hands) -> RunnerProvisionerError:
         if lease.outcome is Outcome.CONFLICT:
-            return KeyInUse(f"this run already has a pod with key {order.key}: give each start its own key (--key)")
+            return key_in_use(order.key)
         if lease.outcome is Outcome.NO_CAPACITY:
             return nothing_rented(order.request, hands.refusals)
         if lease.outcome is Outcome.ENDED_ELSEWHERE:
@@ -243,6 +246,11 @@ class Start:
             started_at=self._clock.now(),
             refusals=tuple((str(one.offer), str(one.error)) for one in hands.refusals),
         )
+
+
+def key_in_use(key: str) -> KeyInUse:
+    """What ends a start that finds another start's pod under its name."""
+    return KeyInUse(f"this run already has a pod with key {key}: give each start its own key (--key)")
 
 
 def _overpriced(order: Order) -> BudgetExceeded:

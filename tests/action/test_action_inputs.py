@@ -126,6 +126,11 @@ CASES = {
     "a control character in a line": ({"gpu": "A4000\r::notice::hello"}, "gpu"),
     "no flag": ({"allow-untrusted": "yes"}, "allow-untrusted"),
     "a cache or none": ({"state-cache": "sometimes"}, "state-cache"),
+    "a budget without records": ({"budget-day": "5"}, "budget-day"),
+    "a budget of a rerun without records": (
+        {"mode": "rerun", "run-id": "7", "attempt": "1", "budget-month": "5"},
+        "budget-month",
+    ),
     "all in start": ({"all": "true"}, "all"),
     "dry run in start": ({"dry-run": "true"}, "dry-run"),
     "allowed in clean-up": ({"mode": "cleanup", "allow-untrusted": "true"}, "allow-untrusted"),
@@ -195,6 +200,44 @@ def test_a_wrong_input_gives_one_error_that_names_it(set_up_action: SetUpAction,
     if use.step(CHECK).outcome == "failure":
         assert [use.step(one).outcome for one in (INSTALL, PROGRAM, SETTLE)] == ["skipped"] * 3
     assert stage.stage.pods == []
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "code"),
+    [
+        pytest.param({}, {}, 2, id="nothing"),
+        pytest.param({"STATE_CACHE": "true"}, {}, 0, id="a-cache"),
+        pytest.param({"BUDGET": "advisory"}, {}, 0, id="advisory"),
+        pytest.param({"MODE": "stop"}, {}, 0, id="stop"),
+        pytest.param({}, {"RUNNER_PROVISIONER_HISTORY": "/var/lib/h.sqlite3"}, 0, id="a-file-that-lasts"),
+        pytest.param({}, {"RUNNER_PROVISIONER_HISTORY": "off"}, 2, id="off"),
+    ],
+)
+def test_a_budget_needs_the_records_of_earlier_runs(
+    given: dict[str, str], environment: dict[str, str], code: int
+) -> None:
+    """Refused at once: on a new machine no start could ever be reckoned."""
+    read = set(re.findall(r"\b((?:INPUT|HAS)_[A-Z_]+)", (ROOT / "action" / "check.sh").read_text()))
+    inputs = {"MODE": "start", "BUDGET": "enforce", "BUDGET_DAY": "5", **given}
+    done = subprocess.run(
+        ["bash", str(ROOT / "action" / "check.sh")],
+        env={
+            "PATH": os.environ["PATH"],
+            "GITHUB_ACTION_PATH": str(ROOT),
+            **dict.fromkeys(read, ""),
+            **{f"INPUT_{name}": value for name, value in inputs.items()},
+            "HAS_RUNPOD_API_KEY": "true",
+            "HAS_GITHUB_APP_ID": "false",
+            "HAS_GITHUB_APP_PRIVATE_KEY": "false",
+            "HAS_GITHUB_TOKEN": "true",
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout
+    assert ("input 'budget-day'" in done.stdout) is (code == 2)
 
 
 def test_a_stop_goes_on_without_what_it_does_not_need(set_up_action: SetUpAction) -> None:

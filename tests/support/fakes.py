@@ -265,7 +265,6 @@ class FakeHistory(Troubles):
     async def rented(self, record: PodRecord) -> None:
         """A pod exists."""
         self.meet("rented")
-        self.began_at = self.began_at or record.created_at
         self.records[record.provider, record.id] = record
 
     async def online(self, pod: PodRef, at: datetime) -> None:
@@ -307,10 +306,16 @@ class FakeHistory(Troubles):
         self.meet("pods")
         return [one for one in self.records.values() if one.ended_at is None or one.ended_at >= since]
 
-    async def began(self) -> datetime | None:
+    async def begin(self, at: datetime) -> None:
+        """What is spent is known from then on."""
+        self.meet("begin")
+        self.began_at = self.began_at or at
+
+    async def began(self, since: datetime) -> datetime | None:
         """When it begins."""
         self.meet("began")
-        return self.began_at
+        oldest = min((one.created_at for one in self.records.values()), default=None)
+        return oldest if oldest is not None and oldest <= since else self.began_at
 
     def _change(self, pod: PodRef, **fields: object) -> None:
         found = self.records.get((pod.provider, pod.id))

@@ -7,9 +7,10 @@ from decimal import Decimal
 
 import pytest
 
-from runner_provisioner.domain.offers import Offer
+from runner_provisioner.domain.bids import Bid
+from runner_provisioner.domain.offers import Interruptible, Offer
 from runner_provisioner.domain.pods import Pod, PodClass, PodId, PodState, PodTags
-from runner_provisioner.domain.request import DEFAULT_GPUS, HowRegistered, StartRequest, options
+from runner_provisioner.domain.request import DEFAULT_GPUS, Gate, HowRegistered, StartRequest, options
 from runner_provisioner.errors import InvalidRequest
 
 FULL = PodTags(
@@ -88,7 +89,12 @@ def test_a_request_that_cannot_work_is_refused(wrong: dict[str, object]) -> None
         ({"min_vram": 0}, "--min-vram 0"),
         ({"min_download": -1}, "--min-download -1"),
         ({"max_cost": Decimal(0)}, "--max-cost 0"),
+        ({"max_cost": Decimal("1e-30")}, "--max-cost 1E-30"),
+        ({"max_price": Decimal("1e400")}, "--max-price 1E+400"),
+        ({"budget_month": Decimal("NaN")}, "--budget-month NaN"),
         ({"budget_day": Decimal(-1)}, "--budget-day -1"),
+        ({"gate": Gate.OFF, "min_driver": "550.54"}, "--min-driver 550.54"),
+        ({"interruptible": Interruptible.NEVER, "bid": Bid(Decimal("0.2"))}, "--bid 0.2"),
         ({"region": ("Europe",)}, "--region Europe"),
         ({"region": ("US", "EU RO")}, "--region EU RO"),
         ({"cuda": "latest"}, "--cuda latest"),

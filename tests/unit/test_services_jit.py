@@ -189,7 +189,9 @@ class Started(Scene):
         )
 
 
-def _draw_up(_offer: Offer, registration: Registration | None, _download: RunnerDownload) -> PodSpec:
+def _draw_up(
+    _offer: Offer, _lifetime: timedelta, registration: Registration | None, _download: RunnerDownload
+) -> PodSpec:
     assert registration is None
     return PodSpec(name=NAME, image="image", tags=tags(nonce="n", creator="c"))
 

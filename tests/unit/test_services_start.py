@@ -83,7 +83,9 @@ class Scene:
         )
 
 
-def _draw_up(_offer: Offer, _registration: Registration | None, _download: RunnerDownload) -> PodSpec:
+def _draw_up(
+    _offer: Offer, _lifetime: timedelta, _registration: Registration | None, _download: RunnerDownload
+) -> PodSpec:
     return PodSpec(name=NAME, image="image", tags=tags(nonce="n", creator="c"))
 
 
@@ -406,7 +408,7 @@ async def test_a_pod_that_may_exist_is_named_when_the_drain_gives_up() -> None:
 async def test_an_adopted_pod_may_be_of_no_offer_of_today() -> None:
     """Its price is what counts then."""
     scene = Scene(online_after=1)
-    made = await scene.provider.create(_draw_up(offer(), None, None), offer())  # type: ignore[arg-type]
+    made = await scene.provider.create(_draw_up(offer(), timedelta(), None, None), offer())  # type: ignore[arg-type]
     scene.provider._offers = ()
     scene.lease = replace(scene.lease, inherited=frozenset({PodRef("fake", made.id)}))
     started = await scene.run()
