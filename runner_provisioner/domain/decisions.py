@@ -131,7 +131,7 @@ def _adopt(lease: Lease, seen: Observation, sight: _Sight, now: datetime) -> Dec
         crowded_at=now if len(sight.live) > 1 else None,
         unsure=False,
         quiet_since=None,
-        uptime=None,
+        uptime=kept.uptime_seconds,
     )
     if _on_shunned_machine(lease, seen, kept):
         return Decision(lease=drain(lease, Outcome.SHUNNED))

@@ -318,6 +318,26 @@ async def test_a_start_whose_pod_is_ended_before_it_runs_rents_no_other() -> Non
     assert scene.provider.calls.count("create") == 1
 
 
+async def test_pods_that_end_after_they_ran_have_failed_the_gate() -> None:
+    """Every offer is tried, and the last reason is what is said."""
+    scene = Scene(online_after=None)
+
+    async def sleep(seconds: float) -> None:
+        await type(scene.clock).sleep(scene.clock, seconds)
+        ran = [pod_id for pod_id, one in scene.provider.pods.items() if one.uptime_seconds is not None]
+        for pod_id, one in list(scene.provider.pods.items()):
+            scene.provider.pods[pod_id] = replace(one, uptime_seconds=1)
+        if seconds >= 1:
+            for pod_id in ran:
+                del scene.provider.pods[pod_id]
+
+    scene.clock.sleep = sleep  # type: ignore[method-assign]
+    with pytest.raises(ProvisioningFailed, match="ended itself before its runner was registered") as caught:
+        await scene.run()
+    assert not isinstance(caught.value, Stopped)
+    assert scene.provider.calls.count("create") >= 2
+
+
 async def test_what_cannot_be_given_back_is_named() -> None:
     """The first error leaves; the event says what is left."""
     scene = Scene(online_after=None)
