@@ -16,6 +16,7 @@ from support.repeating import LOCK, Repeating
 from support.virtual_time import VirtualLoop
 
 from runner_provisioner.cli.repeating import rentals_of, rerun_of
+from runner_provisioner.domain.bids import Bid
 from runner_provisioner.domain.interruptions import Interruption
 from runner_provisioner.domain.offers import Interruptible
 from runner_provisioner.domain.orphans import Verdict
@@ -83,7 +84,7 @@ def test_a_second_interruption_is_followed_by_a_machine_that_cannot_be_taken_bac
         capped = await run.rerun(2, most=2)
         assert capped.result[1] == []
         assert "--max-attempts 2" in capped.result[0].why_not
-        assert (await run.rerun(2, request=small_request(bid=Decimal("0.30")))).ok
+        assert (await run.rerun(2, request=small_request(bid=Bid.parse("0.30")))).ok
         assert not of_last(run)
         await run.finish(3)
 
