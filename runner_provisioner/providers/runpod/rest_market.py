@@ -67,11 +67,7 @@ class RestMarket:
         if offer.interruptible:
             raise no_spot()
         if spec.needs_kill_time:
-            raise OfferUnfit(
-                "RunPod's REST v2 ends no pod by itself: allow pods without a kill time, or use another provider",
-                service=SERVICE,
-                operation="createPod",
-            )
+            raise OfferUnfit("RunPod's REST v2 ends no pod by itself, and this one needs a kill time")
         chosen = offer if offer.cloud else await self._as_sold(spec, offer)
         made = await self._rest.create_pod(lambda whole: create_input(spec, chosen, whole_command=whole))
         pod = self._pod(made)

@@ -67,7 +67,9 @@ async def _place_of(rest: RestApi, volume: str) -> str | None:
     known = {one.id: one.data_center for one in await rest.network_volumes()}
     if volume not in known:
         there = ", ".join(sorted(known)) or "none"
-        message = f"RunPod has no network volume '{volume}' in this account: give one that is there ({there})"
+        message = (
+            f"RunPod has no network volume '{volume}' in this account: give --network-volume one of them ({there})"
+        )
         raise NotFound(message, service=SERVICE, operation="networkVolumes", code="NOT_FOUND")
     return known[volume]
 
