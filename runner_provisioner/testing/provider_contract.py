@@ -35,6 +35,7 @@ from runner_provisioner.errors import (
     UnknownGpu,
 )
 from runner_provisioner.ports import (
+    BillsPerPod,
     Clock,
     GpuProvider,
     HasBalance,
@@ -332,6 +333,19 @@ class ProviderContract:
         told = [one.id for one in await provider.history()]
         assert past.id in told
         assert live.id not in told
+
+    async def test_a_pod_s_bill_grows_where_it_is_claimed(self, world: ProviderWorld) -> None:
+        """An hour costs something, and not much more than the price of two; an unknown pod was not billed."""
+        provider = world.provider
+        if not isinstance(provider, BillsPerPod):
+            pytest.skip("this provider does not tell what a pod has cost")
+        began = world.clock.now()
+        pod = await self._rent(world)
+        await world.clock.sleep(3600)
+        billed = await provider.billed([pod.id, PodId("neverwas")], began)
+        assert set(billed) == {pod.id}
+        assert pod.price is not None
+        assert 0 < billed[pod.id] < 2 * pod.price
 
     async def test_there_is_a_way_in_where_that_is_claimed(self, world: ProviderWorld) -> None:
         """The pod's own address once it runs; an unknown pod has none."""

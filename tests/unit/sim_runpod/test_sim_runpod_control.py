@@ -75,6 +75,20 @@ async def test_the_market_is_changed(web: httpx.AsyncClient, sim: RunPodSimulato
     assert (await web.post("/_sim/market", json={})).status_code == 200
 
 
+async def test_graphql_is_switched_off_and_on(web: httpx.AsyncClient) -> None:
+    """For every call, or by a ready-made fault for one; REST goes on."""
+    ask = {"query": "{ myself { id } }"}
+    await web.post("/_sim/market", json={"graphql": False})
+    assert (await web.post("/graphql", json=ask)).status_code == 410
+    assert (await web.get("/v2/pods")).status_code == 200
+    await web.post("/_sim/market", json={"graphql": True})
+    assert (await web.post("/graphql", json=ask)).status_code == 200
+    await web.post("/_sim/faults", json={"row": "retired", "operation": "myself", "times": 1})
+    await web.post("/_sim/faults", json={"row": "problem", "operation": "rest.list", "status": 409, "detail": "no"})
+    assert (await web.post("/graphql", json=ask)).status_code == 410
+    assert (await web.get("/v2/pods")).json()["detail"] == "no"
+
+
 async def test_logs_are_read(web: httpx.AsyncClient, sim: RunPodSimulator) -> None:
     """Empty when the pod wrote none."""
     pod = sim.add_pod("x")
