@@ -6,10 +6,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from runner_provisioner.domain.history import LONGEST_RUN, Ending
-from runner_provisioner.domain.leases import PodRef
+from runner_provisioner.domain.leases import PodRef, Unknown
 from runner_provisioner.domain.pods import PodId
+from runner_provisioner.domain.request import StartRequest
 from runner_provisioner.domain.runners import Runner, RunnerState
 from runner_provisioner.errors import RemoteError, StoreError
+from runner_provisioner.services.chronicle import record_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,6 +40,7 @@ async def book_stop(
         return []
     now = program.clock.now()
     try:
+        await _add_missing(program.history, ended, now)
         for record in await program.history.pods(now - LONGEST_RUN):
             one = next((one for one in ended if one.name == record.name), None)
             if one is not None:
@@ -65,6 +68,16 @@ async def book_cleanup(session: Session, program: Program, swept: Swept) -> None
             await _close_gone(program, program.history)
     except (StoreError, RemoteError) as error:
         session.warn(str(error))
+
+
+async def _add_missing(history: History, ended: Sequence[Ended], now: datetime) -> None:
+    """Note the pods that were found and that the history does not know: another job's start may have noted them."""
+    known = {(record.provider, record.id) for record in await history.pods(now - LONGEST_RUN)}
+    found = [one.first.pods for one in ended if one.first is not None and not isinstance(one.first.pods, Unknown)]
+    for pod in (pod for pods in found for pod in pods if (pod.provider, pod.id) not in known):
+        record = record_of(pod, None, lifetime=StartRequest().lifetime, now=now)
+        if record is not None:
+            await history.rented(record)
 
 
 def _was_idle(ended: Ended) -> bool:

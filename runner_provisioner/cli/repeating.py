@@ -87,7 +87,8 @@ def rentals_of(
     its idle time is longer by that.
     """
     if len(jobs) > 1:
-        request = replace(request, idle=request.idle + request.start_timeout)
+        longest = request.lifetime - timedelta(seconds=1)
+        request = replace(request, idle=min(request.idle + request.start_timeout, longest))
     return [_rental_of(program, request, job, folder=folder, ssh_keys=ssh_keys) for job in jobs]
 
 

@@ -300,11 +300,12 @@ def _why_vanished(lease: Lease, seen: Observation) -> Outcome:
 
     An interrupted pod is stopped, not deleted (docs.runpod.io): one that is gone before a runner of its name was ever
     registered has ended itself, as the start script does when the gate fails. It cannot have done so when its container
-    was never seen to run, since the script waits to be seen before it ends its pod: then somebody has stopped the run.
+    was never seen to run, since the script waits to be seen before it ends its pod: then its host is gone, or somebody
+    elsewhere has stopped the run, and that `stop` also ends what is rented next.
     """
     if lease.phase is not Phase.BOOTING or seen.runner is not None or lease.pod in lease.ended:
         return Outcome.LOST
-    return Outcome.ENDED_ELSEWHERE if lease.uptime is None else Outcome.GATE_FAILED
+    return Outcome.LOST if lease.uptime is None else Outcome.GATE_FAILED
 
 
 def _draining(lease: Lease, seen: Observation, sight: _Sight, now: datetime, limits: Limits) -> Decision:

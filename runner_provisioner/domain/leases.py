@@ -56,7 +56,6 @@ class Outcome(StrEnum):
     OVERPRICED = "overpriced"
     GATE_FAILED = "gate-failed"  # it ended itself before its runner was seen, as where its machine is not as rented
     SHUNNED = "shunned"  # it landed on a machine that is kept out
-    ENDED_ELSEWHERE = "ended-elsewhere"  # before its container ran: a stop that this start does not know of
     CONFLICT = "conflict"  # another start's pod bears the name
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 from types import MappingProxyType
 
@@ -23,7 +24,6 @@ _ENDINGS = MappingProxyType(
         Outcome.CANCELLED: Ending.ASKED,
         Outcome.EXPIRED: Ending.ASKED,
         Outcome.CONFLICT: Ending.ASKED,
-        Outcome.ENDED_ELSEWHERE: Ending.ASKED,
         Outcome.INTERRUPTED: Ending.INTERRUPTED,
     }
 )
@@ -82,25 +82,9 @@ class Chronicle:
         if self._history is None or ref(pod) in self._rented:
             return
         self._rented.add(ref(pod))
-        created_at = pod.created_at or self._clock.now()
-        price = pod.price if pod.price is not None else (offer.price if offer is not None else None)
-        if price is None:
-            return  # neither the provider nor an offer says what it costs
-        expires_at = pod.tags.expires_at if pod.tags is not None else None
-        record = PodRecord(
-            provider=pod.provider,
-            id=pod.id,
-            name=pod.name,
-            kind=OfferKind.of(offer) if offer is not None else _kind_of(pod),
-            price=price,
-            list_price=offer.list_price if offer is not None else price,
-            created_at=created_at,
-            expires_at=expires_at or created_at + lifetime,
-            requested_at=self._begun_at,
-            machine=pod.machine,
-            repository=pod.tags.repository if pod.tags is not None else None,
-        )
-        await self._write(self._history.rented(record))
+        record = record_of(pod, offer, lifetime=lifetime, now=self._clock.now())
+        if record is not None:
+            await self._write(self._history.rented(replace(record, requested_at=self._begun_at)))
 
     async def follow(self, before: Lease, after: Lease, seen: Observation) -> None:
         """Write down what a pass has shown: its runner online, the end of a pod confirmed."""
@@ -138,6 +122,30 @@ class Chronicle:
         if not self._told:
             self._told = True
             self._events.emit(Event(name="history_failed", at=self._clock.now(), fields={"error": str(error)}))
+
+
+def record_of(pod: Pod, offer: Offer | None, *, lifetime: timedelta, now: datetime) -> PodRecord | None:
+    """What is to be remembered of it; None where neither the provider nor an offer says what it costs.
+
+    `lifetime` is what it was given, for where its tags cannot be read.
+    """
+    price = pod.price if pod.price is not None else (offer.price if offer is not None else None)
+    if price is None:
+        return None
+    created_at = pod.created_at or now
+    expires_at = pod.tags.expires_at if pod.tags is not None else None
+    return PodRecord(
+        provider=pod.provider,
+        id=pod.id,
+        name=pod.name,
+        kind=OfferKind.of(offer) if offer is not None else _kind_of(pod),
+        price=price,
+        list_price=offer.list_price if offer is not None else price,
+        created_at=created_at,
+        expires_at=expires_at or created_at + lifetime,
+        machine=pod.machine,
+        repository=pod.tags.repository if pod.tags is not None else None,
+    )
 
 
 def _kind_of(pod: Pod) -> OfferKind:

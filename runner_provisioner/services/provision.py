@@ -225,11 +225,6 @@ class Start:
             return key_in_use(order.key)
         if lease.outcome is Outcome.NO_CAPACITY:
             return nothing_rented(order.request, hands.refusals)
-        if lease.outcome is Outcome.ENDED_ELSEWHERE:
-            return Stopped(
-                "this start was stopped: its pod was ended from elsewhere before its container ran, as by a 'stop' of "
-                "its run; nothing more was rented"
-            )
         if lease.outcome is Outcome.OVERPRICED:
             return _overpriced(order)
         return _too_late(lease, hands)

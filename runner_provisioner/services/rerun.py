@@ -43,6 +43,7 @@ class Survey:
 
 @dataclass
 class _Progress:
+    rented: bool = False
     asked: bool = False
     errors: list[RunnerProvisionerError] = field(default_factory=list)
 
@@ -107,10 +108,12 @@ class Rerun:
         progress = _Progress()
         try:
             started = await self._rent(rentals, progress)
+            progress.rented = True
             await self._check_that_none_has_gone(started)
             await self._order(progress)
         except anyio.get_cancelled_exc_class():
-            if progress.asked:
+            # Before that each rental has given its own back, within the one window that there is.
+            if progress.rented:
                 self._hurry()
                 await self._undo(rentals, progress, CANCEL_WINDOW)
             raise

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from runner_provisioner._files import remedy
 from runner_provisioner.domain.history import BadMachine, Ending, Memory, PodRecord, Refused
 from runner_provisioner.domain.leases import PodRef
 from runner_provisioner.errors import StoreError
@@ -113,7 +114,10 @@ class HistoryFile:
                     self._database = None
 
     def _exists(self) -> bool:
-        return self._database is not None or self.path.exists()
+        try:
+            return self._database is not None or self.path.exists()
+        except OSError as error:
+            raise StoreError(f"history {self.path} cannot be read: {remedy(error)}") from error
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[Database]:

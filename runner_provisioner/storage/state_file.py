@@ -80,7 +80,7 @@ class StateFile:
         Raises Stopped when the file is gone, also when there is nothing new to keep: that is how a start learns of it.
         """
         mine = Creates(made=lease.made, ended=lease.ended, unsure=_open(lease), placed_at=lease.placed_at)
-        if not self._is_there():
+        if not self.is_there():
             raise self._gone()
         if mine == self._saved:
             return lease
@@ -111,7 +111,8 @@ class StateFile:
         except OSError as error:
             raise StoreError(f"state file {self.path} cannot be removed: {error.strerror}") from error
 
-    def _is_there(self) -> bool:
+    def is_there(self) -> bool:
+        """Whether somebody has made the file. Raises StoreError where that cannot be seen."""
         try:
             self.path.stat()
         except FileNotFoundError:
@@ -172,7 +173,7 @@ class Forgetting:
         """Remove the file of its name; a failure is kept in `trouble`, since ending things goes on."""
         file = StateFile(self._folder / f"{lease.name}.json", creator="")
         try:
-            if file.path.exists():
+            if file.is_there():
                 file.forget()
                 self.forgotten.add(lease.name)
         except StoreError as error:

@@ -320,7 +320,7 @@ def test_a_pod_whose_container_began_anew_is_given_back() -> None:
     ("seen_runner", "changes", "outcome"),
     [
         pytest.param(None, {}, Outcome.GATE_FAILED, id="never-registered"),
-        pytest.param(None, {"uptime": None}, Outcome.ENDED_ELSEWHERE, id="never-ran"),
+        pytest.param(None, {"uptime": None}, Outcome.LOST, id="never-ran"),
         pytest.param(RUNNERS["offline"], {}, Outcome.LOST, id="registered-once"),
         pytest.param(RUNNERS["unknown"], {}, Outcome.LOST, id="nobody-knows"),
         pytest.param(None, {"phase": Phase.READY}, Outcome.LOST, id="was-online"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import sqlite3
 import stat
 import subprocess
@@ -556,3 +557,17 @@ def test_the_wheel_holds_the_migrations(tmp_path: Path) -> None:
     }
     assert len(wanted) == 4 + len(REVISIONS)
     assert wanted <= names
+
+
+async def test_a_folder_that_nobody_may_look_into_is_a_store_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the remedy; not the error of the system."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    history = HistoryFile(tmp_path / "h.sqlite3", clock=FakeClock())
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(StoreError, match="check who owns the folder"):
+        await history.memory(EPOCH)

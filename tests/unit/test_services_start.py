@@ -303,8 +303,8 @@ async def test_a_start_that_is_stopped_gives_its_pod_back() -> None:
     assert scene.memory.told("give_back_done")[0].fields["complete"] is True
 
 
-async def test_a_start_whose_pod_is_ended_before_it_runs_rents_no_other() -> None:
-    """A stop elsewhere did that: the pod's own script could not."""
+async def test_pods_that_vanish_before_they_run_blame_no_machine() -> None:
+    """Their host is gone, or somebody elsewhere has stopped the run: the next offer follows."""
     scene = Scene(online_after=None)
 
     async def sleep(seconds: float) -> None:
@@ -313,9 +313,10 @@ async def test_a_start_whose_pod_is_ended_before_it_runs_rents_no_other() -> Non
             scene.provider.pods.clear()
 
     scene.clock.sleep = sleep  # type: ignore[method-assign]
-    with pytest.raises(Stopped, match="'stop' of its run"):
+    with pytest.raises(ProvisioningFailed, match="the pod ended before its runner was online"):
         await scene.run()
-    assert scene.provider.calls.count("create") == 1
+    assert scene.provider.calls.count("create") == 2
+    assert not scene.memory.told("machine_quarantined")
 
 
 async def test_pods_that_end_after_they_ran_have_failed_the_gate() -> None:

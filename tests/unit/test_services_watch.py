@@ -643,6 +643,22 @@ async def test_what_is_found_when_it_is_given_back_counts(looks: list[ServerErro
     assert rents.given == given
 
 
+async def test_a_rerun_that_is_cancelled_before_it_orders_gives_all_back() -> None:
+    """While it looks whether its machines are still there."""
+    scene, rents = Scene(), Rents("a", "b")
+
+    async def hang(_pod_id: PodId) -> Pod | None:
+        await anyio.sleep_forever()
+        return None
+
+    scene.provider.get = hang  # type: ignore[method-assign, assignment]
+    with anyio.move_on_after(0.05) as scope:
+        await rerun(scene).carry_out(rents.all)
+    assert scope.cancelled_caught
+    assert sorted(rents.given) == ["a", "b"]
+    assert "rerun" not in scene.runs.calls
+
+
 async def test_a_rerun_that_is_cancelled_while_it_rents_gives_back_what_is_there() -> None:
     """Those that are under way give back themselves."""
     scene, rents = Scene(), Rents("a", "slow")

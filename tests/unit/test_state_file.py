@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import stat
 from dataclasses import replace
@@ -118,6 +119,21 @@ def test_an_unused_file_goes_when_the_one_who_made_it_is_alone(tmp_path: Path) -
     store.save(replace(LEASE, placed_at=None))
     store.forget_unused()
     assert path.exists()
+
+
+def test_a_folder_that_nobody_may_look_into_keeps_no_stop_from_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root's is to a user: it is said once everything has ended."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    forgetting = Forgetting(tmp_path)
+    assert forgetting.save(LEASE) == LEASE
+    assert "cannot be read: Permission denied" in str(forgetting.trouble)
+    assert forgetting.forgotten == set()
 
 
 def test_a_vanished_file_stops_the_start(tmp_path: Path) -> None:

@@ -281,6 +281,21 @@ def test_a_pod_that_was_taken_back_is_noted_as_interrupted(tmp_path: Path) -> No
     assert found[PodId("early")] == early
 
 
+def test_a_stop_adds_what_the_history_does_not_know(services: Services) -> None:
+    """Another job's copy of it was saved last, as jobs of a workflow that overlap do."""
+    environment, known = started(services)
+    (services.folder / "h.sqlite3").unlink()
+    assert services.run("stop", **environment).code == 0
+    (found,) = recall(services.folder / "h.sqlite3")
+    assert (found.id, found.price, found.created_at, found.expires_at) == (
+        known.id,
+        known.price,
+        known.created_at,
+        known.expires_at,
+    )
+    assert found.ending is Ending.ASKED
+
+
 def spoil(services: Services) -> None:
     """Make the history one that cannot be used."""
     (services.folder / "h.sqlite3").write_text("no database" * 99)
