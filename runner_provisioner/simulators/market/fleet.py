@@ -149,6 +149,10 @@ class Fleet(Generic[P]):
 
     # -- containers
 
+    def restarts(self, pod: P) -> bool:  # noqa: ARG002 - for markets where it depends
+        """Whether a container whose command ended is started again."""
+        return self.settings.restart
+
     def boot(self, pod: P, at: datetime) -> None:
         """Start its container; without processes it runs at once."""
         pod.booted = True
@@ -173,7 +177,7 @@ class Fleet(Generic[P]):
         pod.running_since = None
         pod.exited_at, pod.exit_code = at, code
         pod.note(at, f"container exited with {code}")
-        if self.settings.restart:
+        if self.restarts(pod):
             pod.restart_at = at + timedelta(seconds=self.settings.restart_delay)
 
     def failed(self, pod: P, incarnation: int, reason: str, at: datetime) -> None:

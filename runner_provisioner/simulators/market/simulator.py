@@ -53,6 +53,8 @@ class MarketSimulator(ABC, Generic[P]):
 
     name = "market"
     """The provider's."""
+    always_addressed = False
+    """Whether a pod that is up has an address for SSH even where no sshd can run: nobody listens there then."""
     app: ASGIApp
     """The ASGI application."""
     fleet: Fleet[P]
@@ -253,7 +255,9 @@ class MarketSimulator(ABC, Generic[P]):
 
     def _address(self, pod_id: str, port: int) -> tuple[str, int] | None:
         if self._containers is not None:
-            return self._containers.address(pod_id, port)
+            found = self._containers.address(pod_id, port)
+            nobody = found is None and self.host is not None and not self.host.offers_ssh
+            return self.nowhere(pod_id, port) if nobody and self.always_addressed else found
         return self.nowhere(pod_id, port) if self.fleet.settings.inert_ssh else None
 
 

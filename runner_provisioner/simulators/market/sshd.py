@@ -1,0 +1,27 @@
+"""A provider that runs sshd in the pod, beside whatever the pod's command is."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+# The host key is made where the pod runs and nobody else has it, as with the providers.
+_SETUP = """\
+mkdir -p /root/.ssh /run/sshd && chmod 700 /root/.ssh
+printf '%s\\n' {keys} >/root/.ssh/authorized_keys && chmod 600 /root/.ssh/authorized_keys
+[ -f /etc/ssh/ssh_host_ed25519_key ] || ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key
+"$(command -v sshd)"
+"""
+_BEFORE = '{{\n{setup}}} </dev/null >/dev/null 2>&1\nexec "$@"'
+_LATER = '(\nsleep {later}\n{setup}) </dev/null >/dev/null 2>&1 &\nexec "$@"'
+
+
+def with_sshd(argv: Sequence[str], keys: Sequence[str], *, later: float = 0.0) -> tuple[str, ...]:
+    """The command with an sshd that admits these keys as root.
+
+    `later`: seconds after the command's start, as where a provider installs sshd in the running container; with 0 the
+    command starts when sshd answers. Without an sshd in the image the command starts nevertheless.
+    """
+    setup = _SETUP.format(keys=" ".join(shlex.quote(key) for key in keys) or "''")
+    script = (_LATER if later else _BEFORE).format(setup=setup, later=later)
+    return ("/bin/bash", "-c", script, "sshd-beside", *argv)
