@@ -109,6 +109,10 @@ class RestService(ABC):
     def unknown(self, path: str, *, other_method: bool) -> Answer:
         """Nothing answers there, or not to this method."""
 
+    def refusal(self, refusal: Refusal) -> Answer:
+        """What a refusal looks like on the wire."""
+        return refusal.answer
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection event of the ASGI server."""
         if scope["type"] == "lifespan":
@@ -159,7 +163,7 @@ class RestService(ABC):
                 self.admit(asked, route.method, key)
                 return route.act(asked)
             except Refusal as refusal:
-                return refusal.answer
+                return self.refusal(refusal)
 
 
 def _json(body: bytes) -> object:
