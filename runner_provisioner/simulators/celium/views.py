@@ -76,7 +76,7 @@ class Views:
     def _starting(self, pod: CeliumPod) -> Row:
         share = self._share(pod)
         phase = _LAST_PHASE if share >= 1 else _PHASES[int(share * len(_PHASES))]
-        left = math.ceil((1 - share) * self._settings.progress.seconds)
+        left = math.ceil(round((1 - share) * self._settings.progress.seconds, 3))
         return {"phase": phase, "estimated_ready_seconds": max(0, left), "eta_basis": "executor_history"}
 
     def _ssh(self, pod: CeliumPod, status: str) -> str | None:

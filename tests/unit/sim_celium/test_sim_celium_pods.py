@@ -215,10 +215,8 @@ async def test_a_container_that_ends_at_once_is_a_failed_creation(
     assert (await look(pod_id))["status"] == "CREATION_FAILED"
     clock.advance(181)
     assert (await web.get(f"/pods/{pod_id}")).status_code == 404
-    assert any(
-        "container exited with 127" in (each["error"] or "")
-        for each in (await web.get(f"/pods/{pod_id}/events")).json()
-    )
+    errors = [each["error"] or "" for each in (await web.get(f"/pods/{pod_id}/events")).json()]
+    assert any("container exited with 127" in error for error in errors)
     assert sim.bill().total == 0
 
 
