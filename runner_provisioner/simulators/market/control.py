@@ -2,8 +2,8 @@
 
 Only loopback may ask. Bodies are JSON. `GET state`, `GET log/POD`; `POST faults` (a fault's fields, or `row` with the
 name and arguments of a ready-made one), `DELETE faults`, `POST release`; `POST interrupt` (`pod_id`, `after`; without
-`pod_id` the next new pod), `POST finish` (`pod_id`, `code`), `POST market` (`balance`, `list_lag`, and what each
-market adds), `POST pods` (a foreign pod).
+`pod_id` the next new pod), `POST finish` (`pod_id`, `code`), `POST market` (`balance`, `list_lag`, `settings` by name,
+with `progress` as its fields, and what each market adds), `POST pods` (a foreign pod).
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from runner_provisioner.simulators.faults import Fault, FaultKind
+from runner_provisioner.simulators.market.settings import Progress, Settings
 from runner_provisioner.simulators.market.simulator import MarketSimulator
 from runner_provisioner.simulators.serving import Receive, Scope, Send, answer, answer_json, read_body
 
@@ -104,7 +106,22 @@ class Control(ABC):
                 settings.list_lag = float(given["list_lag"])
             if "balance" in given:
                 self._simulator.set_balance(Decimal(str(given["balance"])))
+            for name, value in given.get("settings", {}).items():
+                _set(settings, name, value)
 
     @abstractmethod
     def add_pod(self, given: Row) -> Row:
         """A pod that somebody else made; tells its `id`."""
+
+
+def _set(settings: Settings, name: str, value: Any) -> None:  # noqa: ANN401 - JSON
+    """Change one setting to a value of its kind; KeyError, TypeError, ValueError."""
+    if name not in {each.name for each in fields(settings)}:
+        raise KeyError(name)
+    now = getattr(settings, name)
+    if isinstance(now, Progress):
+        settings.progress = Progress(**value)
+    elif now is None:
+        setattr(settings, name, value)
+    else:
+        setattr(settings, name, type(now)(value))

@@ -1,6 +1,7 @@
 """What `/_sim/` can do to Prime Intellect beyond what it can do to every market.
 
-`POST market` also takes `stock` and `price` by offer or GPU type, `defect` by offer, `status` and `failure` by pod.
+`POST market` also takes `stock` and `price` by offer or GPU type, `defect` by offer, `status` and `failure` by pod,
+`ssh_keys` by name, `teams`, and `templates` (id: image) as the dashboard makes them.
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ class Control(market.Control):
                 simulator.set_status(pod_id, status)
             for pod_id, reason in given.get("failure", {}).items():
                 simulator.fail(pod_id, reason)
+            for name, public in given.get("ssh_keys", {}).items():
+                simulator.account.add_ssh_key(name, public)
+            simulator.account.teams |= set(given.get("teams", ()))
+            for template_id, image in given.get("templates", {}).items():
+                simulator.add_template(image, template_id)
             super().change_market(given)
 
     def add_pod(self, given: Row) -> Row:

@@ -321,11 +321,14 @@ async def test_the_control_interface(web: httpx.AsyncClient, sim: CeliumSimulato
         "status": {pod_id: "BROKEN"},
         "failure": {other: "no such image"},
         "breaking": 1,
+        "settings": {"envelope": "detail", "polls_per_minute": 60, "template_statuses": ["CREATED", "VERIFY_PENDING"]},
         "balance": "12.5",
     }
     assert (await web.post(f"{at}/market", json=change)).status_code == 200
     assert (sim.market.executor("4090").free, sim.market.executor("a4000-spot").price) == (0, Decimal("9.5"))
     assert sim.launch_of(sim.pod(pod_id)).gpu_memory == 8192
+    assert (sim.settings.envelope, sim.settings.polls_per_minute) == (Envelope.DETAIL, 60)
+    assert sim.settings.template_statuses == ("CREATED", "VERIFY_PENDING")
     told = (await web.get(f"{at}/state")).json()
     assert (told["pods"][0]["tier"], told["pods"][0]["executorId"]) == ("secure", executor_id("a4000"))
     assert (await web.get(f"/pods/{pod_id}")).json()["status"] == "BROKEN"

@@ -225,6 +225,10 @@ async def test_the_control_interface(web: httpx.AsyncClient, sim: PrimeSimulator
         "defect": {"a4000": "old driver"},
         "status": {pod_id: "ERROR"},
         "failure": {pod_id: "no driver"},
+        "ssh_keys": {"mine": "ssh-ed25519 AAAA me"},
+        "teams": ["team1"],
+        "templates": {"tpl1": "octo/runner"},
+        "settings": {"deletion_seconds": 5, "progress": {"polls": 2}, "max_price_required": True},
         "list_lag": 3,
         "balance": "12.5",
     }
@@ -232,6 +236,10 @@ async def test_the_control_interface(web: httpx.AsyncClient, sim: PrimeSimulator
     assert sim.market.offer("4090").stock == "Unavailable"
     assert sim.market.offer("a100").price == Decimal("9.5")
     assert sim.launch_of(sim.pod(pod_id)).driver == "470.57.02"
+    assert (sim.account.templates["tpl1"].image, sim.account.teams) == ("octo/runner", {"team1"})
+    assert (sim.settings.deletion_seconds, sim.settings.progress.polls) == (5.0, 2)
+    for wrong in ({"nothing": 1}, {"progress": {"nothing": 1}}, {"list_lag": "soon"}):
+        assert (await web.post(f"{at}/market", json={"settings": wrong})).status_code == 400
     told = (await web.get(f"{at}/state")).json()
     assert (float(told["balance"]), told["pods"][0]["isSpot"], told["live"]) == (12.5, False, [pod_id])
     assert (await web.get(f"/pods/{pod_id}")).json()["status"] == "ERROR"
