@@ -6,26 +6,39 @@ export LC_ALL=C
 # shellcheck source=action/trim.sh
 . "$GITHUB_ACTION_PATH/action/trim.sh"
 
-fail() {
+escaped() { # MESSAGE
   local message=$1
   message=${message//'%'/%25}
   message=${message//$'\r'/%0D}
   message=${message//$'\n'/%0A}
-  printf '::error title=runner-provisioner::%s\n' "$message"
+  printf '%s' "$message"
+}
+
+fail() { # MESSAGE
+  printf '::error title=runner-provisioner::%s\n' "$(escaped "$1")"
   exit 2
+}
+
+# A machine bills until its stop has run: there an input that does not decide which one is ended is only told of.
+refuse() { # INPUT MESSAGE
+  case $INPUT_MODE/$1 in
+    stop/all | stop/attempt | stop/key | stop/organization | stop/owner | stop/repository | stop/run-id) fail "$2" ;;
+    stop/*) printf '::warning title=runner-provisioner::%s\n' "$(escaped "$2; stop goes on without it")" ;;
+    *) fail "$2" ;;
+  esac
 }
 
 flag() { # INPUT VALUE
   case $2 in
     true | false | '') ;;
-    *) fail "input '$1' is '$2': write true or false" ;;
+    *) refuse "$1" "input '$1' is '$2': write true or false" ;;
   esac
 }
 
 # The log of a step is read for commands (`::add-mask::x`), and what is printed there may hold none.
 single() { # INPUT VALUE
   case $2 in
-    *[[:cntrl:]]*) fail "input '$1' holds a line break or another control character: write it on one line" ;;
+    *[[:cntrl:]]*) refuse "$1" "input '$1' holds a line break or another control character: write it on one line" ;;
   esac
 }
 
@@ -35,15 +48,15 @@ lines() { # INPUT LINES
     line=${line#"${line%%[![:space:]]*}"}
     line=${line%"${line##*[![:space:]]}"}
     case $line in
-      ::*) fail "input '$1' has a line that begins with ::, which GitHub takes for a command: change that line" ;;
-      *[[:cntrl:]]*) fail "input '$1' holds a control character: remove it" ;;
+      ::*) refuse "$1" "input '$1' has a line that begins with ::, which GitHub takes for a command: change that line" ;;
+      *[[:cntrl:]]*) refuse "$1" "input '$1' holds a control character: remove it" ;;
     esac
   done <<<"$text"
 }
 
 only_in() { # INPUT VALUE MODE
-  if [ "$2" = true ] && [ "$INPUT_MODE" != "$3" ]; then
-    fail "input '$1' belongs to mode '$3' and has no meaning with mode '$INPUT_MODE': remove it or change the mode"
+  if [ -n "$2" ] && [ "$2" != false ] && [ "$INPUT_MODE" != "$3" ]; then
+    refuse "$1" "input '$1' belongs to mode '$3' and has no meaning with mode '$INPUT_MODE': remove it or change the mode"
   fi
 }
 
@@ -118,6 +131,8 @@ flag dry-run "$INPUT_DRY_RUN"
 flag allow-untrusted "$INPUT_ALLOW_UNTRUSTED"
 flag state-cache "$INPUT_STATE_CACHE"
 only_in all "$INPUT_ALL" stop
+only_in unique-label "$INPUT_UNIQUE_LABEL" start
+only_in max-attempts "$INPUT_MAX_ATTEMPTS" rerun
 only_in cancel-stuck "$INPUT_CANCEL_STUCK" cleanup
 only_in dry-run "$INPUT_DRY_RUN" cleanup
 if [ "$INPUT_MODE" != rerun ]; then
@@ -131,6 +146,16 @@ fi
 
 if [ -n "$INPUT_BID" ] && [ "$INPUT_INTERRUPTIBLE" = never ] && [ "$INPUT_MODE" = start ]; then
   fail "input 'bid' contradicts input 'interruptible', which is never: a bid is for interruptible pods, remove one of them"
+fi
+
+# Without the records of earlier runs no budget can be reckoned; a machine of one's own may keep them by itself.
+case ${RUNNER_PROVISIONER_HISTORY:-off} in off) keeps=$INPUT_STATE_CACHE ;; *) keeps=true ;; esac
+if [ "$keeps" != true ] && [ "$INPUT_BUDGET" != advisory ] && [[ $INPUT_MODE == start || $INPUT_MODE == rerun ]]; then
+  for budget in "budget-day:$INPUT_BUDGET_DAY" "budget-month:$INPUT_BUDGET_MONTH"; do
+    if [ -n "${budget#*:}" ]; then
+      fail "input '${budget%%:*}' needs what earlier runs have spent: give start and stop state-cache: true, or budget: advisory"
+    fi
+  done
 fi
 
 if [ "$HAS_RUNPOD_API_KEY" != true ]; then

@@ -83,6 +83,7 @@ case $INPUT_MODE in
   stop)
     one key "$INPUT_KEY"
     one run-id "$INPUT_RUN_ID"
+    one attempt "$INPUT_ATTEMPT"
     flag all "$INPUT_ALL"
     one price-per-hour "$INPUT_PRICE_PER_HOUR"
     one started-at "$INPUT_STARTED_AT"
@@ -90,6 +91,7 @@ case $INPUT_MODE in
   watch)
     one key "$INPUT_KEY"
     one run-id "$INPUT_RUN_ID"
+    one runner-group "$INPUT_RUNNER_GROUP"
     ;;
   rerun)
     one run-id "$INPUT_RUN_ID"
@@ -118,8 +120,25 @@ if [ -n "$HISTORY" ]; then
   export RUNNER_PROVISIONER_HISTORY=$HISTORY
 fi
 
+# GitHub finds a secret in the log only as it was given: a value is shown unchanged, or not at all.
+shown() { # ARGUMENT
+  # With nothing after the sign it may be the last line of a key in base64, and no name.
+  local variable='^(--env=[A-Za-z_][A-Za-z0-9_]*=)[^=]'
+  if [[ $1 =~ $variable ]]; then
+    printf '%s...\n' "${BASH_REMATCH[1]}"
+    return
+  fi
+  case $1 in
+    --env=*) echo "--env=..." ;;
+    --*=*'##['* | --*=*[[:cntrl:]]*) printf '%s\n' "${1%%=*}=..." ;; # what could be a command of GitHub's
+    *) printf '%s\n' "$1" ;;
+  esac
+}
+
 echo "::group::runner-provisioner $INPUT_MODE, as it is called"
-printf '%q\n' "${arguments[@]}"
+for argument in "${arguments[@]}"; do
+  shown "$argument"
+done
 echo "::endgroup::"
 
 exec "$PROGRAM" "${arguments[@]}"

@@ -6,10 +6,10 @@ set -euo pipefail
 . "$GITHUB_ACTION_PATH/action/trim.sh"
 export RUNNER_PROVISIONER_IN_ACTION=true # errors name inputs, not options
 
-pairs=("repository=$INPUT_REPOSITORY" "organization=$INPUT_ORGANIZATION" "owner=$INPUT_OWNER" "run-id=$INPUT_RUN_ID")
+pairs=("repository=$INPUT_REPOSITORY" "organization=$INPUT_ORGANIZATION" "owner=$INPUT_OWNER")
+pairs+=("run-id=$INPUT_RUN_ID" "attempt=$INPUT_ATTEMPT")
 if [ "$INPUT_MODE" = rerun ]; then
   arguments=(rerun --own)
-  pairs+=("attempt=$INPUT_ATTEMPT")
 else
   arguments=(stop --own)
   pairs+=("key=$INPUT_KEY")

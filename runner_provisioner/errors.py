@@ -11,7 +11,7 @@ RunnerProvisionerError
       GitHubError         RunnerNameTaken RunnerBusy JobStillRunning RunnerGroupInvisible
       SshFailed           HostKeyChanged LoginRefused
   OutOfTime               what was waited for, or a remote command, did not end in time
-  ProvisioningFailed      AllOffersFailed(attempts) BootTimeout BudgetExceeded KeyInUse Cancelled
+  ProvisioningFailed      AllOffersFailed(attempts) BootTimeout BudgetExceeded KeyInUse Cancelled(Stopped)
   PodInterrupted          the provider took a pod back before its job was done
   LeftBehind              something that was to be ended is still there
   StoreError              StaleWrite LeadershipLost
@@ -196,7 +196,15 @@ class OfferGone(CapacityUnavailable):
 
 
 class OfferUnfit(CapacityUnavailable):
-    """The offer does not meet what was asked for, or there is none; nothing was sent."""
+    """The offer does not meet what was asked for, or there is none; nothing was sent.
+
+    `option` is the one that keeps it out, as it would be written; empty where there is no offer.
+    """
+
+    def __init__(self, message: str, *, option: str = "") -> None:
+        """Keep the option."""
+        super().__init__(message)
+        self.option = option
 
 
 class BidTooLow(ProviderError):
@@ -305,9 +313,13 @@ class KeyInUse(ProvisioningFailed):
 
 
 class Cancelled(ProvisioningFailed):
-    """A signal ended the start; what was rented has been given back."""
+    """A signal, or a stop from elsewhere, ended the start; what was rented has been given back."""
 
     exit_code = 130
+
+
+class Stopped(Cancelled):
+    """A `stop` elsewhere ended a start that was under way; what was rented has been given back."""
 
 
 class PodInterrupted(RunnerProvisionerError):

@@ -248,7 +248,10 @@ class LeaseStore(Protocol):
     """Where a lease is kept before the world is changed."""
 
     def save(self, lease: Lease) -> Lease:
-        """Keep it; gives it back with the ends that others who share the store have asked for. Raises StoreError."""
+        """Keep it; gives it back with the ends that others who share the store have asked for.
+
+        Raises StoreError, and Stopped when somebody has ended what the lease is for.
+        """
         ...
 
 
@@ -283,6 +286,10 @@ class History(Protocol):
         """A machine is to be avoided for a while."""
         ...
 
+    async def forget(self, machine: str | None = None) -> int:
+        """Forget the failures of this machine, at whatever provider, or of all; gives how many machines had some."""
+        ...
+
     async def memory(self, now: datetime) -> Memory:
         """What ranking needs."""
         ...
@@ -291,6 +298,13 @@ class History(Protocol):
         """Every pod that was not known to have ended before `since`, oldest first."""
         ...
 
-    async def began(self) -> datetime | None:
-        """When this history begins; None when it is empty (new, or lost with its cache)."""
+    async def begin(self, at: datetime) -> None:
+        """Somebody who keeps to a budget takes it that nothing unknown was spent before; the first moment stays."""
+        ...
+
+    async def began(self, since: datetime) -> datetime | None:
+        """From when on what was spent is known: `since` or before where a pod is older, else what `begin` was told.
+
+        None where nothing proves that anything is known: a new history, or one that was lost with its cache.
+        """
         ...

@@ -28,6 +28,7 @@ from runner_provisioner._credentials import (
     Sources,
 )
 from runner_provisioner._urls import check_base_url
+from runner_provisioner.domain.money import BID_STEP, MOST
 from runner_provisioner.errors import ConfigurationError, InvalidRequest, MissingCredential
 from runner_provisioner.github.addresses import api_url_of
 
@@ -86,12 +87,12 @@ def _proxy(value: object) -> object:
 Seconds = Annotated[float, AfterValidator(_seconds)]
 PositiveSeconds = Annotated[float, AfterValidator(_positive_seconds)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
-Dollars = Annotated[Decimal, Field(gt=0, allow_inf_nan=False)]
+Dollars = Annotated[Decimal, Field(ge=BID_STEP, le=MOST, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
 
 _ANY_SECONDS = "must be a number of seconds from 0 to 3600, like 30"
 _SOME_SECONDS = "must be a number of seconds above 0 and up to 3600, like 5"
-_USD = "must be an amount of US dollars above 0, like 25"
+_USD = f"must be an amount of US dollars from {BID_STEP} to {MOST}, like 25"
 _COUNT = "must be a whole number from 1 to 100000, like 10"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 import string
@@ -21,7 +22,7 @@ from runner_provisioner.domain.leases import Lease, Limits, Phase
 from runner_provisioner.domain.names import RunKey, Scope
 from runner_provisioner.domain.pods import PodClass, PodSpec, PodTags
 from runner_provisioner.domain.request import Gate, HowRegistered, StartRequest
-from runner_provisioner.domain.runners import creator_label
+from runner_provisioner.domain.runners import creator_label, end_label
 from runner_provisioner.errors import InvalidRequest
 from runner_provisioner.github.connect import AppCredential, TokenCredential, connect
 from runner_provisioner.ports import HasAccountKeys
@@ -29,6 +30,7 @@ from runner_provisioner.providers.runpod.api import RunPodApi
 from runner_provisioner.providers.runpod.provider import RunPodProvider
 from runner_provisioner.services.ending import Ending
 from runner_provisioner.services.jit import JitHandOver
+from runner_provisioner.services.outlast import Outlast
 from runner_provisioner.services.provision import Order, Start
 from runner_provisioner.services.reconcile import Polls
 from runner_provisioner.services.stuck import StuckRuns
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
         EventSink,
         GpuProvider,
         History,
+        LeaseStore,
         RunAttempts,
         RunFiles,
         RunnerRegistry,
@@ -56,6 +59,7 @@ LABEL_LETTERS = 26
 LOCAL_RUN_LETTERS = 8
 _REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
 REGISTER_MARGIN = timedelta(minutes=2)
+_LOOKS_TO_SEE = 3  # of a start at a pod that boots, before one that failed its gate ends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,11 +131,24 @@ class Program:
             history=self.history,
         )
 
-    def ending(self) -> Ending:
-        """The use case that ends a key."""
+    def ending(self, store: LeaseStore | None = None) -> Ending:
+        """The use case that ends a key; `store` is told of each lease before its pod is asked to end."""
         return Ending(
             providers=self.providers,
             registry=self._github().runners,
+            clock=self.clock,
+            events=self.events,
+            limits=self.limits(),
+            polls=self.polls,
+            store=store,
+        )
+
+    def outlast(self) -> Outlast:
+        """The use case that ends what a start elsewhere rents after a stop."""
+        return Outlast(
+            ending=self.ending(),
+            providers=self.providers,
+            owner8=self._place().owner8,
             clock=self.clock,
             events=self.events,
             limits=self.limits(),
@@ -250,6 +267,7 @@ class Program:
             jit=jit,
             terms=request.terms,
             budget=request.budgets(day=self.settings.budget_day, month=self.settings.budget_month),
+            lenient=request.gate is Gate.OFF,
         )
         return order, store
 
@@ -276,6 +294,13 @@ class Program:
         return self.place
 
 
+def lease_of(program: Program, name: str) -> Lease:
+    """What a start of that name would begin with, nothing being changed. Raises StoreError."""
+    record = StateFile(program.settings.state_dir / f"{name}.json", creator="").read()
+    lease = Lease(name=name, phase=Phase.REQUESTED, nonce="")  # a nonce that no pod bears: all are of other starts
+    return lease if record is None else resume(record, creator="", deadline=program.clock.now(), lease=lease)
+
+
 def registry_of(program: Program) -> RunnerRegistry:
     """Where the program registers runners. Raises InvalidRequest for a program without GitHub."""
     if program.github is None:
@@ -297,9 +322,10 @@ class Draftsman:
     host_key: HostKey
     ssh_keys: tuple[str, ...]
 
-    def draw_up(self, offer: Offer, registration: Registration | None, download: RunnerDownload) -> PodSpec:
+    def draw_up(
+        self, offer: Offer, lifetime: timedelta, registration: Registration | None, download: RunnerDownload
+    ) -> PodSpec:
         """The pod, with the start command that holds the registration token, or waits for a configuration."""
-        lifetime = self.request.terms.lifetime_at(offer.price)
         wishes = self.request.gpus
         expires = self.clock.now() + lifetime
         env = {"PUBLIC_KEY": "\n".join(self.ssh_keys)} if self.ssh_keys else {}
@@ -310,7 +336,7 @@ class Draftsman:
             name=self.key.name,
             image=self.request.image,
             tags=tags,
-            command=render(replace(self._script(registration, download, lifetime), gate=floor)),
+            command=render(replace(self._script(registration, download, lifetime, expires), gate=floor)),
             env={**env, **tags.to_env()},
             disk_gb=self.request.disk,
             volume_gb=self.request.volume,
@@ -353,13 +379,15 @@ class Draftsman:
             host_key=self.host_key.public,
         )
 
-    def _script(self, registration: Registration | None, download: RunnerDownload, lifetime: timedelta) -> RunnerScript:
+    def _script(
+        self, registration: Registration | None, download: RunnerDownload, lifetime: timedelta, expires: datetime
+    ) -> RunnerScript:
         request = self.request
         return RunnerScript(
             name=self.key.name,
             url=self.place.scope.url,
             token=registration.token if registration is not None else None,
-            labels=(self.record.label, creator_label(self.creator), *request.label),
+            labels=(self.record.label, creator_label(self.creator), end_label(expires), *request.label),
             runner_group=request.runner_group,
             download=download,
             run_as=request.run_as,
@@ -373,6 +401,7 @@ class Draftsman:
             graphql_url=self.settings.runpod_api_url,
             rest_url=self.settings.runpod_rest_url,
             host_private_key=self.host_key.private,
+            linger_seconds=math.ceil(_LOOKS_TO_SEE * self.settings.poll_booting),
             job_env={**request.env, **self._again()},
         )
 
@@ -472,6 +501,7 @@ def _connect(settings: Settings, plumbing: Plumbing, place: Place, runner_group:
         api_url=settings.github_api_url,
         runner_group=runner_group,
         repository=place.repository,
+        cache_dir=settings.cache_dir,
     )
 
 

@@ -26,17 +26,12 @@ from runner_provisioner.domain.containers import check_mount
 from runner_provisioner.domain.gate import GateFloor
 from runner_provisioner.domain.request import RunAs
 from runner_provisioner.domain.runners import RunnerDownload
+from runner_provisioner.domain.variables import check_variables
 from runner_provisioner.errors import InvalidRequest
 
 COMMAND_LIMIT = 8192  # bytes of dockerArgs as JSON; RunPod does not publish its limit, this is a choice of our own
 ENTRYPOINT = ("bash", "-c")
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_OURS = re.compile(
-    r"RP_.*|RUNPOD_API_KEY|RUNNER_PROVISIONER|RUNNER_ALLOW_RUNASROOT|ACTIONS_RUNNER_.*|GITHUB_.*|_[a-z]{0,2}",
-    re.IGNORECASE,
-)
-_READ_ONLY = frozenset({"UID", "EUID", "PPID", "BASHOPTS", "SHELLOPTS", "BASH_VERSINFO"})  # bash refuses to set them
 _SETTINGS_BEGIN = "# >>> settings\n"
 _SETTINGS_END = "# <<< settings\n"
 _LATER_BEGIN = "# >>> after the gate\n"
@@ -64,7 +59,8 @@ class RunnerScript:
 
     `repository` (`owner/repository`) and `run_id` are whose jobs may run; without a repository any of `owner`'s may,
     without a run any run's. Without a token the runner's configuration is waited for (jit.sh). `rest_url` ends in the
-    version (`.../v2`). `job_env` is given to the job alone. The pod's environment has to hold `render_gate` of the same
+    version (`.../v2`). `job_env` is given to the job alone; `linger_seconds` is how long a pod
+    that failed its gate waits to be seen. The pod's environment has to hold `render_gate` of the same
     `gate` as RP_GATE, or nothing is registered, and the host's public key as RP_HOST_KEY.
     """
 
@@ -87,6 +83,7 @@ class RunnerScript:
     host_private_key: str | None = field(default=None, repr=False)
     gate: GateFloor = field(default_factory=GateFloor)
     job_env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    linger_seconds: int = 0
 
 
 def render(script: RunnerScript) -> str:
@@ -212,6 +209,7 @@ def _settings(script: RunnerScript, names: Mapping[str, str]) -> str:
         "rp_graphql": script.graphql_url,
         "rp_rest": script.rest_url.rstrip("/"),
         "rp_private": script.host_private_key,
+        "rp_linger": script.linger_seconds,
         "rp_speed": script.gate.download_mbps * _BYTES_PER_MEGABIT or "",
     }
     options = ["--name", script.name, "--url", script.url, "--labels", ",".join(script.labels)]
@@ -254,11 +252,7 @@ def _check(script: RunnerScript) -> None:
         raise InvalidRequest("the registration token is too short to be one")
     if not re.fullmatch(r"[0-9a-fA-F]{64}", script.download.sha256):
         raise InvalidRequest("the runner's sha256 is not 64 hexadecimal digits")
-    for name, value in script.job_env.items():
-        if not _VARIABLE.fullmatch(name) or _OURS.fullmatch(name) or name in _READ_ONLY:
-            raise InvalidRequest(f"'{name}' cannot be a variable of the job: choose another name")
-        if "\0" in value:
-            raise InvalidRequest(f"the job's variable '{name}' holds a null character")
+    check_variables("the job's variable", script.job_env)
 
 
 def _longest(script: RunnerScript) -> str:

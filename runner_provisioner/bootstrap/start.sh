@@ -16,7 +16,7 @@
 # >>> settings
 rp_key='' rp_mark='' rp_token='' rp_config=(--name '' --url '' --labels '') rp_download='' rp_sha256=''
 rp_run_as=user rp_idle=600 rp_lifetime=22500 rp_register=1200 rp_volume='' rp_owner='' rp_repository='' rp_run=''
-rp_graphql='' rp_rest='' rp_private='' rp_speed=''
+rp_graphql='' rp_rest='' rp_private='' rp_speed='' rp_linger=0
 rp_export() { :; }
 # <<< settings
 
@@ -540,6 +540,8 @@ main() {
 	done
 	log "ending: $rp_reason"
 	report ending "$rp_reason"
+	# Until a start has seen that the container ran: else it takes the end for a stop from elsewhere (domain/decisions.py).
+	[[ ! -e $rp_state/failed ]] || pause $rp_linger
 	if [[ $rp_flow ]]; then halt 10; fi
 	while :; do
 		finish &

@@ -24,6 +24,7 @@ COMMANDS = {
     "costs": "Show what jobs have cost, and what the money was for.",
     "offers": "Show what could be rented now, in the order it would be tried.",
     "plan": "Show everything that start would do, without spending.",
+    "machines": "Show the machines that are kept out because pods on them failed, or let them serve again.",
     "ssh": "Log in to a pod, its host key checked.",
     "exec": "Run a command in a pod.",
     "cp": "Copy files to and from a pod.",

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from runner_provisioner.domain.history import Ending
+from runner_provisioner.domain.history import LONGEST_RUN, Ending
 from runner_provisioner.domain.leases import PodRef
 from runner_provisioner.domain.pods import PodId
-from runner_provisioner.errors import StoreError
+from runner_provisioner.domain.runners import Runner, RunnerState
+from runner_provisioner.errors import RemoteError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from runner_provisioner.services.sweep import Swept
     from runner_provisioner.wiring import Program
 
-LONGEST_RUN = timedelta(days=35)  # docs.github.com/actions/reference/limits: workflow run time
+YOUNG = timedelta(minutes=10)
 
 
 async def book_stop(
@@ -43,7 +44,8 @@ async def book_stop(
                 if record.name in lost:
                     pod, at = PodRef(record.provider, record.id), lost[record.name]
                     await program.history.ended(pod, min(at, record.expires_at, now), Ending.INTERRUPTED)
-                job = await jobs.of(record.name) if record.job_ended_at is None else None
+                asked = record.job_ended_at is None and not _was_idle(one)
+                job = await jobs.of(record.name) if asked else None
                 await _close(program.history, record, one, job, now)
         return list(await program.history.pods(now - LONGEST_RUN))
     except StoreError as error:
@@ -52,15 +54,38 @@ async def book_stop(
 
 
 async def book_cleanup(session: Session, program: Program, swept: Swept) -> None:
-    """Note the ends of what a clean-up ended."""
+    """Note the ends of what a clean-up ended, and of pods that ended by themselves and that nobody noted."""
     if program.history is None:
         return
     pods = [PodRef(entry.provider, PodId(entry.id)) for entry in swept.ended if entry.kind == "pod"]
     try:
         for pod in pods:
             await program.history.ended(pod, program.clock.now(), Ending.ASKED)
-    except StoreError as error:
+        if not any(error.service != "github" for error in swept.errors):
+            await _close_gone(program, program.history)
+    except (StoreError, RemoteError) as error:
         session.warn(str(error))
+
+
+def _was_idle(ended: Ended) -> bool:
+    """Whether the runner waited for its one job when the stop came, so that no job of it need be looked up."""
+    runner = ended.first.runner if ended.first is not None and not ended.ghost else None
+    return isinstance(runner, Runner) and runner.state is RunnerState.IDLE
+
+
+async def _close_gone(program: Program, history: History) -> None:
+    """Close the records of pods that their provider lists no more; a young one may not be in the list yet."""
+    now = program.clock.now()
+    open_ = [
+        one
+        for one in await history.pods(now)
+        if one.ended_at is None and one.provider in program.providers and now - one.created_at > YOUNG
+    ]
+    for name in sorted({one.provider for one in open_}):
+        listed = {pod.id for pod in await program.providers[name].list(None)}
+        for one in open_:
+            if one.provider == name and one.id not in listed:
+                await history.ended(PodRef(name, one.id), min(one.expires_at, now), Ending.ITSELF)
 
 
 async def _close(history: History, record: PodRecord, ended: Ended, job: Job | None, now: datetime) -> None:

@@ -53,7 +53,8 @@ async def _cleanup(session: Session, place: Place, *, dry_run: bool, cancel_stuc
     async with opened(session, place=place) as program:
         stuck = program.stuck_runs() if cancel_stuck else None
         swept = await _sweep(program.sweep(), dry_run=dry_run)
-        await book_cleanup(session, program, swept)
+        if not dry_run:
+            await book_cleanup(session, program, swept)
         freed = await _free(stuck, dry_run=dry_run) if stuck is not None else Freed()
         _report(session, swept, freed, dry_run=dry_run)
 

@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def guarded(command: F) -> F:
-    """--allow-untrusted, and the guard before the command reads its settings."""
+    """--allow-untrusted, and the guard before the command reads its settings; with --own nothing is rented."""
 
     @click.option(
         "--allow-untrusted",
@@ -28,7 +28,7 @@ def guarded(command: F) -> F:
     )
     @functools.wraps(command)
     def with_guard(*args: Any, allow_untrusted: bool, **values: Any) -> Any:  # noqa: ANN401 - whatever the command takes and gives
-        check_event(os.environ, allowed=allow_untrusted)
+        check_event(os.environ, allowed=allow_untrusted or values.get("own", False))
         return command(*args, **values)
 
     return with_guard  # type: ignore[return-value] # click replaces the signature

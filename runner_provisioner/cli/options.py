@@ -15,6 +15,7 @@ import click
 
 from runner_provisioner.domain.bids import Bid
 from runner_provisioner.domain.durations import parse_duration, show_duration
+from runner_provisioner.domain.money import MOST
 from runner_provisioner.domain.request import options as fields_of
 from runner_provisioner.errors import InvalidRequest
 
@@ -42,13 +43,15 @@ class Price(click.ParamType[Decimal]):
     name = "usd"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:  # noqa: ANN401 - click's signature
-        """Read it exactly; no infinities."""
+        """Read it exactly; no infinities, no slips of the keyboard."""
         try:
             price = Decimal(str(value))
         except InvalidOperation:
-            self.fail(f"'{value}' is not a price: write for example 0.45", param, ctx)
+            price = Decimal("NaN")
         if not price.is_finite():
             self.fail(f"'{value}' is not a price: write for example 0.45", param, ctx)
+        if not 0 <= price <= MOST:
+            self.fail(f"'{value}': give at most {MOST} USD, and nothing below 0", param, ctx)
         return price
 
 
@@ -78,7 +81,8 @@ class NameValue(click.ParamType[tuple[str, str]]):
             return value
         name, sign, text = value.partition("=")
         if not sign or not name.isidentifier():
-            self.fail(f"'{name}' is not NAME=VALUE: a name has letters, digits and underscores", param, ctx)
+            # What it is instead may be a line of a secret, cut where no mask fits any more.
+            self.fail("an entry is not NAME=VALUE: a name has letters, digits and underscores", param, ctx)
         return name, text
 
 

@@ -11,6 +11,7 @@ import click
 
 from runner_provisioner.cli.options import BidText, Duration, NameValue, Price
 from runner_provisioner.cli.session import Session, command_options, run, table, usd, when
+from runner_provisioner.domain.budget import Strictness
 from runner_provisioner.domain.containers import check_image, check_mount, check_ports
 from runner_provisioner.domain.durations import show_duration
 from runner_provisioner.domain.pods import CloudType
@@ -18,6 +19,7 @@ from runner_provisioner.errors import InvalidRequest, OutputLost
 
 if TYPE_CHECKING:
     from runner_provisioner.domain.pods import Pod
+    from runner_provisioner.services.budget import Purse
     from runner_provisioner.services.manual import ManualPods
     from runner_provisioner.wiring import Program
 
@@ -106,6 +108,13 @@ def command() -> None:
     metavar="TIME",
     help="End the pod after this time.  [default: 1d]",
 )
+@click.option(
+    "--budget",
+    type=click.Choice(list(Strictness), case_sensitive=False),
+    default=Strictness.ENFORCE,
+    show_default=True,
+    help="Whether RUNNER_PROVISIONER_BUDGET_DAY and _MONTH, used up or not to be reckoned, refuse the pod.",
+)
 @click.option("--ssh-key", metavar="KEY", help="Public key or its file; default: the agent's, else the account's.")
 @click.option("--owner", metavar="TEXT", help="Owner mark; default: GITHUB_REPOSITORY, else 'manual'.")
 @click.option(
@@ -144,7 +153,8 @@ async def _create(session: Session, values: dict[str, Any]) -> None:
     async with opened(session, needs_github=False) as program:
         pods = _pods(session, program)
         spec = manual_spec(program, values, ssh_keys=keys)
-        pod = await pods.create(spec, request)
+        purse = _purse(program, values)
+        pod = await pods.create(spec, request, lifetime=values["lifetime"], purse=purse)
         data = describe(pod) | {"expires-at": when(spec.terminate_after)}
         try:
             session.show(data, lines=lines_of(data))
@@ -153,6 +163,24 @@ async def _create(session: Session, values: dict[str, Any]) -> None:
             await pods.terminate(pod.id)
             raise
     session.talk(f"it ends by itself after {show_duration(values['lifetime'])}; earlier: {END_IT.format(pod.id)}")
+
+
+def _purse(program: Program, values: dict[str, Any]) -> Purse:
+    """What is left of the installation's budget, of which pods made by hand are a part."""
+    from runner_provisioner.domain.budget import Budget  # noqa: PLC0415 - beside its one use
+    from runner_provisioner.services.budget import Purse  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.wiring import manual_owner8  # noqa: PLC0415 - imports everything
+
+    settings = program.settings
+    return Purse(
+        Budget(day=settings.budget_day, month=settings.budget_month, strictness=values["budget"]),
+        providers=program.providers,
+        history=program.history,
+        clock=program.clock,
+        events=program.events,
+        owner8=manual_owner8(settings, values["owner"]),
+        lifetime=values["lifetime"],
+    )
 
 
 def _check(values: dict[str, Any]) -> None:
@@ -244,9 +272,16 @@ async def _with_pods(session: Session, work: Callable[[ManualPods], Awaitable[No
 
 
 def _pods(session: Session, program: Program) -> ManualPods:
-    from runner_provisioner.services.manual import ManualPods  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.services.chronicle import Chronicle  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.services.manual import ManualPods  # noqa: PLC0415 - likewise
 
-    return ManualPods(program.providers, clock=program.clock, settle=session.settings.settle, hurry=program.tempo.hurry)
+    return ManualPods(
+        program.providers,
+        clock=program.clock,
+        settle=session.settings.settle,
+        hurry=program.tempo.hurry,
+        chronicle=Chronicle(program.history, clock=program.clock, events=program.events),
+    )
 
 
 def describe(pod: Pod) -> dict[str, Any]:

@@ -25,6 +25,7 @@ _WORDS = {
     "bid_raised": "no stock at the bid before: raising it",
     "budget_left": "{left} of {budget} USD left for this {span} (by {by})",
     "budget_unknown": "budget not checked: {error}",
+    "bill_unknown": "the bill of {provider} could not be read, so our records alone count: {error}",
     "budget_incomplete": "the records of what was spent begin on {since}: what was spent before is not counted",
     "history_failed": "the history could not be used, so that what happens may not be remembered: {error}",
     "offer_refused": "  not taken: {error}",
@@ -36,12 +37,19 @@ _WORDS = {
     "hand_over_failed": "  the runner's configuration could not be handed over yet: {error}",
     "lease_ready": "runner is online",
     "lease_busy": "runner is online and works already",
-    "machine_quarantined": "  machine {machine} is kept out of the next starts",
+    "machines_kept_out": "kept out because pods on them ended too soon: {machines} ('machines' lists and clears them)",
+    "machine_quarantined": "  machine {machine} is kept out until {until}",
+    "machine_not_blamed": "  another machine failed within the hour too: the image or the options may be at fault, so "
+    "machine {machine} is not kept out",
     "lease_draining": "giving back ({outcome})",
     "pod_end_asked": "asked {provider} to end pod {pod}",
     "pod_end_failed": "  pod {pod} could not be ended yet: {error}",
     "runner_removed": "removed runner {runner}",
     "runner_removal_failed": "  runner {runner} could not be removed yet: {error}",
+    "runner_busy": "  GitHub takes runner {runner} for busy and keeps it: waiting a moment in case its job is just "
+    "over (to end a job early, cancel its run first)",
+    "start_outlasted": "a start elsewhere may have been waiting for this pod: ending what it rents instead, until "
+    "nothing has come for {seconds:.0f} s (saved by cancelling its run first)",
     "give_back_failed": "giving back failed: {error}",
     "give_back_done": "not seen gone yet: {left}; 'stop' or 'cleanup' ends what is left",
 }

@@ -15,9 +15,11 @@ from runner_provisioner.services.watch import Watch
 from runner_provisioner.storage.state_file import StateFile, resume
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from runner_provisioner.domain.names import RunKey
+    from runner_provisioner.domain.pods import Pod
     from runner_provisioner.domain.request import StartRequest
     from runner_provisioner.services.ending import Ended
     from runner_provisioner.services.provision import Started
@@ -32,11 +34,19 @@ def seal_of(settings: Settings) -> bytes:
 
 def watch_of(program: Program, place: Place) -> Watch:
     """The use case that follows a pod."""
-    assert program.github is not None  # noqa: S101 - the command has opened the program with it
+    github, repository = program.github, place.repository
+    assert github is not None  # noqa: S101 - the command has opened the program with it
+
+    async def hand_over(pod: Pod) -> bool:
+        tags = pod.tags
+        if repository is None or tags is None or tags.nonce is None or tags.label is None:
+            return False
+        return await program.jit(tags.nonce, labels=(tags.label,)).give_if_wanted(pod, github.queue, repository)
+
     return Watch(
-        repository=place.repository,
+        repository=repository,
         providers=program.providers,
-        registry=program.github.runners,
+        registry=github.runners,
         runs=program.runs,
         ending=program.ending(),
         clock=program.clock,
@@ -44,6 +54,7 @@ def watch_of(program: Program, place: Place) -> Watch:
         polls=program.polls,
         settle=timedelta(seconds=program.settings.settle),
         history=program.history,
+        hand_over=hand_over,
     )
 
 
@@ -67,7 +78,20 @@ def rerun_of(program: Program, place: Place, run_id: int, attempt: int) -> Rerun
     )
 
 
-def rental_of(
+def rentals_of(
+    program: Program, request: StartRequest, jobs: Sequence[Explained], *, folder: Path, ssh_keys: tuple[str, ...]
+) -> list[Rental]:
+    """How the next attempt of jobs that lost their machines gets others.
+
+    Where they are several, the first that is ready waits until the last one is, which takes a start timeout at most:
+    its idle time is longer by that.
+    """
+    if len(jobs) > 1:
+        request = replace(request, idle=request.idle + request.start_timeout)
+    return [_rental_of(program, request, job, folder=folder, ssh_keys=ssh_keys) for job in jobs]
+
+
+def _rental_of(
     program: Program, request: StartRequest, job: Explained, *, folder: Path, ssh_keys: tuple[str, ...]
 ) -> Rental:
     """How the next attempt of a job that lost its machine gets another; on demand after the second time."""

@@ -87,12 +87,12 @@ async def _rerun(session: Session, place: Place, request: StartRequest, run_id: 
 async def _carry_out(
     session: Session, program: Program, again: Rerun, survey: Survey, request: StartRequest
 ) -> list[Started]:
-    from runner_provisioner.cli.repeating import rental_of  # noqa: PLC0415 - imports everything
+    from runner_provisioner.cli.repeating import rentals_of  # noqa: PLC0415 - imports everything
     from runner_provisioner.cli.ssh_keys import public_keys  # noqa: PLC0415 - keeps --help quick
 
     ssh_keys = await program.public_keys(request, await public_keys(request.ssh_key))
     folder = session.settings.state_dir
-    rentals = [rental_of(program, request, job, folder=folder, ssh_keys=ssh_keys) for job in survey.jobs]
+    rentals = rentals_of(program, request, survey.jobs, folder=folder, ssh_keys=ssh_keys)
     return await again.carry_out(rentals)
 
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 QUIET = timedelta(hours=24)
 WARNING = (
     "no scheduled clean-up has succeeded in the last 24 hours: what a broken run leaves would stay until its lifetime "
-    "ends; add a scheduled workflow that runs 'cleanup' (a schedule stops after 60 quiet days and is off in forks)"
+    "ends; add a scheduled workflow that runs 'cleanup' (a schedule stops after 60 quiet days and is off in forks; one "
+    "that skipped for lack of credentials does not count)"
 )
 
 

@@ -251,6 +251,13 @@ def run_part(run_id: str | None, settings: Settings) -> tuple[str, int] | None:
     return run_id, 0
 
 
+def attempt_of(attempt: int | None, current: int) -> int:
+    """The attempt that was given, else the one that `run_part` has told. InvalidRequest where a run has none."""
+    if attempt is not None and current == 0:
+        raise InvalidRequest(f"--attempt {attempt}: only a workflow run has attempts; give its number with --run-id")
+    return attempt or current
+
+
 def _configure_log(mode: str) -> None:
     from runner_provisioner.logging import configure, install_hooks  # noqa: PLC0415 - structlog is slow to import
 

@@ -16,7 +16,7 @@ _KINDS = ("ssh-", "ecdsa-", "sk-")
 
 
 async def public_keys(given: str | None) -> tuple[str, ...]:
-    """The key that was given (text or file), else those of the SSH agent; none leaves it to the account's keys.
+    """The key that was given (text or file), else those of the SSH agent; none: the account's.
 
     Raises InvalidRequest when what was given is no public key.
     """

@@ -11,6 +11,7 @@ from runner_provisioner.cli.guard import guarded
 from runner_provisioner.cli.options import request_of, request_options
 from runner_provisioner.cli.session import (
     Session,
+    attempt_of,
     command_options,
     first,
     place_of,
@@ -72,13 +73,11 @@ def command(
     place = place_of(session, repository, organization, owner)
     label = check_label(unique_label)
     run_name, current = run_part(run_id, session.settings) or (local_run(), 0)
-    if attempt is not None and current == 0:
-        raise InvalidRequest(f"--attempt {attempt}: only a workflow run has attempts; give its number with --run-id")
     if attempt is None and run_id is not None and current and session.settings.run_id != int(run_id):
         raise InvalidRequest(
             f"--run-id {run_id}: give --attempt too, the attempt of that run whose job the runner is for"
         )
-    run_key = RunKey(owner8=place.owner8, run=run_name, attempt=attempt or current, key=key)
+    run_key = RunKey(owner8=place.owner8, run=run_name, attempt=attempt_of(attempt, current), key=key)
     if current == 0:
         session.talk(
             f"no workflow run: any job of {place.repository or place.scope.path} that asks for the label may take it"

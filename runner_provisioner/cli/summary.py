@@ -135,10 +135,10 @@ def of_stop(
     return [table(("name", "ended pods"), rows), told, table(("of the run's pods", "time", "USD"), parts)]
 
 
-def of_watch(interruption: Mapping[str, str | None] | None) -> list[str]:
+def of_watch(interruption: Mapping[str, str | None] | None, over: str = "its job is over") -> list[str]:
     """What a watch saw."""
     if interruption is None:
-        return ["Its job is over.\n"]
+        return [f"{over[0].upper()}{over[1:]}.\n"]
     rows = [(name, value) for name, value in interruption.items() if value]
     return ["The provider took its machine back.\n", table(("", "value"), rows)]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_UP, Decimal
 from enum import StrEnum
@@ -12,6 +12,7 @@ from runner_provisioner.domain.durations import show_duration
 from runner_provisioner.domain.history import PodRecord
 from runner_provisioner.domain.ladder import Ladder, Refusal
 from runner_provisioner.domain.money import BID_STEP, CENT
+from runner_provisioner.domain.names import RunKey
 from runner_provisioner.domain.offers import Offer
 from runner_provisioner.domain.pods import PodId
 from runner_provisioner.errors import BudgetExceeded
@@ -38,18 +39,32 @@ class Span(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What one pod may cost: `lifetime` is its longest, `least` the shortest that makes sense (the start timeout)."""
+    """What one pod may cost: `lifetime` is its longest, `least` the shortest that makes sense (the start timeout).
+
+    `max_cost` is for all pods of the job, of which earlier ones have cost `spent`.
+    """
 
     lifetime: timedelta
     least: timedelta = timedelta()
     max_price: Decimal | None = None
     max_cost: Decimal | None = None
+    spent: Decimal = Decimal(0)
+
+    @property
+    def left(self) -> Decimal | None:
+        """What the next pod may cost, USD; None where there is no `max_cost`."""
+        return None if self.max_cost is None else max(Decimal(0), self.max_cost - self.spent)
+
+    def after(self, cost: Decimal) -> Terms:
+        """The terms for the next pod, when one has cost this much."""
+        return replace(self, spent=self.spent + cost)
 
     def lifetime_at(self, price: Decimal) -> timedelta:
-        """How long a pod of that price may live, in whole seconds: its cost never exceeds `max_cost`."""
-        if self.max_cost is None or price <= 0:
+        """How long a pod of that price may live, in whole seconds: its cost never exceeds what is `left`."""
+        if self.left is None or price <= 0:
             return self.lifetime
-        return min(self.lifetime, timedelta(seconds=int(self.max_cost * 3600 / price)))
+        bought = self.left * 3600 / price
+        return self.lifetime if bought >= self.lifetime.total_seconds() else timedelta(seconds=int(bought))
 
     def worst(self, price: Decimal) -> Decimal:
         """What a pod of that price costs when it lives as long as it may, USD, rounded up."""
@@ -61,18 +76,19 @@ class Terms:
 
         Its lifetime was drawn up for that price: at a higher one it would cost more than `max_cost` by its end.
         """
-        if self.max_cost is None:
+        if self.left is None:
             return self.max_price
         seconds = Decimal(str(self.lifetime_at(price).total_seconds()))
-        most = self.max_cost * 3600 / seconds
+        most = self.left * 3600 / seconds
         return most if self.max_price is None else min(most, self.max_price)
 
     def check(self, offer: Offer) -> None:
-        """Raise BudgetExceeded when what `max_cost` buys of the offer is not even enough to start."""
+        """Raise BudgetExceeded when what is left buys too little of the offer to start, or none of it."""
         lifetime = self.lifetime_at(offer.price)
-        if self.max_cost is not None and lifetime <= self.least:
+        if self.left is not None and lifetime <= self.least:
+            of_all = f" (all that earlier pods of the job leave of {self.max_cost})" if self.spent else ""
             raise BudgetExceeded(
-                f"{self.max_cost} USD buy {show_duration(lifetime)} at {offer.price} USD/h, no more than the "
+                f"{self.left} USD{of_all} buy {show_duration(lifetime)} at {offer.price} USD/h, no more than the "
                 f"--start-timeout of {show_duration(self.least)}: raise --max-cost"
             )
 
@@ -99,7 +115,7 @@ class Left:
 def bounds(
     records: Sequence[PodRecord], since: datetime, now: datetime, billed: Mapping[PodId, Decimal] | None = None
 ) -> Decimal:
-    """What pods have cost since then at most: each up to its confirmed end, or to the end of its lifetime.
+    """What pods have cost since then at most: each up to its end, or to the end of its lifetime, or now.
 
     `billed` is what the provider says of them; where that is more in all, it counts.
     """
@@ -108,8 +124,32 @@ def bounds(
     return max(own, theirs)
 
 
+def presumed(record: PodRecord, now: datetime, *, listed: bool) -> PodRecord:
+    """The record with the latest end that its pod can have had, where nobody noted one and no list shows it any more.
+
+    One that a list may not show yet, or that outlives its lifetime, has no end.
+    """
+    if listed or record.ended_at is not None or record.expires_at > now:
+        return record
+    return replace(record, ended_at=record.expires_at)
+
+
+def spent_on(job: RunKey, records: Iterable[PodRecord], now: datetime) -> Decimal:
+    """What the pods of a job have cost, over all attempts of its run.
+
+    One whose end nobody noted is taken to have billed until now, or to the end of its lifetime.
+    """
+    total = Decimal(0)
+    for record in records:
+        key = RunKey.parse(record.name)
+        if key is not None and replace(key, attempt=job.attempt) == job:
+            ended = replace(record, ended_at=record.ended_at or min(record.expires_at, now))
+            total += _cost(ended, record.created_at, now)
+    return total
+
+
 def _cost(record: PodRecord, since: datetime, now: datetime) -> Decimal:
-    """A pod past its lifetime whose end nobody has seen bills on, for all that is known."""
+    """A pod without an end that is past its lifetime is alive, and bills on."""
     end = record.ended_at or max(record.expires_at, now)
     seconds = max(0.0, (end - max(record.created_at, since)).total_seconds())
     return (record.price * Decimal(str(seconds)) / 3600).quantize(BID_STEP, rounding=ROUND_UP)
@@ -135,10 +175,14 @@ def check_left(offer: Offer, terms: Terms, left: Sequence[Left]) -> None:
     worst = terms.worst(offer.price)
     for one in left:
         if worst > one.amount:
+            span = one.span.value
+            cheaper = (
+                "shorten --lifetime, give start a --max-cost" if one.amount > 0 else f"wait until the {span} is over"
+            )
             raise BudgetExceeded(
                 f"it may cost {_cents(worst)} USD until its lifetime of "
-                f"{show_duration(terms.lifetime_at(offer.price))} ends, and {one}: raise --budget-{one.span.value}, "
-                "shorten --lifetime, or give --max-cost"
+                f"{show_duration(terms.lifetime_at(offer.price))} ends, and {one}: {cheaper}, or raise "
+                f"--budget-{span} (RUNNER_PROVISIONER_BUDGET_{one.span.name})"
             )
 
 

@@ -54,8 +54,8 @@ class JobCosts:
     """What one key of one run cost, in all its attempts.
 
     `waiting` is how long it was asked for while no pod of it was there, None when that is not known; it costs nothing.
-    `listed` is what the same time would have cost at the offers' prices. `settled` is False while the end of a pod is
-    not confirmed: then the sums say what it comes to so far, or at most.
+    `listed` is what the same time would have cost at list price. `settled` is False while the end of a pod is not
+    confirmed: then the sums say what it comes to so far, or at most.
     """
 
     run: str
@@ -123,6 +123,8 @@ def _with_job(record: PodRecord, job_at: datetime, end: datetime, repeated: bool
 
 
 def _without_job(record: PodRecord, now: datetime, end: datetime) -> list[tuple[Share, datetime]]:
+    if RunKey.parse(record.name) is None:
+        return [(Share.UNKNOWN, end)]  # made by hand
     if record.ending is Ending.FAILED:
         return [(Share.WASTED, end)]
     if record.online_at is not None:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 
 from runner_provisioner.domain.leases import (
+    ASKED_AGAIN,
     RETRIED,
     Action,
     CreatePod,
@@ -130,10 +131,10 @@ def _adopt(lease: Lease, seen: Observation, sight: _Sight, now: datetime) -> Dec
         crowded_at=now if len(sight.live) > 1 else None,
         unsure=False,
         quiet_since=None,
-        uptime=None,
+        uptime=kept.uptime_seconds,
     )
     if _on_shunned_machine(lease, seen, kept):
-        return Decision(lease=drain(lease, Outcome.GATE_FAILED))
+        return Decision(lease=drain(lease, Outcome.SHUNNED))
     return _end(lease, _surplus(lease, sight))
 
 
@@ -243,7 +244,7 @@ def _unwanted(lease: Lease, seen: Observation, kept: Pod) -> Outcome | None:
     if lease.cap is not None and kept.price is not None and kept.price > lease.cap:
         return Outcome.OVERPRICED
     if _on_shunned_machine(lease, seen, kept):
-        return Outcome.GATE_FAILED
+        return Outcome.SHUNNED
     return Outcome.LOST if _restarted(lease, kept) else None
 
 
@@ -298,10 +299,12 @@ def _why_vanished(lease: Lease, seen: Observation) -> Outcome:
     """Of a pod that is gone though nobody of ours ended it.
 
     An interrupted pod is stopped, not deleted (docs.runpod.io): one that is gone before a runner of its name was ever
-    registered has ended itself, as the start script does when the gate fails.
+    registered has ended itself, as the start script does when the gate fails. It cannot have done so when its container
+    was never seen to run, since the script waits to be seen before it ends its pod: then somebody has stopped the run.
     """
-    ended_itself = lease.phase is Phase.BOOTING and seen.runner is None and lease.pod not in lease.ended
-    return Outcome.GATE_FAILED if ended_itself else Outcome.LOST
+    if lease.phase is not Phase.BOOTING or seen.runner is not None or lease.pod in lease.ended:
+        return Outcome.LOST
+    return Outcome.ENDED_ELSEWHERE if lease.uptime is None else Outcome.GATE_FAILED
 
 
 def _draining(lease: Lease, seen: Observation, sight: _Sight, now: datetime, limits: Limits) -> Decision:
@@ -326,7 +329,13 @@ def _draining(lease: Lease, seen: Observation, sight: _Sight, now: datetime, lim
 
 def _again(lease: Lease, now: datetime) -> bool:
     """Whether the next offer follows."""
-    return lease.outcome in RETRIED and lease.rung + 1 < lease.rungs and not _late(lease, now)
+    return lease.outcome in RETRIED and _following(lease) < lease.rungs and not _late(lease, now)
+
+
+def _following(lease: Lease) -> int:
+    """The rung after this one, which is this one again while another machine may be behind it."""
+    same = lease.outcome is Outcome.SHUNNED and lease.landed < ASKED_AGAIN
+    return lease.rung if same else lease.rung + 1
 
 
 def _siblings(lease: Lease, sight: _Sight) -> tuple[Pod, ...]:
@@ -350,7 +359,8 @@ def _proven(lease: Lease, seen: Observation) -> bool:
 def _after_drain(lease: Lease, now: datetime) -> Lease:
     if not _again(lease, now):
         return replace(lease, phase=Phase.RELEASED, pod=None, unsure=False)
-    return replace(refused(lease, next_rung=lease.rung + 1), outcome=None, pod=None)
+    following = _following(lease)
+    return replace(refused(replace(lease, landed=lease.landed + 1), next_rung=following), outcome=None, pod=None)
 
 
 def _released(lease: Lease, _seen: Observation, _sight: _Sight, _now: datetime, _limits: Limits) -> Decision:

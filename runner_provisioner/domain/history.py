@@ -14,6 +14,8 @@ from enum import StrEnum
 from runner_provisioner.domain.offers import Offer
 from runner_provisioner.domain.pods import PodId
 
+LONGEST_RUN = timedelta(days=35)  # docs.github.com/actions/reference/limits: workflow run time
+
 
 class Ending(StrEnum):
     """Why a pod of ours ended."""
@@ -50,7 +52,8 @@ class OfferKind:
 class PodRecord:
     """One pod that was rented, from create to its end.
 
-    `price` is what it really costs, `list_price` what its offer said, both USD per hour for the whole pod.
+    `price` is what it really costs, `list_price` what its offer was listed at (for an interruptible one: on-demand),
+    both USD per hour for the whole pod.
     `ended_at` is None until the end is confirmed; until then it is taken to bill up to `expires_at`.
     `online_at`, `job_at` and `job_ended_at` are when its runner came online, took the job, and was done.
     """

@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from runner_provisioner.domain.leases import Observation, Unknown
@@ -26,6 +26,8 @@ ARTIFACT = "runner-provisioner-interruption-"
 LABEL = re.compile(r"rp-[a-z]{26}")
 VANISHED = "vanished"
 RUNTIME_GONE = "runtime gone"
+END_MARGIN = timedelta(minutes=2)  # before its own end, within which an end is its own
+LAST_WORD = timedelta(minutes=1)  # after the loss of a pod, within which its runner has told how the job ended
 _PURPOSE = b"runner-provisioner interruption record\0"
 _WORD = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
 _REASON = re.compile(r"[a-z][a-z -]{0,63}")
@@ -148,15 +150,22 @@ def interrupted(
 ) -> Interruption | None:
     """Whether the loss of a pod broke its job; None when it did not, or when that is anybody's guess.
 
+    `at` is when it was noticed, which stands where the provider does not say when it was.
     `jobs` are those of the attempt, None when they could not be read. A pod of ours never just stops: it removes
     itself. So one that is listed as ended was taken. One that is gone may have ended itself: after its job, which also
-    removes the registration of its runner, or because no job came, unless it was `followed` until then.
+    removes the registration of its runner, or because no job came, unless it was `followed` until then. One that its
+    user has stopped, or that came to its own end, is no loss that another machine would repair; nor is a job lost that
+    somebody has cancelled.
     """
     runner = seen.runner if isinstance(seen.runner, Runner) else None
     label = _label(loss, runner)
     job = job_of(name, label, jobs or ())
     label = label or (only_label(job.labels) if job is not None else None)
-    if label is None or (job is not None and job.conclusion in _WELL):
+    if label is None or (job is not None and job.conclusion in _WELL) or intended(loss, runner, job, at):
+        return None
+    if job is not None and _was_cancelled(job) and seen.runner is not None and not followed:
+        # A runner that is shut down may report its job as cancelled too (paradedb#5305), but then it is registered no
+        # more: this one said nothing, so that somebody else has ended its job.
         return None
     if loss.pod is None and not _vanished(runner, name, job, followed=followed):
         return None
@@ -168,8 +177,22 @@ def interrupted(
         pod=pod.id if pod else None,
         machine=pod.machine if pod else None,
         reason=loss.reason,
-        at=at,
+        at=min(pod.stopped_at or at, at) if pod else at,
     )
+
+
+def intended(loss: Loss, runner: Runner | None, job: Job | None, at: datetime) -> bool:
+    """Whether its user has stopped the pod, or it came to its own end (lifetime, cost) by `at`, or as its job ended.
+
+    What the provider itself says it took is neither.
+    """
+    pod = loss.pod
+    if pod is not None and pod.state in {PodState.STOPPED, PodState.INTERRUPTED}:
+        return pod.state is PodState.STOPPED
+    tags = pod.tags if pod is not None else None
+    ends = (tags.expires_at if tags is not None else None) or (runner.pod_ends_at if runner is not None else None)
+    over = job.completed_at if job is not None else None
+    return ends is not None and min(over or at, at) >= ends - END_MARGIN
 
 
 def _vanished(runner: Runner | None, name: str, job: Job | None, *, followed: bool) -> bool:
@@ -239,7 +262,9 @@ def explain(
         label = only_label(job.labels)
         record = _record_of(job, label, records)
         key = _key_of(job, record)
-        why = _objection(job, label, key, owner8=owner8, run_id=run_id, attempt=attempt) or _doubt(key, record, pods)
+        why = _objection(job, label, key, owner8=owner8, run_id=run_id, attempt=attempt) or _doubt(
+            job, key, record, pods
+        )
         if why is not None or key is None or label is None:
             unexplained.append(f"job '{_shown(job.name)}' {why}")
             continue
@@ -284,12 +309,19 @@ def _objection(
     return None
 
 
-def _doubt(key: RunKey | None, record: Interruption | None, pods: Sequence[Pod]) -> str | None:
+def _doubt(job: Job, key: RunKey | None, record: Interruption | None, pods: Sequence[Pod]) -> str | None:
     named = [pod for pod in pods if key is not None and pod.name == key.name]
     if any(pod.alive for pod in named):
         return "failed, and its machine is still there"
+    if _was_cancelled(job) and (record is None or (job.completed_at or record.at) > record.at + LAST_WORD):
+        return "was cancelled while it ran"
     taken = any(pod.state is PodState.INTERRUPTED for pod in named)
     return None if record is not None or taken else "failed by itself: no record says that it lost its machine"
+
+
+def _was_cancelled(job: Job) -> bool:
+    """Whether it was cancelled after a runner had taken it, by somebody or by a runner that was shut down."""
+    return job.conclusion == "cancelled" and job.runner_name is not None
 
 
 def _times(key: RunKey, records: Sequence[Interruption]) -> int:

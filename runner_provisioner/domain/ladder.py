@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from runner_provisioner.domain.bids import BidForm, first_bid, raised
+from runner_provisioner.domain.bids import Bid, BidForm, first_bid, raised
 from runner_provisioner.domain.history import Memory
+from runner_provisioner.domain.money import check_amount
 from runner_provisioner.domain.offers import GpuRequest, Interruptible, Offer
+from runner_provisioner.domain.pods import CloudType
 from runner_provisioner.domain.ranking import ranked
 from runner_provisioner.errors import (
     AllOffersFailed,
@@ -48,17 +50,22 @@ def check(request: GpuRequest) -> None:
         raise InvalidRequest("no GPU model asked for: give --gpu at least once, or --min-vram")
     if request.count < 1:
         raise InvalidRequest(f"--gpu-count {request.count}: ask for at least 1")
-    if request.max_price <= 0:
-        raise InvalidRequest(f"--max-price {request.max_price}: give more than 0 USD per hour")
-    bid = request.bid
-    if bid is None or bid.form is not BidForm.ABSOLUTE:
+    check_amount("--max-price", request.max_price)
+    check_bid(request.bid, request.interruptible, request.max_price)
+
+
+def check_bid(bid: Bid | None, interruptible: Interruptible, max_price: Decimal) -> None:
+    """Raise InvalidRequest for a bid that no pod could be rented with."""
+    if bid is None:
+        return
+    if interruptible is Interruptible.NEVER:
+        raise InvalidRequest(f"--bid {bid}: a bid is for interruptible pods, and --interruptible is never")
+    if bid.form is not BidForm.ABSOLUTE:
         return
     if bid.amount <= 0:
         raise InvalidRequest(f"--bid {bid}: give more than 0 USD per hour")
-    if bid.amount > request.max_price:
-        raise InvalidRequest(
-            f"bid {bid} is above the max price {request.max_price} USD/h: lower --bid or raise --max-price"
-        )
+    if bid.amount > max_price:
+        raise InvalidRequest(f"bid {bid} is above the max price {max_price} USD/h: lower --bid or raise --max-price")
 
 
 def ladder(offers: Sequence[Offer], request: GpuRequest, memory: Memory | None = None) -> Ladder:
@@ -82,16 +89,20 @@ def ladder(offers: Sequence[Offer], request: GpuRequest, memory: Memory | None =
 def _check_fit(offer: Offer, request: GpuRequest) -> None:
     """Raise OfferUnfit when it is not what was asked for."""
     if request.interruptible is Interruptible.REQUIRE and not offer.interruptible:
-        raise OfferUnfit("it is on-demand, and --interruptible is require")
+        raise OfferUnfit("it is on-demand, and --interruptible is require", option="--interruptible require")
     if request.interruptible is Interruptible.NEVER and offer.interruptible:
-        raise OfferUnfit("it is interruptible, and --interruptible is never")
+        raise OfferUnfit("it is interruptible, and --interruptible is never", option="--interruptible never")
     least = request.min_vram_gb
     if least is not None and (offer.memory_gb is None or offer.memory_gb < least):
-        raise OfferUnfit(f"{offer.memory_gb or 'an unknown number of'} GB of VRAM are below --min-vram {least}")
+        raise OfferUnfit(
+            f"{offer.memory_gb or 'an unknown number of'} GB of VRAM are below --min-vram {least}",
+            option=f"--min-vram {least}",
+        )
     regions = {region.casefold() for region in request.regions}
     if regions and (offer.region is None or offer.region.casefold() not in regions):
         raise OfferUnfit(
-            f"it is in {offer.region or 'an unknown region'}, and --region is {', '.join(request.regions)}"
+            f"it is in {offer.region or 'an unknown region'}, and --region is {', '.join(request.regions)}",
+            option=_regions(request),
         )
 
 
@@ -129,12 +140,17 @@ def _priced(offer: Offer, offers: Sequence[Offer], request: GpuRequest) -> list[
     minimum = offer.minimum_bid if offer.minimum_bid is not None else offer.price
     if minimum > cap:
         raise BudgetExceeded(f"the minimum bid {minimum} USD/h is above the max price {cap}")
-    bid = first_bid(request.bid, minimum=minimum, on_demand=_on_demand_price(offer, offers), cap=cap)
+    on_demand = _on_demand_price(offer, offers)
+    bid = first_bid(request.bid, minimum=minimum, on_demand=on_demand, cap=cap)
     if bid is None:
-        raise OfferUnfit(f"nobody names its on-demand price, of which the bid is to be {request.bid}")
+        raise OfferUnfit(
+            f"nobody names its on-demand price, of which the bid is to be {request.bid}",
+            option=f"--bid '{request.bid}'",
+        )
     if bid < minimum:
         raise BidTooLow(f"the bid {bid} USD/h is below the minimum {minimum}: raise --bid to at least {minimum}")
-    return [replace(offer, price=price, raises=number) for number, price in enumerate((bid, *raised(bid, cap)))]
+    bids = (bid, *raised(bid, cap))
+    return [replace(offer, price=price, raises=number, on_demand=on_demand) for number, price in enumerate(bids)]
 
 
 def _on_demand_price(offer: Offer, offers: Sequence[Offer]) -> Decimal | None:
@@ -171,7 +187,8 @@ def nothing_rented(request: GpuRequest, refusals: Sequence[Refusal]) -> RunnerPr
             request.interruptible, ""
         )
         return AllOffersFailed(
-            f"no {kind}offer for {wish} right now: name more GPU models with --gpu, or try again later",
+            f"no {kind}offer for {wish} right now: {_loosen(request, refusals)}name more GPU models with --gpu, or try "
+            "again later",
             attempts=attempts,
         )
     errors = [refusal.error for refusal in refusals]
@@ -195,6 +212,27 @@ def nothing_rented(request: GpuRequest, refusals: Sequence[Refusal]) -> RunnerPr
     return AllOffersFailed(
         f"none of {len(attempts)} offers for {wish} could be rented ({listing}{more})", attempts=attempts
     )
+
+
+def _loosen(request: GpuRequest, refusals: Sequence[Refusal]) -> str:
+    """The options that kept offers out; where a market shows no offer at all, those that it was asked with."""
+    said = dict.fromkeys(one.error.option for one in refusals if isinstance(one.error, OfferUnfit) and one.error.option)
+    asked = {
+        _regions(request): request.regions,
+        f"--network-volume {request.network_volume}": request.network_volume,
+        f"--cuda {request.cuda}": request.cuda,
+        f"--min-vram {request.min_vram_gb}": request.min_vram_gb,
+        f"--min-download {request.min_download}": request.min_download,
+        f"--min-upload {request.min_upload}": request.min_upload,
+        f"--gpu-count {request.count}": request.count > 1,
+        f"--cloud {request.cloud}": request.cloud is not CloudType.ALL,
+    }
+    options = list(said) or [option for option, given in asked.items() if given]
+    return f"loosen {' or '.join(options)}, " if options else ""
+
+
+def _regions(request: GpuRequest) -> str:
+    return " ".join(f"--region {one}" for one in request.regions)
 
 
 _LISTED = 8  # attempts named in a message; all of them are in the error

@@ -54,11 +54,24 @@ class Outcome(StrEnum):
     INTERRUPTED = "interrupted"
     LOST = "lost"
     OVERPRICED = "overpriced"
-    GATE_FAILED = "gate-failed"  # its machine is not what was rented, or ended the pod before its runner was seen
+    GATE_FAILED = "gate-failed"  # it ended itself before its runner was seen, as where its machine is not as rented
+    SHUNNED = "shunned"  # it landed on a machine that is kept out
+    ENDED_ELSEWHERE = "ended-elsewhere"  # before its container ran: a stop that this start does not know of
     CONFLICT = "conflict"  # another start's pod bears the name
 
 
-RETRIED = frozenset({Outcome.BOOT_TIMEOUT, Outcome.INTERRUPTED, Outcome.LOST, Outcome.OVERPRICED, Outcome.GATE_FAILED})
+RETRIED = frozenset(
+    {
+        Outcome.BOOT_TIMEOUT,
+        Outcome.INTERRUPTED,
+        Outcome.LOST,
+        Outcome.OVERPRICED,
+        Outcome.GATE_FAILED,
+        Outcome.SHUNNED,
+    }
+)
+ASKED_AGAIN = 2
+"""How often an offer is asked once more whose pod landed on a machine that is kept out: a provider has several."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +101,10 @@ class Lease:
 
     `nonce` None: every pod of the name is this lease's to end (stop); otherwise only pods that carry the nonce or were
     made by this process (`made`) or by an earlier one with the same state file (`inherited`). `ended` are the pods that
-    this installation has asked to end. `shunned` are the (provider, machine) pairs not to serve on. `unsure` is True
-    from before a create is sent until its answer is known. `quiet_since` is the first of a row of looks that saw
-    nothing, `crowded_at` the last look that saw several pods of ours. `hands_over`: the pod waits for its runner's
-    configuration.
+    this installation has asked to end. `shunned` are the (provider, machine) pairs not to serve on; `landed` is how
+    often the pod of this rung was on one. `unsure` is True from before a create is sent until its answer is known.
+    `quiet_since` is the first of a row of looks that saw nothing, `crowded_at` the last look that saw several pods of
+    ours. `hands_over`: the pod waits for its runner's configuration.
     """
 
     name: str
@@ -104,6 +117,7 @@ class Lease:
     deadline: datetime | None = None
     cap: Decimal | None = None
     shunned: frozenset[tuple[str, str]] = frozenset()
+    landed: int = 0
     pod: PodRef | None = None
     made: frozenset[PodRef] = frozenset()
     inherited: frozenset[PodRef] = frozenset()
@@ -212,7 +226,8 @@ def created(lease: Lease, pod: Pod) -> Lease:
 
 def refused(lease: Lease, *, next_rung: int) -> Lease:
     """The lease after a create that surely rented nothing."""
-    return replace(lease, phase=Phase.REQUESTED, rung=next_rung, unsure=False, quiet_since=None)
+    landed = lease.landed if next_rung == lease.rung else 0
+    return replace(lease, phase=Phase.REQUESTED, rung=next_rung, landed=landed, unsure=False, quiet_since=None)
 
 
 def drain(lease: Lease, outcome: Outcome) -> Lease:

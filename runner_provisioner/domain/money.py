@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 
+from runner_provisioner.errors import InvalidRequest
+
 CENT = Decimal("0.01")
 BID_STEP = Decimal("0.0001")
+MOST = Decimal(1_000_000)  # USD: beyond it an amount is a slip, and reckoning with it may overflow
 HEADROOM = Decimal("1.1")  # how far above the market's minimum an automatic bid goes
+
+
+def check_amount(name: str, amount: Decimal) -> None:
+    """Raise InvalidRequest, naming the input, for what can be no amount of US dollars that a pod costs."""
+    if not amount.is_finite() or not BID_STEP <= amount <= MOST:
+        raise InvalidRequest(f"{name} {amount}: give {BID_STEP} to {MOST} USD")
 
 
 def automatic_bid(minimum: Decimal, cap: Decimal) -> Decimal:

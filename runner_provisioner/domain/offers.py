@@ -75,7 +75,8 @@ class Offer:
     """Something a provider would rent out now.
 
     `price` is US dollars per hour for all `gpu_count` GPUs: what the pod costs at most (for an interruptible offer
-    the bid, once there is one). `minimum_bid`, in the same unit, is the market's floor for interruptible offers.
+    the bid, once there is one). `minimum_bid`, in the same unit, is the market's floor for interruptible offers,
+    `on_demand` what the same costs where nobody can take it away, None where nobody names that.
     `gpu_name` is how the model is displayed, `raises` how often its bid has been raised.
     """
 
@@ -86,11 +87,19 @@ class Offer:
     price: Decimal
     interruptible: bool
     minimum_bid: Decimal | None = None
+    on_demand: Decimal | None = None
     memory_gb: int | None = None
     region: str | None = None
     stock: str | None = None
     gpu_name: str | None = None
     raises: int = 0
+
+    @property
+    def list_price(self) -> Decimal:
+        """What is asked of everybody, USD per hour: a bid is nobody's price but the bidder's."""
+        if not self.interruptible:
+            return self.price
+        return self.on_demand or self.minimum_bid or self.price
 
     def is_model(self, name: str) -> bool:
         """Whether that is its id or its displayed name, in any case."""

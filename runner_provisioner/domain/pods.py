@@ -130,7 +130,8 @@ class Pod:
     """A pod as its provider describes it.
 
     `price` is US dollars per hour for the whole pod; `uptime_seconds` counts from the start of the container, so it
-    goes back when the container restarted; `machine` is the provider's id of the host; `tags` is None where the
+    goes back when the container restarted; `stopped_at` is since when a pod that is stopped or was taken back does not
+    run, None where nobody says; `machine` is the provider's id of the host; `tags` is None where the
     environment could not be read or is not ours; `status` is the provider's own word and `detail` its free text;
     `ssh_proxy` is where the provider itself gives a terminal, with a host key of its own.
     """
@@ -149,6 +150,7 @@ class Pod:
     ssh: SshEndpoint | None = None
     ssh_proxy: SshEndpoint | None = None
     uptime_seconds: int | None = None
+    stopped_at: datetime | None = None
     machine: str | None = None
     telemetry: Telemetry | None = None
     status: str = ""

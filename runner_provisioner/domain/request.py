@@ -19,8 +19,11 @@ from runner_provisioner.domain.containers import check_image, check_mount, check
 from runner_provisioner.domain.cuda import cuda_floor
 from runner_provisioner.domain.durations import show_duration
 from runner_provisioner.domain.gate import check_version
+from runner_provisioner.domain.ladder import check_bid
+from runner_provisioner.domain.money import check_amount
 from runner_provisioner.domain.offers import GpuRequest, Interruptible, Ranking
 from runner_provisioner.domain.pods import CloudType
+from runner_provisioner.domain.variables import check_variables
 from runner_provisioner.errors import InvalidRequest
 
 DEFAULT_GPUS = ("NVIDIA RTX A4000", "NVIDIA RTX A5000", "NVIDIA GeForce RTX 4090")
@@ -92,7 +95,9 @@ class StartRequest:
         "What the whole pod may cost at most, in USD per hour.", metavar="USD", default=Decimal("1.00")
     )
     max_cost: Decimal | None = option(
-        "What the job's pod may cost at most, in USD: it shortens the pod's lifetime to what that buys.", metavar="USD"
+        "What the job's pods may cost at most, in USD: a pod lives as long as that buys, less what earlier pods of the "
+        "job have cost (those of earlier attempts as far as the history knows).",
+        metavar="USD",
     )
     budget_day: Decimal | None = option(
         "What all pods of this installation may cost in a day (UTC), in USD; default: RUNNER_PROVISIONER_BUDGET_DAY.",
@@ -159,12 +164,13 @@ class StartRequest:
     min_driver: str | None = option("Lowest version of the NVIDIA driver, such as 550.54.", metavar="VERSION")
     gate: Gate = option(
         "Whether the pod looks at its GPUs, driver, disk and download before its runner registers; a machine that is "
-        "not as rented is given back.",
+        "not as rented is given back and kept out for a while. 'off' does neither.",
         default=Gate.ON,
     )
     runner_group: str | None = option("Runner group of the organisation.", metavar="NAME")
     ssh_key: str | None = option(
-        "Public SSH key, or its file, that may log in; default: the agent's keys, else the account's.", metavar="KEY"
+        "Public SSH key, or its file, that may log in; default: the agent's keys, else the account's.",
+        metavar="KEY",
     )
     idle: timedelta = option(
         "End the pod when no job came within this time.", metavar="TIME", default=timedelta(minutes=10)
@@ -200,7 +206,10 @@ class StartRequest:
         self._check_volumes()
         _check_regions(self.region)
         _check_labels(self.label)
+        check_variables("--env", self.env)
         check_version("--min-driver", self.min_driver)
+        if self.gate is Gate.OFF and self.min_driver is not None:
+            raise InvalidRequest(f"--min-driver {self.min_driver}: only the gate looks at it, and --gate is off")
         check_image("--image", self.image)
         object.__setattr__(self, "port", check_ports("--port", self.port))
         if self.registration is HowRegistered.JIT and "22/tcp" not in self.port:
@@ -214,19 +223,24 @@ class StartRequest:
         if self.lifetime <= self.start_timeout:
             given = show_duration(self.lifetime)
             raise InvalidRequest(f"--lifetime {given}: give more than the --start-timeout, which is {start}")
+        if self.idle >= self.lifetime:
+            end = show_duration(self.lifetime)
+            raise InvalidRequest(f"--idle {show_duration(self.idle)}: give less than the --lifetime, which is {end}")
         for name, value in (("idle", self.idle), ("boot-timeout", self.boot_timeout)):
             if value <= timedelta():
                 raise InvalidRequest(f"--{name} {show_duration(value)}: give more than 0s")
 
     def _check_money(self) -> None:
         for name, value in (
+            ("max-price", self.max_price),
             ("max-cost", self.max_cost),
             ("budget-day", self.budget_day),
             ("budget-month", self.budget_month),
         ):
-            if value is not None and value <= 0:
-                raise InvalidRequest(f"--{name} {value}: give more than 0 USD")
+            if value is not None:
+                check_amount(f"--{name}", value)
         cuda_floor(self.cuda, self.image)
+        check_bid(self.bid, self.interruptible, self.max_price)
 
     def _check_volumes(self) -> None:
         wanted = self.network_volume

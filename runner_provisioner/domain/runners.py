@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NewType
 
@@ -11,11 +11,18 @@ RunnerId = NewType("RunnerId", int)
 
 
 _CREATOR = "rp-pod-"
+_ENDS = "rp-ends-"
+_MINUTE = "%Y%m%dt%H%Mz"
 
 
 def creator_label(creator: str) -> str:
     """The label by which a runner tells who rented its pod: two starts of one key share its name."""
     return _CREATOR + creator
+
+
+def end_label(expires_at: datetime) -> str:
+    """The label by which a runner tells to the minute when its pod ends itself: the pod cannot say it any more."""
+    return _ENDS + expires_at.astimezone(UTC).strftime(_MINUTE)
 
 
 class RunnerState(StrEnum):
@@ -41,6 +48,17 @@ class Runner:
         """Who rented its pod; None where its labels do not say."""
         found = (label.removeprefix(_CREATOR) for label in self.labels if label.startswith(_CREATOR))
         return next(found, None)
+
+    @property
+    def pod_ends_at(self) -> datetime | None:
+        """When its pod ends itself; None where its labels do not say."""
+        for label in self.labels:
+            if label.startswith(_ENDS):
+                try:
+                    return datetime.strptime(label.removeprefix(_ENDS), _MINUTE).replace(tzinfo=UTC)
+                except ValueError:
+                    return None
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -122,7 +122,7 @@ class AppClient:
         self._ahead = timedelta()
         self.speaker = Speaker(
             label=f"GitHub App '{key.issuer}'",
-            remedy="check its id, and make a new private key in its settings",
+            remedy="check its id (GITHUB_APP_ID), and make a new private key in its settings",
             permission_remedy="grant it in the App's settings and let the owner of the account accept it",
             is_app=True,
         )
@@ -142,7 +142,8 @@ class AppClient:
             answer = await self._call("findInstallation", "GET", f"{path}/installation", accepted={_NOT_FOUND})
             if answer.status != _NOT_FOUND:
                 return self._installed(read("findInstallation", answer))
-        message = f"{self.speaker.label} is not installed on {repository or owner}: install it there, or check the name"
+        where, option = (repository, "--repository") if repository else (owner, "--organization")
+        message = f"{self.speaker.label} is not installed on {where}: install it there, or check the name ({option})"
         raise self._denied(message, "findInstallation", ABSENT)
 
     async def grant(self, installation: Installation, access: Access) -> Grant:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MOST_FILES = 100  # of one run: whoever can upload may upload many
 LARGEST = 64 * 1024  # bytes, of the archive as of the file in it
+_ZIP = b"PK"  # what every archive begins with (APPNOTE.TXT, 4.3)
 _FOUND = 302
 _GONE = 410
 
@@ -75,7 +76,12 @@ class GitHubArtifacts:
         if answer.status != _FOUND or not location:
             message = "GitHub does not say where an artifact lies: report this"
             raise ProtocolViolation(message, service=SERVICE, operation=operation, request_id=answer.request_id)
-        return only_file(await self._fetch(location))
+        archive = await self._fetch(location)
+        if not archive.startswith(_ZIP):
+            # Not a bad file but no file: somebody between answered. To take it for "no record" would hide a record.
+            message = f"the artifact {artifact.name} did not arrive as an archive: try again"
+            raise ProtocolViolation(message, service=SERVICE, operation=operation, request_id=answer.request_id)
+        return only_file(archive)
 
     async def _fetch(self, location: str) -> bytes:
         parts = urlsplit(location)

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
+from runner_provisioner.errors import GitHubError, PermissionDenied
 from runner_provisioner.github.app import Access, AppClient, Grant, Installation
 from runner_provisioner.github.errors import Speaker
 from runner_provisioner.github.wire import Bearer
 
 if TYPE_CHECKING:
     from runner_provisioner.domain.names import Scope
+    from runner_provisioner.github.installation_cache import InstallationCache
     from runner_provisioner.github.wire import GitHubApi
 
 _RENEWED_BEFORE = timedelta(minutes=5)
@@ -83,15 +85,26 @@ class InstallationToken:
     proves_access = True
 
     def __init__(
-        self, app: AppClient, *, api: GitHubApi, scope: Scope, base: Access, installation_id: int | None = None
+        self,
+        app: AppClient,
+        *,
+        api: GitHubApi,
+        scope: Scope,
+        base: Access,
+        installation_id: int | None = None,
+        cache: InstallationCache | None = None,
     ) -> None:
-        """`base` is what is asked for whenever it is enough; `installation_id` is looked up when not given."""
+        """`base` is what is asked for whenever it is enough; `installation_id` is looked up when not given.
+
+        `cache` is what earlier processes have found; what GitHub refuses of it is looked up anew.
+        """
         self._app = app
         self._api = api
         self._base = base
         self._scope = scope
         self._lock = anyio.Lock()
         self._grants: list[tuple[str, Grant, float]] = []
+        self._cache = cache
         self._installations: dict[str, Installation] = {}
         if installation_id is not None:
             self._installations[scope.owner.lower()] = Installation(id=installation_id)
@@ -114,19 +127,36 @@ class InstallationToken:
         owner = self._owner_of(access)
         same_account = owner == self._scope.owner.lower()
         wanted = self._base if same_account and self._base.covers(access) else access
-        grant = await self._app.grant(await self._installation(owner, wanted), wanted)
+        grant = await self._granted(owner, wanted)
         settled_at = self._api.clock.monotonic() + _SETTLES
         self._grants.append((owner, grant, settled_at))
         return self._bearer(grant, settled_at)
 
-    async def _installation(self, owner: str, access: Access) -> Installation:
+    async def _granted(self, owner: str, access: Access) -> Grant:
         known = self._installations.get(owner)
-        if known is None:
-            by_repository = self._scope.repository is not None or owner != self._scope.owner.lower()
-            where = access.repository if by_repository else None
-            known = await self._app.installation(self._scope.owner, where)
-            self._installations[owner] = known
-        return known
+        place = self._place(owner, access)
+        cached = self._cache.load(place or owner) if self._cache is not None and known is None else None
+        if cached is None:
+            return await self._app.grant(known or await self._look_up(owner, place), access)
+        try:
+            grant = await self._app.grant(Installation(id=cached), access)
+        except (GitHubError, PermissionDenied):
+            # Perhaps the App was installed anew; if not, what is looked up can say what is wrong.
+            return await self._app.grant(await self._look_up(owner, place), access)
+        self._installations[owner] = Installation(id=cached)
+        return grant
+
+    def _place(self, owner: str, access: Access) -> str | None:
+        """The repository by which the installation is found; None: by its owner."""
+        by_repository = self._scope.repository is not None or owner != self._scope.owner.lower()
+        return access.repository if by_repository else None
+
+    async def _look_up(self, owner: str, place: str | None) -> Installation:
+        found = await self._app.installation(self._scope.owner, place)
+        self._installations[owner] = found
+        if self._cache is not None:
+            self._cache.save(place or owner, found.id)
+        return found
 
     def _owner_of(self, access: Access) -> str:
         return (access.repository or self._scope.owner).partition("/")[0].lower()

@@ -175,7 +175,7 @@ def _absent(reply: Reply, speaker: Speaker) -> RemoteError:
     # GitHub hides what a credential may not see behind 404 (docs: troubleshooting the REST API).
     message = (
         f"GitHub knows no such repository or organisation, or {speaker.label} cannot see or administer it"
-        f"{_needed(reply.headers)}: check the name, and {speaker.permission_remedy}"
+        f"{_needed(reply.headers)}: check the name (--repository or --organization), and {speaker.permission_remedy}"
     )
     return _make(PermissionDenied, message, reply, ABSENT)
 

@@ -30,6 +30,8 @@ __all__ = ["GitHubRuns", "Job"]
 # Many a repository has a clean-up of something else, such as of caches.
 _CLEANUP = re.compile(r"(?=.*clean[-_ ]?up)(?=.*(?:gpu|runner)).*|(?:scheduled[-_])?clean[-_]?up\.ya?ml")
 _NEWEST = 30  # a run is some 15 KB of JSON
+# The step of our cleanup.yml that is skipped where there are no credentials, in a run that succeeds.
+CLEANING_STEP = "End what nothing owns"
 
 
 class GitHubRuns:
@@ -78,9 +80,10 @@ class GitHubRuns:
         return await errand.run(work)
 
     async def cleaned_up(self, repository: str, since: datetime) -> bool | None:
-        """Whether a scheduled clean-up of GPUs, told by its name or file, that began since then has succeeded.
+        """Whether a scheduled clean-up of GPUs, told by its name or file, that began since then has cleaned.
 
-        One request for the newest thirty; None when all of them are that new and none is one.
+        One request for the newest thirty runs, and one for the newest of each clean-up among them; None when all of
+        them are that new and none is one.
         """
         bearer = await self._credential.bearer(run_access(repository))
         # `created=>=...` works too, but GitHub's own schema calls it invalid.
@@ -90,9 +93,22 @@ class GitHubRuns:
         answer = await self._api.call(operation, "GET", path, bearer=bearer, params=params, retry=Retry.NEVER)
         runs = read(operation, answer).objects("workflow_runs")
         recent = [run for run in runs if run.time("created_at") >= since]
-        if any(_cleans_up(run) for run in recent):
-            return True
-        return None if len(recent) >= _NEWEST else False
+        newest: dict[str | None, int] = {}
+        for one in filter(_cleans_up, recent):
+            newest.setdefault(one.text_or_none("path"), one.number("id"))
+        for run_id in newest.values():
+            if await self._has_cleaned(repository, run_id):
+                return True
+        return None if len(recent) >= _NEWEST and not newest else False
+
+    async def _has_cleaned(self, repository: str, run_id: int) -> bool:
+        bearer = await self._credential.bearer(run_access(repository))
+        operation = "listCleanupJobs"
+        path = f"{_run_path(repository, run_id)}/jobs"
+        answer = await self._api.call(operation, "GET", path, bearer=bearer, retry=Retry.NEVER)
+        steps = [step for job in read(operation, answer).objects("jobs") for step in job.objects("steps")]
+        ends = {step.text_or_none("conclusion") for step in steps if step.text("name") == CLEANING_STEP}
+        return not ends or "success" in ends
 
     async def rerun_failed_jobs(self, repository: str, run_id: int) -> None:
         """Begin a new attempt of the jobs that failed; JobStillRunning until the whole attempt has ended (403)."""

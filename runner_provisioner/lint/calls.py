@@ -50,6 +50,7 @@ def calls_of_workflow(node: Node, job: str) -> Iterator[Call]:
         key=_key(inputs),
         labels=_labels(inputs),
         options=None,
+        lifetime=_known(inputs.get("lifetime").text),
         allows_untrusted=inputs.get("allow-untrusted").text == "true",
     )
 
@@ -69,6 +70,7 @@ def _action(step: Step, uses: str, job: str) -> Iterator[Call]:
         step=step,
         labels=_labels(inputs),
         options=_given({name: inputs.get(name).text for name in SCOPE_OPTIONS}),
+        lifetime=_known(inputs.get("lifetime").text),
         by_action=True,
         allows_untrusted=inputs.get("allow-untrusted").text == "true",
     )
@@ -94,8 +96,13 @@ def _labels(inputs: Node) -> frozenset[str] | None:
     return frozenset(part.strip().lower() for part in re.split(r"[,\n]", text) if part.strip())
 
 
+def _known(text: str | None) -> str | None:
+    return None if text is None or EXPRESSION.search(text) else text.strip()
+
+
 def _command(step: Step, command: Command, job: str, variables: Mapping[str, str]) -> Call:
     keys = command.values("--key") or [DEFAULT_KEY]
+    lifetimes = command.values("--lifetime") or [""]
     labels = [with_variables(one, variables) for one in command.values("--label")]
     given = [(name, value) for name in SCOPE_OPTIONS for value in command.values(f"--{name}")]
     known = [one.lower() for one in labels if one is not None and not EXPRESSION.search(one)]
@@ -107,6 +114,7 @@ def _command(step: Step, command: Command, job: str, variables: Mapping[str, str
         step=step,
         labels=frozenset(known) if len(known) == len(labels) else None,
         options=_given({name: with_variables(value, variables) for name, value in given if value}),
+        lifetime=_known(with_variables(lifetimes[-1], variables)),
         swallowed=command.swallowed,
         hears_cancel=command.is_exec and command.is_last,
         allows_untrusted="--allow-untrusted" in command.words,

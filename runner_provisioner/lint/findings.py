@@ -72,6 +72,7 @@ SERVICES: Final = _error("services", "`services:` on a GPU job")
 DOCKER_ACTION: Final = _error("docker-action", "an action that needs Docker in a GPU job")
 DOCKER_COMMAND: Final = _warning("docker-command", "the `docker` command in a GPU job")
 NO_TIMEOUT: Final = _error("no-timeout", "a GPU job without `timeout-minutes`")
+SHORT_LIFETIME: Final = _warning("short-lifetime", "a GPU job that may run for longer than its machine lives")
 GPU_ENVIRONMENT: Final = _error("gpu-environment", "an `environment` on a GPU job")
 GPU_SECRETS: Final = _warning("gpu-secrets", "secrets in a GPU job")
 
@@ -98,6 +99,9 @@ NO_EXEC: Final = _warning("no-exec", "a start that does not hear of a cancellati
 PULL_REQUEST_TARGET: Final = _error("pull-request-target", "a start on `pull_request_target`")
 STRANGER_TRIGGER: Final = _warning("stranger-trigger", "a start on an event that strangers can shape")
 NO_CLEANUP: Final = _warning("no-cleanup", "no scheduled clean-up in the repository")
+CLEANUP_ENVIRONMENT: Final = _warning(
+    "cleanup-environment", "a scheduled clean-up without an environment, where stops have one"
+)
 RERUN_FAILED: Final = _warning("rerun-failed", "a re-run of a failed GPU job that waits for a runner that is gone")
 
 CHECKS: Final = (
@@ -108,6 +112,7 @@ CHECKS: Final = (
     DOCKER_ACTION,
     DOCKER_COMMAND,
     NO_TIMEOUT,
+    SHORT_LIFETIME,
     GPU_ENVIRONMENT,
     GPU_SECRETS,
     CALL_ENVIRONMENT,
@@ -129,5 +134,6 @@ CHECKS: Final = (
     PULL_REQUEST_TARGET,
     STRANGER_TRIGGER,
     NO_CLEANUP,
+    CLEANUP_ENVIRONMENT,
     RERUN_FAILED,
 )

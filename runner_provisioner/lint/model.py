@@ -20,12 +20,17 @@ _RUN: Final = "run-id"
 
 
 class Mode(StrEnum):
-    """What a call does; a `GPU_JOB` starts, runs and stops, all by itself."""
+    """What a call does; a `GPU_JOB` starts, runs and stops, all by itself, a `RERUN` rents for jobs that have stops."""
 
     START = "start"
     STOP = "stop"
     CLEANUP = "cleanup"
+    RERUN = "rerun"
+    WATCH = "watch"
     GPU_JOB = "gpu-job"
+
+
+RENTING: Final = (Mode.START, Mode.GPU_JOB, Mode.RERUN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +60,9 @@ class Step:
 class Call:
     """One call of this program: by a command, by the action (`step`), or by a reusable workflow (no step).
 
-    `key` is its text, blanks taken out of expressions, None when it cannot be known; so are `labels`, the further ones.
-    `options` are those of SCOPE_OPTIONS that the file gives, None for a value that cannot be known; None altogether for
-    a call in another file.
+    `key` is its text, blanks taken out of expressions, None when it cannot be known; so are `labels`, the further ones,
+    and `lifetime`, empty for the default. `options` are those of SCOPE_OPTIONS that the file gives, None for a value
+    that cannot be known; None altogether for a call in another file.
     """
 
     mode: Mode
@@ -67,6 +72,7 @@ class Call:
     step: Step | None = None
     labels: frozenset[str] | None = frozenset()
     options: tuple[tuple[str, str | None], ...] | None = ()
+    lifetime: str | None = ""
     by_action: bool = False
     swallowed: bool = False
     hears_cancel: bool = True
@@ -210,7 +216,7 @@ class Repository:
     @property
     def extra_labels(self) -> frozenset[str]:
         """Every further label that a start gives its runner."""
-        calls = (call for one in self.workflows for call in one.calls(Mode.START, Mode.GPU_JOB))
+        calls = (call for one in self.workflows for call in one.calls(*RENTING))
         return frozenset(label for call in calls for label in call.labels or ())
 
     @property

@@ -87,7 +87,7 @@ def _called(job: Job, named: Mapping[str, Workflow]) -> Iterator[Call]:
     for call in starts or called.calls(Mode.STOP, Mode.CLEANUP):
         mode = Mode.GPU_JOB if call.mode is Mode.START and is_whole else call.mode
         key = None if EXPRESSION.search(call.key or "${{}}") else call.key
-        yield Call(mode=mode, job=job.id, line=uses.line, key=key, labels=call.labels, options=None)
+        yield Call(mode=mode, job=job.id, line=uses.line, key=key, labels=call.labels, options=None, lifetime=None)
 
 
 def job_of_label(job: Job, workflow: Workflow) -> list[Job]:

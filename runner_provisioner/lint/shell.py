@@ -1,25 +1,28 @@
-"""Finding our commands in a shell script, near enough: words, operators and variables, no control flow."""
+"""Finding our commands in a shell script, and what the script makes of their end."""
 
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final
 
 from runner_provisioner.lint.expressions import EXPRESSION, compact
+from runner_provisioner.lint.script import CHAINS, PIPES, Simple, read_script
 
-PROGRAMS: Final = frozenset({"runner-provisioner", "runner_provisioner"})
-MODES: Final = frozenset({"start", "stop", "cleanup"})
+MODES: Final = frozenset({"start", "stop", "cleanup", "rerun", "watch"})
 
-_OPERATORS: Final = frozenset({";", ";;", "&&", "||", "|", "|&", "&", "(", ")"})
-_NIX = re.compile(rf"(?:\.|.*(?:{'|'.join(PROGRAMS)}).*)#({'|'.join(sorted(MODES))})")
+_NAMES: Final = r"runner[-_]provisioner"
+_PROGRAM = re.compile(rf"(?:.*/)?{_NAMES}(?:(?:@|==|\[).*)?")  # `uvx` and the like take a version with it
+_FLAKE = re.compile(rf"(?:\./?|.*{_NAMES}.*?)(?:#({'|'.join(sorted(MODES))}|default|{_NAMES}))?")
 _TALK: Final = frozenset({"echo", "printf", ":", "#"})
 _TESTED: Final = frozenset({"if", "elif", "while", "until", "!"})
+_KEYWORDS: Final = _TESTED | {"then", "else", "do", "time"}
 _HARMLESS = re.compile(r"true|:|exit 0|(?:echo|printf)\b.*")
 _FAILS = re.compile(r"\b(?:exit|return) (?!0\b)|\bfalse$")
-_COMMENT = re.compile(r"(?:^|\s)#.*$")
+_PASSES_ON = re.compile(r"(?:exit|return)")
+_ASSIGNMENT = re.compile(r"\w+\+?=.*")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 # Variables that the runner sets, and that are something else in another job or another attempt.
 _RUNNER_SETS: Final = {
@@ -47,38 +50,29 @@ class Command:
         return found + [value for word, value in pairs if word == option]
 
 
-@dataclass(frozen=True, slots=True)
-class _Segment:
-    """The words between two operators, and the operator after them."""
-
-    words: tuple[str, ...]
-    operator: str
-
-
 def commands(script: str, *, pipefail: bool, errexit: bool = True) -> list[Command]:
     """Our commands in a script.
 
     `pipefail` when its shell notices a failure at the start of a pipe; `errexit` when a failure ends the script.
     """
-    segments = list(_segments(script))
+    all_of_them = read_script(script)
     careless = False
     found = []
-    for place, segment in enumerate(segments):
-        if segment.words[:2] == ("set", "+e"):
+    for one in all_of_them:
+        if one.words[:2] == ["set", "+e"]:
             careless = True
-        pipefail = pipefail or "pipefail" in segment.words
-        if (begin := _ours(segment.words)) is None:
+        pipefail = pipefail or "pipefail" in one.words
+        if (begin := _ours(one.words)) is None:
             continue
-        before = set(segment.words[: begin[1]])
-        rest = segments[place + 1 :]
+        rest = all_of_them[one.end :]
         found.append(
             Command(
                 mode=begin[0],
-                words=segment.words[begin[1] :],
-                is_exec="exec" in before,
+                words=tuple(one.words[begin[1] :]),
+                is_exec="exec" in one.words[: begin[1]],
                 is_last=not rest,
                 swallowed=careless
-                or _is_swallowed(segment, before, rest, pipefail=pipefail)
+                or _is_swallowed(one, all_of_them, pipefail=pipefail)
                 or (not errexit and _ends_well(rest)),
             )
         )
@@ -112,65 +106,90 @@ def _parts(text: str) -> Iterator[tuple[str, bool]]:
     yield text[end:], False
 
 
-def _segments(script: str) -> Iterator[_Segment]:
-    for line in re.sub(r"\\\r?\n", " ", script).splitlines():
-        words: list[str] = []
-        for token in _tokens(line):
-            if token in _OPERATORS:
-                if words:
-                    yield _Segment(tuple(words), token)
-                words = []
-            else:
-                words.append(token)
-        if words:
-            yield _Segment(tuple(words), "")
-
-
-def _tokens(line: str) -> list[str]:
-    """The words and operators of a line. Expressions stay whole: GitHub puts their values in before the shell reads."""
-    kept: list[str] = []
-
-    def keep(match: re.Match[str]) -> str:
-        kept.append(compact(match[0]))
-        return f"\x00{len(kept) - 1}\x00"
-
-    plain = _COMMENT.sub("", EXPRESSION.sub(keep, line.replace("\x00", "")))
-    lexer = shlex.shlex(plain, posix=True, punctuation_chars=True)
-    lexer.commenters = ""
-    lexer.whitespace_split = True
-    try:
-        tokens = list(lexer)
-    except ValueError:  # a quote that ends on another line
-        tokens = plain.replace('"', " ").replace("'", " ").split()
-    return [re.sub(r"\x00(\d+)\x00", lambda match: kept[int(match[1])], token) for token in tokens]
-
-
-def _ours(words: tuple[str, ...]) -> tuple[str, int] | None:
+def _ours(words: Sequence[str]) -> tuple[str, int] | None:
     """The mode, and where the words after it begin; None when this is no call of ours."""
     if not words or words[0] in _TALK:
         return None
     for place, word in enumerate(words):
-        following = words[place + 1] if place + 1 < len(words) else ""
-        if word.rsplit("/", 1)[-1] in PROGRAMS and following in MODES:
-            return following, place + 2
-        if words[0] in {"nix", "exec"} and "nix" in words and (match := _NIX.fullmatch(word)):
-            return match[1], place + 1
+        flake = _FLAKE.fullmatch(word) if "nix" in words[:place] else None
+        if flake is not None and flake[1] in MODES:
+            return flake[1], place + 1
+        if flake is not None or _PROGRAM.fullmatch(word):
+            # Between the program and its command are only options without a value, and the `--` of `nix run`.
+            mode = next((one for one in range(place + 1, len(words)) if not words[one].startswith("-")), None)
+            if mode is not None and words[mode] in MODES:
+                return words[mode], mode + 1
     return None
 
 
-def _ends_well(rest: Sequence[_Segment]) -> bool:
+def _ends_well(rest: Sequence[Simple]) -> bool:
     """Whether what comes after ends the script with success, whatever was before."""
-    if not rest or any(_FAILS.search(" ".join(one.words)) for one in rest):
-        return False
-    return _HARMLESS.fullmatch(" ".join(rest[-1].words)) is not None
+    return bool(rest) and not _may_fail(rest) and _HARMLESS.fullmatch(rest[-1].text) is not None
 
 
-def _is_swallowed(segment: _Segment, before: set[str], rest: Sequence[_Segment], *, pipefail: bool) -> bool:
-    """Whether the script goes on, and ends well, after a failure of the segment."""
-    if before & _TESTED:
-        return not any(_FAILS.search(" ".join(one.words)) for one in rest)
-    if segment.operator in {"|", "|&"}:
-        return not pipefail
-    if segment.operator == "||":
-        return bool(rest) and rest[0].operator != "&&" and _HARMLESS.fullmatch(" ".join(rest[0].words)) is not None
-    return segment.operator == "&"
+def _may_fail(some: Sequence[Simple]) -> bool:
+    return any(_FAILS.search(one.text) for one in some)
+
+
+def _is_swallowed(command: Simple, all_of_them: Sequence[Simple], *, pipefail: bool) -> bool:
+    """Whether the script goes on, and ends well, after a failure of the command: looked at from bracket to bracket."""
+    here = command
+    while True:
+        if _is_tested(here):
+            return not _may_fail(all_of_them[here.end :])
+        failed, last = _chain(here, all_of_them, pipefail=pipefail)
+        if not failed or last.operator == "&":
+            return True
+        group = here.group
+        if group.inside is None:
+            return False
+        if last is not group.commands[-1] and (group.bracket == "$" or _is_asked(group.inside)):
+            return True  # `errexit` does not hold there (bash's manual, set and Command Substitution)
+        if group.bracket == "$" and not _assigns(group.inside):
+            return True
+        here = group.inside
+
+
+def _chain(command: Simple, all_of_them: Sequence[Simple], *, pipefail: bool) -> tuple[bool, Simple]:
+    """Whether the pipes, `&&` and `||` that a failed command stands in fail as well, and the last command of them."""
+    failed, last = True, command
+    for one in command.group.commands[command.place + 1 :]:
+        if last.operator in PIPES:
+            failed = failed and pipefail
+        elif last.operator not in CHAINS:
+            break
+        elif (last.operator == "||") is failed:
+            failed = _fails(one, all_of_them)
+        last = one
+    return failed, last
+
+
+def _fails(command: Simple, all_of_them: Sequence[Simple]) -> bool:
+    """Whether a command that runs because ours failed fails too, tries again, or keeps the code for later."""
+    parts = all_of_them[command.begin : command.end]
+    if _PASSES_ON.fullmatch(command.text) or _may_fail(parts) or any(_ours(one.words) for one in parts):
+        return True
+    return _assigns(command) and _may_fail(all_of_them[command.end :])
+
+
+def _is_asked(command: Simple | None) -> bool:
+    """Whether the script asks how the command ends, or how one does that has it in its brackets."""
+    while command is not None:
+        if command.operator in CHAINS or _is_tested(command):
+            return True
+        command = command.group.inside
+    return False
+
+
+def _is_tested(command: Simple) -> bool:
+    return not _TESTED.isdisjoint(_keywords(command))
+
+
+def _assigns(command: Simple) -> bool:
+    """Whether it only sets variables, and so ends as the last command in its brackets does."""
+    words = command.words[len(_keywords(command)) :]
+    return bool(words) and all(map(_ASSIGNMENT.fullmatch, words))
+
+
+def _keywords(command: Simple) -> list[str]:
+    return list(takewhile(_KEYWORDS.__contains__, command.words))

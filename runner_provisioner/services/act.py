@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
 
 import anyio
 
@@ -22,12 +24,14 @@ from runner_provisioner.domain.leases import (
     created,
     refused,
 )
+from runner_provisioner.domain.money import cost
 from runner_provisioner.domain.offers import Offer
 from runner_provisioner.domain.pods import Pod, PodSpec
 from runner_provisioner.errors import (
     ApiRetired,
     AuthenticationFailed,
     BidTooLow,
+    BudgetExceeded,
     CapacityUnavailable,
     CreateOutcomeUnknown,
     InsufficientFunds,
@@ -46,7 +50,7 @@ from runner_provisioner.ports import Clock, EventSink, GpuProvider, History, Run
 from runner_provisioner.services.chronicle import Chronicle
 from runner_provisioner.services.jit import JitHandOver
 
-Blueprint = Callable[[Offer], PodSpec]
+Blueprint = Callable[[Offer, timedelta], PodSpec]
 
 _NEXT_OFFER = (CapacityUnavailable, BidTooLow)
 _NEXT_PROVIDER = (AuthenticationFailed, PermissionDenied, InsufficientFunds, InvalidRequest, ApiRetired)
@@ -85,8 +89,11 @@ class Hands:
         self._jit = jit
         self.chronicle = Chronicle(history, clock=clock, events=events)
         self.refusals: list[Refusal] = []
+        self.given_back = ""
+        """Why the latest pod that never served was given back."""
         self.troubles: dict[str, RunnerProvisionerError] = {}
         self._told_looks = told_looks if told_looks is not None else set()
+        self._billing: tuple[Decimal, datetime] | None = None  # since when the pod of the last create may cost what
 
     async def perform(self, lease: Lease, actions: Sequence[Action]) -> Lease:
         """Do it all; the ends at once and side by side, then a create, if there is one."""
@@ -128,6 +135,8 @@ class Hands:
         try:
             await self._registry.remove(action.runner)
         except RunnerBusy as error:
+            if not isinstance(self.troubles.get(name), RunnerBusy):
+                self.tell("runner_busy", runner=name)
             self.troubles[name] = error
         except RemoteError as error:
             self.troubles[name] = error
@@ -151,13 +160,20 @@ class Hands:
     async def _create(self, lease: Lease, rung: int) -> Lease:
         assert self._plan is not None  # noqa: S101 - only a lease with rungs decides to create
         offer = self._plan.rungs[rung]
+        terms = self._charged(self._plan.terms)
+        self._plan = replace(self._plan, terms=terms)
+        try:
+            terms.check(offer)
+        except BudgetExceeded as error:
+            return self._refuse(lease, offer, error)
         # A pod that turns up without an answer is held to the same price.
-        lease = replace(lease, cap=self._plan.terms.cap(offer.price))
+        lease = replace(lease, cap=terms.cap(offer.price))
         if offer.raises:
             self.tell("bid_raised", offer=str(offer), bid=str(offer.price), step=offer.raises)
         self.tell("offer_tried", offer=str(offer), provider=offer.provider, gpu=offer.gpu_model, rung=rung)
+        self._billing = (offer.price, self._clock.now())
         try:
-            spec = self._plan.blueprint(offer)
+            spec = self._plan.blueprint(offer, terms.lifetime_at(offer.price))
             pod = await self._providers[offer.provider].create(spec, offer)
         except RemoteError as error:
             if isinstance(error, _NEXT_OFFER):
@@ -172,6 +188,14 @@ class Hands:
         lease = replace(created(lease, pod), rungs=len(plan.rungs))
         await self.chronicle.rented(pod, offer, lifetime=plan.terms.lifetime_at(offer.price))
         return lease
+
+    def _charged(self, terms: Terms) -> Terms:
+        """The terms after what the last pod has cost: it is gone when another is asked for."""
+        if self._billing is None:
+            return terms
+        price, since = self._billing
+        self._billing = None
+        return terms.after(cost(price, (self._clock.now() - since).total_seconds()))
 
     async def follow(self, before: Lease, after: Lease, seen: Observation) -> None:
         """Write down what a pass has shown of the lease's pods."""
@@ -190,6 +214,7 @@ class Hands:
             return self._refuse(lease, offer, error)
         if isinstance(error, RateLimited) or (isinstance(error, Unreachable) and not error.arrived):
             # It never arrived: the next pass tries the same offer again, until the deadline.
+            self._billing = None
             self.troubles[offer.provider] = error
             self.tell("create_not_sent", offer=str(offer), error=str(error))
             return refused(lease, next_rung=lease.rung)
@@ -199,18 +224,26 @@ class Hands:
         return lease
 
     def _refuse(self, lease: Lease, offer: Offer, error: RunnerProvisionerError) -> Lease:
+        """The lease on the next rung for which no refusal so far holds as well; those in between are noted."""
+        self._billing = None
         self.refuse(offer, error)
         rungs = self._plan.rungs if self._plan else ()
-        following = range(lease.rung + 1, len(rungs))
-        next_rung = next((rung for rung in following if not _hopeless(rungs[rung], offer, error)), len(rungs))
+        next_rung = lease.rung + 1
+        while next_rung < len(rungs) and (why := self._hopeless(rungs[next_rung])) is not None:
+            self.refuse(rungs[next_rung], OfferUnfit(f"this holds for it too: {why}"))
+            next_rung += 1
         return refused(lease, next_rung=next_rung)
 
-    def note_failed_placement(self, lease: Lease) -> None:
+    def _hopeless(self, offer: Offer) -> RunnerProvisionerError | None:
+        """The refusal of another offer that holds for this one as well."""
+        return next((one.error for one in self.refusals if _holds_for(offer, one)), None)
+
+    def note_failed_placement(self, lease: Lease, why: str) -> None:
         """Note that a rented pod never served."""
+        self.given_back = why
         offer = self.offer_of(lease)
-        if offer is None or lease.outcome is None:
-            return
-        self.refuse(offer, ProvisioningFailed(f"given back: {lease.outcome.value}"))
+        if offer is not None:
+            self.refuse(offer, ProvisioningFailed(why))
 
     def refuse(self, offer: Offer, error: RunnerProvisionerError) -> None:
         """Note that nothing came of an offer."""
@@ -219,10 +252,10 @@ class Hands:
         self.tell(name, offer=str(offer), error=str(error), kind=type(error).__name__)
 
 
-def _hopeless(offer: Offer, tried: Offer, error: RunnerProvisionerError) -> bool:
-    """Whether the refusal of `tried` holds for `offer` as well."""
-    if offer.provider != tried.provider:
+def _holds_for(offer: Offer, refusal: Refusal) -> bool:
+    """Whether it holds for this offer as well."""
+    if offer.provider != refusal.offer.provider:
         return False
-    if isinstance(error, SpotDiscontinued):
+    if isinstance(refusal.error, SpotDiscontinued):
         return offer.interruptible
-    return isinstance(error, _NEXT_PROVIDER)
+    return isinstance(refusal.error, _NEXT_PROVIDER)

@@ -7,24 +7,25 @@ old: by then every list shows both, and the younger pod is given back before any
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from runner_provisioner.domain.budget import Budget, Left, Strictness, bounds
+from runner_provisioner.domain.budget import Budget, Left, Span, Strictness, bounds, presumed
 from runner_provisioner.domain.events import Event
 from runner_provisioner.domain.history import OfferKind, PodRecord
 from runner_provisioner.domain.pods import Pod, PodId
 from runner_provisioner.errors import BudgetExceeded, RemoteError, RunnerProvisionerError, StoreError
 from runner_provisioner.ports import BillsPerPod, Clock, EventSink, GpuProvider, HasSpend, History
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Books:
-    """Every pod that counts, as far back as the budgets reach; `began` is None where nothing was ever written."""
-
-    records: tuple[PodRecord, ...]
-    began: datetime | None
+_NO_RECORDS = (
+    "no record of what was spent is there (a new installation, or a lost cache), and the provider does not tell: "
+    "restore the records (a workflow keeps them with state-cache: true), or start once with --budget advisory; they "
+    "begin with it"
+)
+_NO_HISTORY = (
+    "RUNNER_PROVISIONER_HISTORY is off, so that nobody knows what was spent, and the provider does not tell: "
+    "turn it on, or give --budget advisory to every start"
+)
 
 
 class Purse:
@@ -67,8 +68,12 @@ class Purse:
             return ()
 
     async def enforced(self) -> tuple[Left, ...]:
-        """`left`, where it binds: an advisory budget is told and binds nothing."""
+        """`left` for a start: where it binds; an advisory budget is told and binds nothing.
+
+        A start that gets this far vouches for the records: where nothing proves that they are older, they begin now.
+        """
         found = await self.left()
+        await self._begin()
         for one in found:
             self._tell("budget_left", span=one.span.value, left=str(one.amount), budget=str(one.budget), by=one.by)
         return self.binding(found)
@@ -100,20 +105,19 @@ class Purse:
 
     async def _reckon(self, upto: Pod | None) -> tuple[Left, ...]:
         now = self._clock.now()
-        books = await self._books(min(span.begin(now) for span in self._budget.spans))
-        records = books.records
+        records = await self._books(min(span.begin(now) for span in self._budget.spans))
         if upto is not None:
             last = (upto.created_at or now, upto.id)
             records = tuple(one for one in records if (one.created_at, one.id) <= last)
         found = []
         for span, most in self._budget.spans.items():
-            spent, by = await self._spent(span.begin(now), now, records, books.began)
+            spent, by = await self._spent(span, now, records)
             found.append(Left(span=span, budget=most, spent=spent, by=by))
         return tuple(found)
 
-    async def _spent(
-        self, since: datetime, now: datetime, records: Iterable[PodRecord], began: datetime | None
-    ) -> tuple[Decimal, str]:
+    async def _spent(self, span: Span, now: datetime, records: Iterable[PodRecord]) -> tuple[Decimal, str]:
+        since = span.begin(now)
+        began = await self._history.began(since) if self._history is not None else None
         counted = [one for one in records if one.ended_at is None or one.ended_at > since]
         if began is None or began > since:
             whole = await self._account_spend(since)
@@ -121,10 +125,8 @@ class Purse:
                 ahead = bounds([one for one in counted if one.ended_at is None], now, now)
                 return whole + ahead, "what the account has spent"
             if began is None:
-                raise BudgetExceeded(
-                    "no record of what was spent is there (a new installation, or a lost cache), and the provider does "
-                    "not tell: restore the records, or start once with --budget advisory; they begin with it"
-                )
+                why = _NO_HISTORY if self._history is None else _NO_RECORDS
+                raise BudgetExceeded(f"--budget-{span.value} cannot be reckoned: {why}")
             self._tell("budget_incomplete", since=began.isoformat())
         return await self._own(since, now, counted), "our records"
 
@@ -137,11 +139,23 @@ class Purse:
             total += bounds(pods, since, now, await self._billed(name, pods, since))
         return total
 
+    async def _begin(self) -> None:
+        if self._history is None or not self._budget.spans:
+            return
+        try:
+            await self._history.begin(self._clock.now())
+        except StoreError as error:
+            self._tell("budget_unknown", error=str(error))
+
     async def _billed(self, provider: str, pods: Iterable[PodRecord], since: datetime) -> Mapping[PodId, Decimal]:
         market: object = self._providers.get(provider)
         if not isinstance(market, BillsPerPod):
             return {}
-        return await market.billed([one.id for one in pods], since)
+        try:
+            return await market.billed([one.id for one in pods], since)
+        except RemoteError as error:
+            self._tell("bill_unknown", provider=provider, error=str(error))
+            return {}
 
     async def _account_spend(self, since: datetime) -> Decimal | None:
         """What all accounts have spent; None where one does not tell."""
@@ -152,16 +166,17 @@ class Purse:
             total += await provider.spent(since)
         return total
 
-    async def _books(self, since: datetime) -> _Books:
-        records, began = [], None
-        if self._history is not None:
-            records = list(await self._history.pods(since))
-            began = await self._history.began()
-        known = {(one.provider, one.id) for one in records}
+    async def _books(self, since: datetime) -> tuple[PodRecord, ...]:
+        """Every pod that counts, as far back as the budgets reach."""
+        noted = list(await self._history.pods(since)) if self._history is not None else []
+        known = {(one.provider, one.id) for one in noted}
         live = await self._live()
+        listed = {(one.provider, one.id) for one in live}
+        now = self._clock.now()
+        records = [presumed(one, now, listed=(one.provider, one.id) in listed) for one in noted]
         # Also what another machine of this installation has rented: its records are elsewhere, its pods are not.
         records += [self._record(pod) for pod in live if (pod.provider, pod.id) not in known]
-        return _Books(records=tuple(records), began=began)
+        return tuple(records)
 
     async def _live(self) -> list[Pod]:
         """One provider after the other: a look that fails is raised as it is."""

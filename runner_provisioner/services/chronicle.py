@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from datetime import timedelta
+from decimal import Decimal
 from types import MappingProxyType
 
+from runner_provisioner.domain.budget import spent_on
 from runner_provisioner.domain.events import Event
-from runner_provisioner.domain.history import BadMachine, Ending, Memory, OfferKind, PodRecord, Refused
+from runner_provisioner.domain.history import LONGEST_RUN, BadMachine, Ending, Memory, OfferKind, PodRecord, Refused
 from runner_provisioner.domain.leases import Lease, Observation, Outcome, Phase, PodRef, Unknown, ref
+from runner_provisioner.domain.names import RunKey
 from runner_provisioner.domain.offers import Offer
 from runner_provisioner.domain.pods import Pod
 from runner_provisioner.errors import RunnerProvisionerError, StoreError
@@ -20,6 +23,7 @@ _ENDINGS = MappingProxyType(
         Outcome.CANCELLED: Ending.ASKED,
         Outcome.EXPIRED: Ending.ASKED,
         Outcome.CONFLICT: Ending.ASKED,
+        Outcome.ENDED_ELSEWHERE: Ending.ASKED,
         Outcome.INTERRUPTED: Ending.INTERRUPTED,
     }
 )
@@ -50,6 +54,18 @@ class Chronicle:
             self._tell(error)
             return Memory()
 
+    async def spent_on(self, name: str | None) -> Decimal:
+        """What the job of that name has cost so far, USD; nothing where that cannot be read."""
+        job = RunKey.parse(name) if name is not None else None
+        if self._history is None or job is None:
+            return Decimal(0)
+        now = self._clock.now()
+        try:
+            return spent_on(job, await self._history.pods(now - LONGEST_RUN), now)
+        except StoreError as error:
+            self._tell(error)
+            return Decimal(0)
+
     async def refused(self, offer: Offer, error: RunnerProvisionerError) -> None:
         """An offer was asked for and not rented."""
         if self._history is not None:
@@ -77,7 +93,7 @@ class Chronicle:
             name=pod.name,
             kind=OfferKind.of(offer) if offer is not None else _kind_of(pod),
             price=price,
-            list_price=offer.price if offer is not None else price,
+            list_price=offer.list_price if offer is not None else price,
             created_at=created_at,
             expires_at=expires_at or created_at + lifetime,
             requested_at=self._begun_at,
@@ -100,6 +116,11 @@ class Chronicle:
             if over or one in after.ended:
                 self._ended.add(one)
                 await self._write(self._history.ended(one, now, ending))
+
+    async def over(self, pod: PodRef) -> None:
+        """Somebody has ended it, and it is gone."""
+        if self._history is not None:
+            await self._write(self._history.ended(pod, self._clock.now(), Ending.ASKED))
 
     def unwritten(self, lease: Lease, seen: Observation) -> Pod | None:
         """The kept pod when nothing has been written of it: one whose create was never answered."""

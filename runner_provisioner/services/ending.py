@@ -21,8 +21,8 @@ from runner_provisioner.services.reconcile import Polls, Reconciler, cause_of
 class Ended:
     """A name of which nothing is left, or what is.
 
-    `first` is what was there before anything was ended; `ghost` is whether the registration of a pod that others have
-    ended is left, which GitHub believes to be at work for some minutes yet: it is clean-up's to remove.
+    `first` is what was there before anything was ended; `ghost` is whether the registration of a pod that was at
+    work is left, which GitHub believes to be so for some minutes yet: it is clean-up's to remove.
     """
 
     name: str

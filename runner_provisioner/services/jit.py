@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import anyio
 
 from runner_provisioner.domain.pods import Pod
-from runner_provisioner.domain.runners import creator_label
+from runner_provisioner.domain.runners import creator_label, end_label
 from runner_provisioner.errors import RunnerNameTaken, Timeout
 from runner_provisioner.ports import HandOver, JobQueue, RunnerRegistry
 
@@ -18,13 +18,13 @@ class JitHandOver:
     """Level-triggered: the pod says whether it waits, so that asking again is harmless and nothing is remembered."""
 
     def __init__(self, *, registry: RunnerRegistry, way_in: HandOver, labels: Sequence[str]) -> None:
-        """`labels` are the runner's; who rented the pod is added to them."""
+        """`labels` are the runner's; who rented the pod and when it ends are added to them."""
         self._registry = registry
         self._way_in = way_in
         self._labels = tuple(labels)
 
-    async def give(self, pod: Pod, name: str) -> bool:
-        """Hand a new configuration over if the pod waits for one; whether it did.
+    async def give(self, pod: Pod, name: str, *, more: Sequence[str] = ()) -> bool:
+        """Hand a new configuration over if the pod waits for one; whether it did. `more` are labels of this one.
 
         Raises RemoteError; then the next pass does it again.
         """
@@ -32,7 +32,7 @@ class JitHandOver:
             with anyio.fail_after(LONGEST):
                 if not await self._way_in.waits(pod):
                     return False
-                await self._way_in.give(pod, await self._config(name, pod))
+                await self._way_in.give(pod, await self._config(name, pod, more))
         except TimeoutError as error:
             raise Timeout(f"pod {pod.id} did not take its configuration in {LONGEST:.0f} s", service="ssh") from error
         return True
@@ -40,20 +40,23 @@ class JitHandOver:
     async def give_if_wanted(self, pod: Pod, queue: JobQueue, repository: str) -> bool:
         """Hand over if the pod waits and a job of `owner/repository` that asks for its label is queued; whether it did.
 
-        For who comes after the start: a runner that nobody needs any more is not made anew.
+        For who comes after the start: a runner that nobody needs any more is not made anew. It gets every label that
+        the job asks for.
         """
         label = pod.tags.label if pod.tags else None
         if not await self._way_in.waits(pod):
             return False
         jobs = await queue.queued_jobs(repository)
-        if label is None or not any(label in job.labels for job in jobs):
+        wanted = next((job for job in jobs if label is not None and label in job.labels), None)
+        if wanted is None:
             return False
-        return await self.give(pod, pod.name)
+        return await self.give(pod, pod.name, more=wanted.labels)
 
-    async def _config(self, name: str, pod: Pod) -> str:
+    async def _config(self, name: str, pod: Pod, more: Sequence[str]) -> str:
         # The pod's own creator: this start may only have found the pod of one that was killed.
-        creator = pod.tags.creator if pod.tags else None
-        labels = (*self._labels, creator_label(creator)) if creator else self._labels
+        creator, ends = (pod.tags.creator, pod.tags.expires_at) if pod.tags else (None, None)
+        told = (creator_label(creator) if creator else "", end_label(ends) if ends else "")
+        labels = tuple(dict.fromkeys((*self._labels, *more, *filter(None, told))))
         try:
             return await self._registry.jit_config(name, labels)
         except RunnerNameTaken:

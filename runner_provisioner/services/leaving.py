@@ -37,21 +37,25 @@ class Remembering:
         return await self._lookout.look_at_runner(lease, before)
 
     def only_a_ghost_is_left(self, lease: Lease, seen: Observation | None) -> bool:
-        """Whether all that is left is the registration of a pod that others have ended.
+        """Whether all that is left is the registration of a pod that was at work when it ended.
 
         GitHub believes for about ten minutes that such a runner is at work, and refuses to remove it (runner#3539). For
         the first of them it may even show it as connected, which counts where no pod was ever read by its id.
         """
-        if seen is None or self.first is None or lost(self.first) is None:
+        if seen is None or self.first is None:
             return False
         runner = seen.runner
         if not isinstance(runner, Runner) or runner.state is not RunnerState.BUSY:
             return False
+        if lost(self.first) is None:
+            # We ended its pod: of a job that was just over GitHub hears within seconds.
+            return self._surely_gone(lease, seen) and self._absent_for_long()
         if runner.online and not lease.known:
             return False
-        return self._surely_gone(lease, seen)
+        return self._surely_gone(lease, seen) and (bool(lease.known) or self._absent_for_long())
 
     def _surely_gone(self, lease: Lease, seen: Observation) -> bool:
-        if seen.pods != () or not lease.known <= seen.gone or self._absent_since is None:
-            return False
-        return bool(lease.known) or self._clock.now() - self._absent_since >= self._limits.settle
+        return seen.pods == () and lease.known <= seen.gone
+
+    def _absent_for_long(self) -> bool:
+        return self._absent_since is not None and self._clock.now() - self._absent_since >= self._limits.settle

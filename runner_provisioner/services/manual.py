@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from decimal import Decimal
 
 import anyio
 
+from runner_provisioner.domain.budget import Terms, affordable
 from runner_provisioner.domain.ladder import Refusal, nothing_rented
+from runner_provisioner.domain.leases import ref
 from runner_provisioner.domain.offers import GpuRequest, Offer
 from runner_provisioner.domain.pods import Pod, PodId, PodSpec, PodState
 from runner_provisioner.errors import (
@@ -23,9 +26,12 @@ from runner_provisioner.errors import (
     TransientError,
 )
 from runner_provisioner.ports import Clock, GpuProvider, Pausable
+from runner_provisioner.services.budget import Purse
+from runner_provisioner.services.chronicle import Chronicle
 from runner_provisioner.services.offers import survey
 from runner_provisioner.services.provision import CANCEL_WINDOW
 
+POD_LIFETIME = timedelta(hours=24)
 _CANCELLED_LOOK = 0.5  # seconds between two looks of a cancelled create
 _NEXT_OFFER = (CapacityUnavailable, BidTooLow, SpotDiscontinued)
 
@@ -40,6 +46,7 @@ class ManualPods:
         clock: Clock,
         settle: float,
         hurry: Callable[[], None] = lambda: None,
+        chronicle: Chronicle | None = None,
     ) -> None:
         """`settle` is how many seconds apart two looks at a list must be to believe it.
 
@@ -49,19 +56,27 @@ class ManualPods:
         self._clock = clock
         self._settle = settle
         self._hurry = hurry
+        self._chronicle = chronicle
 
-    async def create(self, spec: PodSpec, request: GpuRequest) -> Pod:
-        """Rent the first offer that can be had.
+    async def create(
+        self, spec: PodSpec, request: GpuRequest, *, lifetime: timedelta = POD_LIFETIME, purse: Purse | None = None
+    ) -> Pod:
+        """Rent the first offer that can be had, and that the purse bears for that lifetime.
 
         When the provider never answers, the pod is looked up by its name and nonce and, when it exists, returned; else
         CreateOutcomeUnknown is raised after two looks. Raises like a start when nothing could be rented.
         When cancelled while a create is on its way, its pod is looked for and ended within `CANCEL_WINDOW` seconds.
         """
         found = await survey(self._providers, request)
+        if purse is not None:
+            found = affordable(found, Terms(lifetime=lifetime, max_price=request.max_price), await purse.enforced())
         refusals = list(found.refusals)
         for offer in found.rungs:
             try:
-                return await self._create(spec, offer)
+                pod = await self._create(spec, offer)
+                if self._chronicle is not None:
+                    await self._chronicle.rented(pod, offer, lifetime=lifetime)
+                return pod  # noqa: TRY300 - a cancelled record gives the pod back too
             except _NEXT_OFFER as error:
                 refusals.append(Refusal(offer=offer, error=error))
             except anyio.get_cancelled_exc_class():
@@ -153,6 +168,8 @@ class ManualPods:
                 what = (f"pod {pod_id} at {provider.name}",)
                 raise LeftBehind(f"still there: {what[0]}: try again, or end it at the provider", what=what)
             await self._clock.sleep(1.0)
+        if self._chronicle is not None:
+            await self._chronicle.over(ref(pod))
         return pod
 
     async def _find(self, pod_id: PodId) -> tuple[GpuProvider, Pod]:

@@ -104,6 +104,14 @@ class Lookout:
         await self._look_at_runners([lease.name], found)
         return replace(before, runner=found[lease.name], fresh=False)
 
+    async def look_at_pods(self, lease: Lease, before: Observation) -> Observation:
+        """See the pods anew and take the runner as it was a moment ago."""
+        markets = [_Market(name=name) for name in self._providers]
+        async with anyio.create_task_group() as group:
+            for market in markets:
+                group.start_soon(self._look_at_market, market, [lease])
+        return replace(_observed(lease, markets, before.runner), fresh=False)
+
     async def _look_at_runners(self, names: Sequence[str], found: dict[str, RunnerSight]) -> None:
         try:
             if len(names) == 1:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from decimal import Decimal
 
 import anyio
 
@@ -14,7 +15,6 @@ from runner_provisioner.domain.ladder import Ladder, nothing_rented
 from runner_provisioner.domain.leases import Lease, Limits, Observation, Outcome, Phase, Unknown, drain, ref
 from runner_provisioner.domain.offers import GpuRequest, Offer
 from runner_provisioner.domain.pods import Pod, PodSpec
-from runner_provisioner.domain.quarantine import quarantined
 from runner_provisioner.domain.runners import Registration, RunnerDownload
 from runner_provisioner.errors import (
     BootTimeout,
@@ -22,6 +22,7 @@ from runner_provisioner.errors import (
     KeyInUse,
     ProvisioningFailed,
     RunnerProvisionerError,
+    Stopped,
     StoreError,
     Timeout,
 )
@@ -38,14 +39,15 @@ from runner_provisioner.services.reconcile import Polls, Reconciler, cause_of, l
 CANCEL_WINDOW = 6.5  # GitHub sends SIGTERM 7.5 s after its first signal and kills 2.5 s later; the exit takes time too
 GIVE_BACK_WINDOW = 120.0
 
-DrawUp = Callable[[Offer, Registration | None, RunnerDownload], PodSpec]
+DrawUp = Callable[[Offer, timedelta, Registration | None, RunnerDownload], PodSpec]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """A start: whose it is, what it may rent, and the lease it begins with (perhaps one that an earlier try left).
 
-    `terms` bound what its pod may cost, `budget` what all pods of the installation may.
+    `terms` bound what its pod may cost, `budget` what all pods of the installation may. A `lenient`
+    one serves on any machine, also on one that failed before.
     """
 
     owner8: str
@@ -57,6 +59,7 @@ class Order:
     jit: JitHandOver | None = None
     terms: Terms | None = None
     budget: Budget = field(default_factory=Budget)
+    lenient: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +84,7 @@ class _Forgiving:
         """Keep it if that is possible."""
         try:
             return self._store.save(lease)
-        except StoreError:
+        except (StoreError, Stopped):
             return lease
 
 
@@ -120,7 +123,8 @@ class Start:
         purse = self._purse(order)
         chronicle = Chronicle(self._history, clock=self._clock, events=self._events)
         memory = await chronicle.memory()
-        plan, refused = await self._prepare_in_time(order, purse, memory)
+        spent = await chronicle.spent_on(order.lease.name)
+        plan, refused = await self._prepare_in_time(order, purse, memory, spent)
         hands = Hands(
             providers=self._providers,
             registry=self._registry,
@@ -132,14 +136,11 @@ class Start:
         hands.chronicle = chronicle  # one for all: a history that fails is told once
         for refusal in refused.refusals:
             hands.refuse(refusal.offer, refusal.error)
+        warden = Warden(chronicle, memory, clock=self._clock, events=self._events, lenient=order.lenient)
+        shunned = warden.shunned()
         reconciler = Reconciler(
-            replace(
-                order.lease,
-                rungs=len(plan.rungs),
-                hands_over=order.jit is not None,
-                shunned=quarantined(memory.bad_machines, self._clock.now()),
-            ),
-            warden=Warden(chronicle, clock=self._clock, events=self._events),
+            replace(order.lease, rungs=len(plan.rungs), hands_over=order.jit is not None, shunned=shunned),
+            warden=warden,
             lookout=Lookout(providers=self._providers, registry=self._registry, owner8=order.owner8),
             hands=hands,
             store=self._store,
@@ -154,6 +155,9 @@ class Start:
                 await purse.confirm(kept)
         except BudgetExceeded:
             await self._give_back(reconciler, hands, Outcome.OVERPRICED, GIVE_BACK_WINDOW)
+            raise
+        except Stopped:
+            await self._give_back(reconciler, hands, Outcome.CANCELLED, GIVE_BACK_WINDOW)
             raise
         except anyio.get_cancelled_exc_class():
             self._hurry()
@@ -177,29 +181,30 @@ class Start:
             lifetime=self._limits.lifetime,
         )
 
-    async def _prepare_in_time(self, order: Order, purse: Purse, memory: Memory) -> tuple[Plan, Ladder]:
+    async def _prepare_in_time(self, order: Order, purse: Purse, memory: Memory, spent: Decimal) -> tuple[Plan, Ladder]:
         deadline, now = order.lease.deadline, self._clock.now()
         try:
             with anyio.fail_after((deadline - now).total_seconds() if deadline else None):
-                return await self._prepare(order, purse, memory)
+                return await self._prepare(order, purse, memory, spent)
         except TimeoutError as error:
             message = "the services did not answer within the start timeout: nothing was rented; try again later"
             raise Timeout(message) from error
 
-    async def _prepare(self, order: Order, purse: Purse, memory: Memory) -> tuple[Plan, Ladder]:
+    async def _prepare(self, order: Order, purse: Purse, memory: Memory, spent: Decimal) -> tuple[Plan, Ladder]:
         """Everything that can fail before anything is rented."""
         await self._registry.check()
         found = await survey(self._providers, order.request, memory)
-        terms = order.terms or Terms(lifetime=self._limits.lifetime, max_price=order.lease.cap)
+        terms = (order.terms or Terms(lifetime=self._limits.lifetime, max_price=order.lease.cap)).after(spent)
         found = affordable(found, terms, await purse.enforced())
         registration = await self._registry.register() if order.jit is None else None
         download = await self._registry.download()
 
-        def blueprint(offer: Offer) -> PodSpec:
-            return order.draw_up(offer, registration, download)
+        def blueprint(offer: Offer, lifetime: timedelta) -> PodSpec:
+            return order.draw_up(offer, lifetime, registration, download)
 
         if found.rungs:
-            blueprint(found.rungs[0])  # a pod that cannot be described must not cost a look for it
+            first = found.rungs[0]  # a pod that cannot be described must not cost a look for it
+            blueprint(first, terms.lifetime_at(first.price))
         return Plan(rungs=found.rungs, blueprint=blueprint, terms=terms), found
 
     async def _give_back(self, reconciler: Reconciler, hands: Hands, outcome: Outcome, seconds: float) -> None:
@@ -217,9 +222,14 @@ class Start:
 
     def _failure(self, order: Order, lease: Lease, hands: Hands) -> RunnerProvisionerError:
         if lease.outcome is Outcome.CONFLICT:
-            return KeyInUse(f"this run already has a pod with key {order.key}: give each start its own key (--key)")
+            return key_in_use(order.key)
         if lease.outcome is Outcome.NO_CAPACITY:
             return nothing_rented(order.request, hands.refusals)
+        if lease.outcome is Outcome.ENDED_ELSEWHERE:
+            return Stopped(
+                "this start was stopped: its pod was ended from elsewhere before its container ran, as by a 'stop' of "
+                "its run; nothing more was rented"
+            )
         if lease.outcome is Outcome.OVERPRICED:
             return _overpriced(order)
         return _too_late(lease, hands)
@@ -236,6 +246,11 @@ class Start:
             started_at=self._clock.now(),
             refusals=tuple((str(one.offer), str(one.error)) for one in hands.refusals),
         )
+
+
+def key_in_use(key: str) -> KeyInUse:
+    """What ends a start that finds another start's pod under its name."""
+    return KeyInUse(f"this run already has a pod with key {key}: give each start its own key (--key)")
 
 
 def _overpriced(order: Order) -> BudgetExceeded:
@@ -265,6 +280,8 @@ def _kept(lease: Lease, seen: Observation | None) -> Pod | None:
 
 
 def _too_late(lease: Lease, hands: Hands) -> RunnerProvisionerError:
+    if lease.outcome in {Outcome.GATE_FAILED, Outcome.SHUNNED}:
+        return ProvisioningFailed(f"{hands.given_back}; what was rented has been given back")
     trouble = next(iter(hands.troubles.values()), None)
     if trouble is not None and not lease.made and lease.pod is None and not lease.unsure:
         trouble.args = (f"nothing was rented in time: {trouble}",)
@@ -274,8 +291,6 @@ def _too_late(lease: Lease, hands: Hands) -> RunnerProvisionerError:
         Outcome.BOOT_TIMEOUT: "no runner came online in time",
         Outcome.INTERRUPTED: "the provider took the pod back before its runner was online",
         Outcome.LOST: "the pod ended before its runner was online; its container log at the provider says why",
-        Outcome.GATE_FAILED: "the machine is not what was rented, or has failed before (its pod ended itself before a "
-        "runner was registered): the gate looks at GPU, driver, CUDA, disk and download",
         Outcome.EXPIRED: "the pod reached its lifetime before its runner was online",
     }
     what = words.get(lease.outcome or Outcome.LOST, "no runner came of it")

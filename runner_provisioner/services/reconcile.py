@@ -121,6 +121,8 @@ class Reconciler:
         self._still_true = False  # a create that is cut off half-way makes it untrue
         decision = decide(before, seen, now=self._time.now(), limits=self._limits)
         self.seen = seen
+        if self._warden is not None:
+            self._warden.look(seen)
         self._note_failures(before, decision.lease)
         self._tell_running()
         self.lease = self.store.save(decision.lease)
@@ -130,7 +132,7 @@ class Reconciler:
             self.lease = self.store.save(self.lease)
         await self._hands.follow(before, self.lease, seen)
         if self._warden is not None:
-            self.lease = await self._warden.follow(before, self.lease, seen)
+            self.lease = await self._warden.follow(before, self.lease)
         self._hasty = self.lease.phase is not before.phase and self.lease.phase in _HASTY
         # After a create that surely rented nothing the next offer needs no new look.
         placed = decision.lease.phase is Phase.PLACING and self.lease.phase is Phase.REQUESTED
@@ -169,7 +171,8 @@ class Reconciler:
             outcome=after.outcome.value if after.outcome else None,
         )
         if after.phase is Phase.DRAINING and after.outcome in RETRIED:
-            self._hands.note_failed_placement(after)
+            why = self._warden.why(after) if self._warden is not None else None
+            self._hands.note_failed_placement(after, why or f"given back: {after.outcome.value}")
 
     async def _look(self) -> Observation:
         now = self._time.now()

@@ -12,7 +12,7 @@ from runner_provisioner.domain.events import Event
 from runner_provisioner.domain.interruptions import ARTIFACT, Explained, Findings, Interruption, decode, explain
 from runner_provisioner.domain.pods import Pod
 from runner_provisioner.domain.runners import RunStatus
-from runner_provisioner.errors import JobStillRunning, RemoteError, RunnerProvisionerError
+from runner_provisioner.errors import JobStillRunning, ProvisioningFailed, RemoteError, RunnerProvisionerError
 from runner_provisioner.ports import Clock, EventSink, GpuProvider, RunAttempts, RunFiles
 from runner_provisioner.services.provision import CANCEL_WINDOW, GIVE_BACK_WINDOW, Started
 
@@ -100,12 +100,14 @@ class Rerun:
     async def carry_out(self, rentals: Sequence[Rental]) -> list[Started]:
         """Rent them all, side by side, then ask once for the re-run.
 
-        Raises what kept a rental or the re-run from succeeding; then what was rented is given back, unless the new
-        attempt exists all the same: it is its `stop` that ends it. When cancelled this takes `CANCEL_WINDOW` seconds.
+        Raises what kept a rental or the re-run from succeeding, and ProvisioningFailed when one of several machines
+        went meanwhile; then what was rented is given back, unless the new attempt exists all the same: it is its `stop`
+        that ends it. When cancelled this takes `CANCEL_WINDOW` seconds.
         """
         progress = _Progress()
         try:
             started = await self._rent(rentals, progress)
+            await self._check_that_none_has_gone(started)
             await self._order(progress)
         except anyio.get_cancelled_exc_class():
             if progress.asked:
@@ -181,6 +183,20 @@ class Rerun:
         if progress.errors:
             raise progress.errors[0]
         return sorted(found, key=lambda started: started.name)
+
+    async def _check_that_none_has_gone(self, started: Sequence[Started]) -> None:
+        """One that was ready first has waited for the others; its job would wait for it without end."""
+        for one in started if len(started) > 1 else ():
+            try:
+                pod = await self._providers[one.pod.provider].get(one.pod.id)
+            except RemoteError as error:
+                self._tell("look_failed", service=error.service or None, error=str(error))
+                continue
+            if pod is None or not pod.alive:
+                raise ProvisioningFailed(
+                    f"pod {one.pod.id} of {one.name} ended while the other machines were rented: nothing is repeated, "
+                    "and all of them are given back; run 'rerun' again"
+                )
 
     async def _order(self, progress: _Progress) -> None:
         progress.asked = True

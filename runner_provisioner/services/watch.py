@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from runner_provisioner.domain.events import Event
 from runner_provisioner.domain.history import Ending as HowEnded
@@ -12,13 +13,14 @@ from runner_provisioner.domain.interruptions import (
     RUNTIME_GONE,
     Interruption,
     Loss,
+    intended,
     interrupted,
     job_of,
     lost,
 )
 from runner_provisioner.domain.leases import Lease, Observation, Outcome, Phase, PodRef, Unknown, ref
 from runner_provisioner.domain.names import RunKey
-from runner_provisioner.domain.pods import Pod
+from runner_provisioner.domain.pods import Pod, PodState
 from runner_provisioner.domain.runners import Job, Runner
 from runner_provisioner.errors import (
     ApiRetired,
@@ -33,7 +35,16 @@ from runner_provisioner.services.ending import Ended, Ending
 from runner_provisioner.services.observe import Lookout
 from runner_provisioner.services.reconcile import REFUSED_PATIENCE, Polls
 
-_SURE_LOOKS = 2  # of a runner that is not registered any more
+GITHUB_EVERY = 30.0  # seconds between looks at a runner whose pod is unchanged: an App has 5,000 requests an hour
+
+
+class Over(StrEnum):
+    """Why there is nothing left to watch."""
+
+    JOB = "its job is over"
+    POD = "its pod is gone"
+    END = "its pod came to its own end (--lifetime, --max-cost): its job is not repeated"
+    STOPPED = "its pod was stopped by its user, and has been ended: its job is not repeated"
 
 
 @dataclass
@@ -42,7 +53,8 @@ class _Memory:
 
     known: set[PodRef] = field(default_factory=set)
     ran: set[PodRef] = field(default_factory=set)
-    unregistered: int = 0
+    before: Observation | None = None
+    asked_github: float = 0.0
     absent_since: datetime | None = None
     refused_since: datetime | None = None
     told: set[str] = field(default_factory=set)
@@ -50,9 +62,10 @@ class _Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """How a watch ended: with its job, or with an interruption; `error` is why something of it is still there."""
+    """How a watch ended: with an interruption, or `over`; `error` is why something of it is still there."""
 
     interruption: Interruption | None = None
+    over: Over = Over.JOB
     ended: tuple[Ended, ...] = ()
     error: RunnerProvisionerError | None = None
 
@@ -73,8 +86,12 @@ class Watch:
         polls: Polls,
         settle: timedelta,
         history: History | None = None,
+        hand_over: Callable[[Pod], Awaitable[bool]] | None = None,
     ) -> None:
-        """`repository` (owner/name) is the one whose run it is, where that is known."""
+        """`repository` (owner/name) is the one whose run it is, where that is known.
+
+        `hand_over` gives a pod another configuration of its runner if it waits for one and its job is queued.
+        """
         self._repository = repository
         self._providers = providers
         self._registry = registry
@@ -85,29 +102,48 @@ class Watch:
         self._polls = polls
         self._settle = settle
         self._history = history
+        self._hand_over = hand_over
 
     async def follow(self, key: RunKey) -> Watched:
         """Look once in `Polls.booting` seconds until the job is over or its pod is lost.
 
-        A lost pod is ended in the pass that saw it. Looks that fail are repeated without end, but for a credential
-        that is refused: that RemoteError is raised after ten seconds.
+        GitHub is asked when the pod has changed, and else every thirty seconds. A lost pod is ended in the pass that
+        saw it. A pod whose runner GitHub has removed gets another, if it can be handed over. Looks that fail are
+        repeated without end, but for a credential that is refused: that RemoteError is raised after ten seconds.
         """
         memory = _Memory()
         lookout = Lookout(providers=self._providers, registry=self._registry, owner8=key.owner8)
         while True:
-            seen = await lookout.look(Lease(name=key.name, phase=Phase.READY, made=frozenset(memory.known)))
+            seen = await self._look(lookout, key, memory)
             self._note_failures(seen, memory)
             loss = await self._loss(seen, memory)
             if loss is not None:
                 watched = await self._lost(key, loss, seen, frozenset(memory.known))
                 if watched is not None:
                     return watched
-            elif self._is_over(seen, memory):
-                self._tell("watch_over", lease=key.name)
-                return Watched()
+            elif seen.fresh and not _may_serve(seen):
+                if seen.runner is None and await self._job_is_over(key):
+                    return self._end(key, Over.JOB)
+                await self._hand_over_again(seen, memory)
             await self._clock.sleep(self._polls.booting)
 
     # --- one look
+
+    async def _look(self, lookout: Lookout, key: RunKey, memory: _Memory) -> Observation:
+        """See the pod, and the runner when that is due; `fresh` is whether GitHub was asked."""
+        lease = Lease(name=key.name, phase=Phase.READY, made=frozenset(memory.known))
+        before, now = memory.before, self._clock.monotonic()
+        due = before is None or isinstance(before.runner, Unknown) or now - memory.asked_github >= GITHUB_EVERY
+        if before is None or due:
+            seen = await lookout.look(lease)
+        else:
+            seen = await lookout.look_at_pods(lease, before)
+            if _outline(seen) != _outline(before):
+                seen = replace(await lookout.look_at_runner(lease, seen), fresh=True)
+        if seen.fresh:
+            memory.asked_github = now
+        memory.before = seen
+        return seen
 
     async def _loss(self, seen: Observation, memory: _Memory) -> Loss | None:
         if isinstance(seen.pods, Unknown):
@@ -137,10 +173,26 @@ class Watch:
             return False
         return again is None or _idle(again)
 
-    def _is_over(self, seen: Observation, memory: _Memory) -> bool:
-        """An ephemeral runner that is registered no more has done its job."""
-        memory.unregistered = memory.unregistered + 1 if seen.runner is None else 0
-        return memory.unregistered >= _SURE_LOOKS
+    async def _job_is_over(self, key: RunKey) -> bool:
+        """Whether this runner's job has ended; that it is registered no more does not say so (actions/runner#4726)."""
+        jobs = await self._jobs(key)
+        return any(job.runner_name == key.name and job.conclusion is not None for job in jobs or ())
+
+    async def _hand_over_again(self, seen: Observation, memory: _Memory) -> None:
+        """GitHub removes a runner of --registration jit that waits long for its job (actions/runner#4726)."""
+        pods = () if isinstance(seen.pods, Unknown) else seen.pods
+        pod = next((one for one in pods if one.alive and one.ssh is not None), None)
+        if self._hand_over is None or pod is None:
+            return
+        try:
+            given = await self._hand_over(pod)
+        except RunnerProvisionerError as error:
+            if str(error) not in memory.told:
+                memory.told.add(str(error))
+                self._tell("hand_over_failed", pod=pod.id, error=str(error))
+            return
+        if given:
+            self._tell("hand_over_done", pod=pod.id)
 
     def _note_failures(self, seen: Observation, memory: _Memory) -> None:
         errors = [look.error for look in (seen.pods, seen.runner) if isinstance(look, Unknown) and look.error]
@@ -161,8 +213,7 @@ class Watch:
         if loss.pod is None and isinstance(seen.runner, Unknown):
             return None
         if loss.pod is None and seen.runner is None:
-            self._tell("watch_over", lease=key.name)
-            return Watched()
+            return self._end(key, Over.JOB if await self._job_is_over(key) else Over.POD)
         at = self._clock.now()
         if loss.pod is not None:
             await self._end_at_once(loss.pod)
@@ -174,7 +225,8 @@ class Watch:
             self._tell("pod_interrupted", pod=found.pod, lease=key.name, reason=found.reason)
             await self._remember(loss)
         ended, error = await self._drain(key, known)
-        return Watched(interruption=found, ended=ended, error=error)
+        over = _over(key, loss, seen, jobs, at)
+        return Watched(interruption=found, over=over, ended=ended, error=error)
 
     def _judge(
         self, key: RunKey, loss: Loss, seen: Observation, jobs: list[Job] | None, at: datetime, *, followed: bool
@@ -186,6 +238,10 @@ class Watch:
             # What GitHub still shows as connected is not: the pod is gone.
             seen = replace(seen, runner=replace(seen.runner, online=False))
         return interrupted(key.name, loss, seen, jobs, at, followed=followed)
+
+    def _end(self, key: RunKey, over: Over) -> Watched:
+        self._tell("watch_over", lease=key.name)
+        return Watched(over=over)
 
     async def _end_at_once(self, pod: Pod) -> None:
         try:
@@ -223,6 +279,28 @@ class Watch:
 
     def _tell(self, name: str, **fields: str | float | bool | None) -> None:
         self._events.emit(Event(name=name, at=self._clock.now(), fields=fields))
+
+
+def _over(key: RunKey, loss: Loss, seen: Observation, jobs: list[Job] | None, at: datetime) -> Over:
+    job = job_of(key.name, None, jobs or ())
+    runner = seen.runner if isinstance(seen.runner, Runner) else None
+    if job is not None and job.conclusion is not None:
+        return Over.JOB
+    if not intended(loss, runner, job, at):
+        return Over.POD
+    return Over.STOPPED if loss.pod is not None and loss.pod.state is PodState.STOPPED else Over.END
+
+
+def _may_serve(seen: Observation) -> bool:
+    """Whether its runner is connected, or nobody can say."""
+    return isinstance(seen.runner, Unknown) or (seen.runner is not None and seen.runner.online)
+
+
+def _outline(seen: Observation) -> object:
+    """What must change of the pods before GitHub is asked out of turn."""
+    if isinstance(seen.pods, Unknown):
+        return None
+    return {(ref(pod), pod.state, _idle(pod)) for pod in seen.pods}
 
 
 def _idle(pod: Pod) -> bool:

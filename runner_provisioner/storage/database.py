@@ -89,6 +89,16 @@ class Database:
         """Add it."""
         await self._write(queries.add_bad_machine(machine))
 
+    async def begin(self, at: datetime) -> None:
+        """The first moment stays."""
+        await self._write(queries.add_beginning(at))
+
+    async def forget(self, machine: str | None) -> int:
+        """Remove its failures, or all."""
+        async with self._errors(), self._engine.begin() as connection:
+            rows = (await connection.execute(queries.forget_bad_machines(machine))).all()
+        return len({(row.provider, row.machine) for row in rows})
+
     # --- what is asked -----------------------------------------------------------------------------------------------
 
     async def memory(self, now: datetime) -> Memory:
@@ -102,11 +112,13 @@ class Database:
         async with self._errors(), self._reading.connect() as connection:
             return [queries.pod_of(row) for row in await _rows(connection, queries.select_pods(since))]
 
-    async def began(self) -> datetime | None:
-        """The moment of the oldest row."""
+    async def began(self, since: datetime) -> datetime | None:
+        """No refusal and no bad machine proves that what was spent is known, nor does a pod of the same span."""
         async with self._errors(), self._reading.connect() as connection:
-            rows = await _rows(connection, queries.select_beginnings())
-            return min((row[0] for row in rows if row[0] is not None), default=None)
+            oldest = await _moment(connection, queries.select_oldest_pod())
+            if oldest is not None and oldest <= since:
+                return oldest
+            return await _moment(connection, queries.select_beginning())
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -116,8 +128,9 @@ class Database:
                 await connection.execute(one)
 
     async def _prune(self, before: datetime) -> None:
-        began = await self.began()
-        if began is not None and began < before:
+        async with self._errors(), self._reading.connect() as connection:
+            oldest = await _moment(connection, queries.select_oldest())
+        if oldest is not None and oldest < before:
             await self._write(*queries.prune(before))
 
     async def _prepare(self) -> None:
@@ -168,6 +181,11 @@ class Database:
             raise StoreError(f"history {self._path} cannot be used: {remedy(error)}") from error
         except (ValueError, OverflowError) as error:
             raise _damaged(self._path) from error
+
+
+async def _moment(connection: AsyncConnection, query: Select[Any]) -> datetime | None:
+    """The least of the moments that a query gives."""
+    return min((row[0] for row in await _rows(connection, query) if row[0] is not None), default=None)
 
 
 async def _rows(connection: AsyncConnection, query: Select[Any]) -> Sequence[Row[Any]]:

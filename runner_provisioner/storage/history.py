@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 class HistoryFile:
     """`ports.History`, shared by as many processes as there are.
 
-    The first refusal, rental or bad machine makes the file, nothing else does. A file that cannot be used is left as it
-    is, and every call raises the same StoreError, which names it and what to do. A call goes to its end whatever is
-    cancelled meanwhile; it takes as long as another process may hold the file, a few seconds at most.
+    The first refusal, rental, bad machine or beginning makes the file, nothing else does. A file that cannot be used is
+    left as it is, and every call raises the same StoreError, which names it and what to do. A call goes to its end
+    whatever is cancelled meanwhile; it takes as long as another process may hold the file, a few seconds at most.
     """
 
     def __init__(self, path: Path, *, clock: Clock) -> None:
@@ -71,6 +71,13 @@ class HistoryFile:
         async with self._opened() as database:
             await database.bad(machine)
 
+    async def forget(self, machine: str | None = None) -> int:
+        """Forget the failures of one machine, or of all; how many machines had some."""
+        if not self._exists():
+            return 0
+        async with self._opened() as database:
+            return await database.forget(machine)
+
     async def memory(self, now: datetime) -> Memory:
         """What ranking needs: the experience of the last 90 days, of boots the latest 20 of each kind."""
         if not self._exists():
@@ -85,12 +92,17 @@ class HistoryFile:
         async with self._opened() as database:
             return await database.pods(since)
 
-    async def began(self) -> datetime | None:
-        """When this history begins; None when it is empty (new, or lost with its cache)."""
+    async def begin(self, at: datetime) -> None:
+        """What is spent is known from then on; the first moment stays."""
+        async with self._opened() as database:
+            await database.begin(at)
+
+    async def began(self, since: datetime) -> datetime | None:
+        """The oldest pod's moment where that is not after `since`, else what `begin` was told; None for neither."""
         if not self._exists():
             return None
         async with self._opened() as database:
-            return await database.began()
+            return await database.began(since)
 
     async def aclose(self) -> None:
         """Close the file; it is whole then, without a log beside it, unless other processes have it open."""

@@ -21,7 +21,7 @@ from runner_provisioner.domain.history import (
 )
 from runner_provisioner.domain.leases import PodRef
 from runner_provisioner.domain.pods import PodId
-from runner_provisioner.storage.tables import BAD_MACHINES, PODS, REFUSALS, Moment
+from runner_provisioner.storage.tables import BAD_MACHINES, BEGINNINGS, PODS, REFUSALS, Moment
 
 BOOTS = 20  # of each kind
 EXPERIENCE = timedelta(days=90)  # a market of longer ago says little of today's
@@ -40,6 +40,14 @@ def add_bad_machine(machine: BadMachine) -> Executable:
     """Add it, unless it is known."""
     row = {"provider": machine.provider, "machine": machine.machine, "at": machine.at, "reason": machine.reason}
     return insert(BAD_MACHINES).values(row).on_conflict_do_nothing()
+
+
+def forget_bad_machines(machine: str | None) -> Executable:
+    """Remove the failures of this machine, or all; gives whose they were."""
+    removed = delete(BAD_MACHINES)
+    if machine is not None:
+        removed = removed.where(BAD_MACHINES.c.machine == machine)
+    return removed.returning(BAD_MACHINES.c.provider, BAD_MACHINES.c.machine)
 
 
 def add_pod(record: PodRecord) -> Executable:
@@ -93,7 +101,23 @@ def pod_of(row: Row[Any]) -> PodRecord:
     return PodRecord(provider=kind.provider, kind=kind, **values)
 
 
-def select_beginnings() -> Select[Any]:
+def add_beginning(at: datetime) -> Executable:
+    """Add it, unless there is one."""
+    none = ~select(BEGINNINGS.c.at).exists()
+    return insert(BEGINNINGS).from_select(["at"], select(literal(at, Moment)).where(none))
+
+
+def select_beginning() -> Select[Any]:
+    """When the records were said to begin; no row where nobody did."""
+    return select(BEGINNINGS.c.at)
+
+
+def select_oldest_pod() -> Select[Any]:
+    """When the oldest pod was made, None where there is none."""
+    return select(func.min(PODS.c.created_at))
+
+
+def select_oldest() -> Select[Any]:
     """The oldest moment of each table, None for an empty one."""
     oldest = [func.min(column) for column in (PODS.c.created_at, REFUSALS.c.at, BAD_MACHINES.c.at)]
     first, *others = (select(one) for one in oldest)

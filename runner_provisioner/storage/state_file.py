@@ -19,7 +19,7 @@ from runner_provisioner._files import write_private
 from runner_provisioner.domain.leases import Lease, Phase, PodRef
 from runner_provisioner.domain.names import RunKey
 from runner_provisioner.domain.pods import PodId
-from runner_provisioner.errors import StoreError
+from runner_provisioner.errors import Stopped, StoreError
 
 VERSION = 1
 _LABEL = re.compile(r"rp-[a-z]{26}")
@@ -75,16 +75,19 @@ class StateFile:
         return self._read()
 
     def save(self, lease: Lease) -> Lease:
-        """Keep this process's part; gives the lease back with the ends that all processes have asked for."""
+        """Keep this process's part; gives the lease back with the ends that all processes have asked for.
+
+        Raises Stopped when the file is gone, also when there is nothing new to keep: that is how a start learns of it.
+        """
         mine = Creates(made=lease.made, ended=lease.ended, unsure=_open(lease), placed_at=lease.placed_at)
+        if not self._is_there():
+            raise self._gone()
         if mine == self._saved:
             return lease
         with self._locked():
             record = self._read()
             if record is None:
-                raise StoreError(
-                    f"state file {self.path} has vanished: stop this run's pods with 'stop', then start again"
-                )
+                raise self._gone()
             record = replace(record, creators={**record.creators, self._creator: mine})
             self._write(record)
         self._saved = mine
@@ -107,6 +110,18 @@ class StateFile:
             self._lock_path.unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(f"state file {self.path} cannot be removed: {error.strerror}") from error
+
+    def _is_there(self) -> bool:
+        try:
+            self.path.stat()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise StoreError(f"state file {self.path} cannot be read: {error.strerror}") from error
+        return True
+
+    def _gone(self) -> Stopped:
+        return Stopped(f"this start was stopped: a 'stop' of its run has removed its state file {self.path}")
 
     @property
     def _lock_path(self) -> Path:
@@ -139,6 +154,30 @@ class StateFile:
 
     def _write(self, record: Record) -> None:
         write_private(self.path, json.dumps(_encode(record), indent=1).encode())
+
+
+class Forgetting:
+    """The LeaseStore of a stop: it removes what a start has kept, so that one under way learns that it was stopped.
+
+    That happens before the start's pod is asked to end, so that the start does not take the end for a failure.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` is where the state files are."""
+        self._folder = folder
+        self.forgotten: set[str] = set()
+        self.trouble: StoreError | None = None
+
+    def save(self, lease: Lease) -> Lease:
+        """Remove the file of its name; a failure is kept in `trouble`, since ending things goes on."""
+        file = StateFile(self._folder / f"{lease.name}.json", creator="")
+        try:
+            if file.path.exists():
+                file.forget()
+                self.forgotten.add(lease.name)
+        except StoreError as error:
+            self.trouble = error
+        return lease
 
 
 def resume(record: Record, *, creator: str, deadline: datetime, lease: Lease) -> Lease:

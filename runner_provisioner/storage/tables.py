@@ -10,7 +10,7 @@ from sqlalchemy import Boolean, Column, Index, Integer, MetaData, String, Table,
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-REVISIONS = ("0001",)  # of migrations/versions, oldest first; a file at any other is a newer program's
+REVISIONS = ("0001", "0002")  # of migrations/versions, oldest first; a file at any other is a newer program's
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -115,3 +115,5 @@ BAD_MACHINES = Table(
     UniqueConstraint("provider", "machine", "at", "reason", name="bad_machines_identity"),
     Index("bad_machines_at", "at"),
 )
+
+BEGINNINGS = Table("beginnings", METADATA, Column("at", Moment, nullable=False))  # one row at most

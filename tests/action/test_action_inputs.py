@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from dataclasses import MISSING
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import click
@@ -123,9 +126,17 @@ CASES = {
     "a control character in a line": ({"gpu": "A4000\r::notice::hello"}, "gpu"),
     "no flag": ({"allow-untrusted": "yes"}, "allow-untrusted"),
     "a cache or none": ({"state-cache": "sometimes"}, "state-cache"),
+    "a budget without records": ({"budget-day": "5"}, "budget-day"),
+    "a budget of a rerun without records": (
+        {"mode": "rerun", "run-id": "7", "attempt": "1", "budget-month": "5"},
+        "budget-month",
+    ),
     "all in start": ({"all": "true"}, "all"),
     "dry run in start": ({"dry-run": "true"}, "dry-run"),
-    "allowed in stop": ({"mode": "stop", "allow-untrusted": "true"}, "allow-untrusted"),
+    "allowed in clean-up": ({"mode": "cleanup", "allow-untrusted": "true"}, "allow-untrusted"),
+    "a label in clean-up": ({"mode": "cleanup", "unique-label": "gpu"}, "unique-label"),
+    "which attempts to stop": ({"mode": "stop", "attempt": "last"}, "attempt"),
+    "whether to stop all": ({"mode": "stop", "all": "yes"}, "all"),
     "a bid that cannot be": ({"bid": "0.2", "interruptible": "never"}, "bid"),
     "a key that is too long": ({"key": "k" * 50}, "key"),
     "no number": ({"gpu-count": "two"}, "gpu-count"),
@@ -136,7 +147,6 @@ CASES = {
     "too long a start": ({"start-timeout": "2h"}, "start-timeout"),
     "no place": ({"repository": "nobody"}, "repository"),
     "no run": ({"mode": "stop", "run-id": "?"}, "run-id"),
-    "no moment": ({"mode": "stop", "started-at": "today"}, "started-at"),
     "no attempt": ({"attempt": "first"}, "attempt"),
     "no label of ours": ({"unique-label": "gpu"}, "unique-label"),
     "a rerun of nothing": ({"mode": "rerun", "attempt": "1"}, "run-id"),
@@ -146,6 +156,14 @@ CASES = {
     "no GPU": ({"gpu-count": "0"}, "gpu-count"),
     "no such GPU": ({"gpu": "Abacus"}, "gpu"),
     "a group without an organisation": ({"runner-group": "gpu"}, "runner-group"),
+    "no such organisation": ({"organization": "nobody"}, "organization"),
+    "an organisation of another name": ({"organization": "no/body"}, "organization"),
+    "no such repository": ({"repository": "nobody/nothing"}, "repository"),
+    "no such repository of ours": ({"repository": "octo/nothing"}, "repository"),
+    "no such App": ({"github-app-id": "999999"}, "github-app-id"),
+    "no such volume": ({"network-volume": "nothing"}, "network-volume"),
+    "a day that is used up": ({"budget-day": "0.001"}, "budget-day"),
+    "a variable of GitHub's": ({"env": "GITHUB_TOKEN=x"}, "env"),
     "two SSH keys": ({"ssh-key": "ssh-ed25519 AAAA a\nssh-ed25519 AAAA b\n"}, "ssh-key"),
 }
 # One of each kind in every run of the tests: refused by the action, by click, by a request, by a credential.
@@ -184,6 +202,92 @@ def test_a_wrong_input_gives_one_error_that_names_it(set_up_action: SetUpAction,
     assert stage.stage.pods == []
 
 
+@pytest.mark.parametrize(
+    ("given", "environment", "code"),
+    [
+        pytest.param({}, {}, 2, id="nothing"),
+        pytest.param({"STATE_CACHE": "true"}, {}, 0, id="a-cache"),
+        pytest.param({"BUDGET": "advisory"}, {}, 0, id="advisory"),
+        pytest.param({"MODE": "stop"}, {}, 0, id="stop"),
+        pytest.param({}, {"RUNNER_PROVISIONER_HISTORY": "/var/lib/h.sqlite3"}, 0, id="a-file-that-lasts"),
+        pytest.param({}, {"RUNNER_PROVISIONER_HISTORY": "off"}, 2, id="off"),
+    ],
+)
+def test_a_budget_needs_the_records_of_earlier_runs(
+    given: dict[str, str], environment: dict[str, str], code: int
+) -> None:
+    """Refused at once: on a new machine no start could ever be reckoned."""
+    read = set(re.findall(r"\b((?:INPUT|HAS)_[A-Z_]+)", (ROOT / "action" / "check.sh").read_text()))
+    inputs = {"MODE": "start", "BUDGET": "enforce", "BUDGET_DAY": "5", **given}
+    done = subprocess.run(
+        ["bash", str(ROOT / "action" / "check.sh")],
+        env={
+            "PATH": os.environ["PATH"],
+            "GITHUB_ACTION_PATH": str(ROOT),
+            **dict.fromkeys(read, ""),
+            **{f"INPUT_{name}": value for name, value in inputs.items()},
+            "HAS_RUNPOD_API_KEY": "true",
+            "HAS_GITHUB_APP_ID": "false",
+            "HAS_GITHUB_APP_PRIVATE_KEY": "false",
+            "HAS_GITHUB_TOKEN": "true",
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout
+    assert ("input 'budget-day'" in done.stdout) is (code == 2)
+
+
+def test_a_stop_goes_on_without_what_it_does_not_need(set_up_action: SetUpAction) -> None:
+    """One warning for each such input, which names it: the machine bills until the stop has run."""
+    stage = set_up_action(inert=True)
+    wrong: dict[str, Any] = {
+        "price-per-hour": "0,39",
+        "started-at": "yester\nday",
+        "dry-run": "true",
+        "allow-untrusted": "true",
+        "unique-label": "gpu",
+        "state-cache": "some\rtimes",
+        "env": "A=1\n::notice::hello",
+    }
+    use = stage.use(queue(stage.stage), "stop", **wrong).play().well()
+    warnings = use.job.log.of("warning")
+    assert all(any(f"input '{name}'" in text for text in warnings) for name in wrong), warnings
+    assert [one for one in use.job.log.annotations if one.level != "warning"] == []
+    assert "Cost: unknown" in use.job.summary
+
+
+ATTEMPT = {"INPUT_MODE": "stop", "INPUT_RUN_ID": "4711", "INPUT_ATTEMPT": "2", "INPUT_KEY": "leg"}
+
+
+@pytest.mark.parametrize(
+    ("script", "mode", "words"),
+    [
+        pytest.param("run", "stop", ["stop", "--key=leg", "--run-id=4711", "--attempt=2"], id="stop"),
+        pytest.param("settle", "start", ["stop", "--own", "--run-id=4711", "--attempt=2", "--key=leg"], id="start"),
+        pytest.param("settle", "rerun", ["rerun", "--own", "--run-id=4711", "--attempt=2"], id="rerun"),
+    ],
+)
+def test_the_attempt_is_handed_on(tmp_path: Path, script: str, mode: str, words: list[str]) -> None:
+    """A start of another attempt is ended under the name that it has."""
+    state = tmp_path / "runner-provisioner" / "rp-00000000-1-2-leg.json"
+    state.parent.mkdir()
+    state.write_text("{}")
+    program = tmp_path / "program"
+    program.write_text('#!/bin/sh\nprintf "> %s\\n" "$@"\n')
+    program.chmod(0o755)
+    text = (ROOT / "action" / f"{script}.sh").read_text()
+    blank = dict.fromkeys(re.findall(r"\bINPUT_[A-Z_]+", text), "")
+    given = {"PROGRAM": str(program), "HISTORY": "", "GITHUB_ACTION_PATH": str(ROOT), "RUNNER_TEMP": str(tmp_path)}
+    environ = {"PATH": os.environ["PATH"], **blank, **given, **ATTEMPT, "INPUT_MODE": mode}
+    called = subprocess.run(
+        ["bash", ROOT / "action" / f"{script}.sh"], env=environ, capture_output=True, text=True, check=True
+    )
+    assert [line[2:] for line in called.stdout.splitlines() if line.startswith("> ")] == words
+
+
 def test_a_line_end_after_a_value_is_no_part_of_it(set_up_action: SetUpAction) -> None:
     """YAML's `|` leaves one, under lines and under single words alike; the settling still knows its start."""
     stage = set_up_action(inert=True)
@@ -195,9 +299,9 @@ def test_a_line_end_after_a_value_is_no_part_of_it(set_up_action: SetUpAction) -
     }
     use = stage.use(queue(stage.stage), **given).play()
     called = use.job.log.text.split("as it is called", 1)[1].partition("endgroup")[0]
-    assert "--ssh-key=ssh-ed25519\\ AAAA\\ me\n" in called
+    assert "--ssh-key=ssh-ed25519 AAAA me\n" in called
     assert "--max-price=0.01\n" in called
-    assert "$'" not in called
+    assert "\r" not in called
     assert use.step(CHECK).outcome == "success"
     assert use.step(SETTLE).outcome == "success"
 
@@ -205,10 +309,12 @@ def test_a_line_end_after_a_value_is_no_part_of_it(set_up_action: SetUpAction) -
 def test_what_is_printed_of_the_inputs_is_no_command(set_up_action: SetUpAction) -> None:
     """GitHub also takes `##[warning]` for a command, wherever in a line it stands."""
     stage = set_up_action(inert=True)
-    use = stage.use(queue(stage.stage), max_price="0.01", env="A=##[warning]hello").play()
-    printed = use.job.log.text.split("as it is called", 1)[1]
-    assert "--env=A=" in printed
-    assert "##[warning]hello" not in printed
+    use = stage.use(queue(stage.stage), max_price="0.01", env="A=hello\nc2VjcmV0==", image="a/b##[warning]c").play()
+    printed = use.job.log.text.split("as it is called", 1)[1].partition("endgroup")[0]
+    assert "--env=A=...\n" in printed
+    assert "--image=...\n" in printed
+    assert "hello" not in printed
+    assert "c2VjcmV0" not in printed
 
 
 def test_an_input_that_does_not_exist_is_told(set_up_action: SetUpAction) -> None:

@@ -104,6 +104,7 @@ def test_a_stop_that_cannot_know_the_cost_says_so(set_up_action: SetUpAction) ->
     stage.stage.gone(pods=0)
 
 
+@pytest.mark.full
 def test_the_cost_runs_until_the_job_completed(set_up_action: SetUpAction) -> None:
     """A pod that ended itself is paid for until then, whenever `stop` comes."""
     stage = set_up_action()
@@ -139,6 +140,7 @@ def test_two_legs_of_a_matrix_with_keys_of_their_own(set_up_action: SetUpAction)
     stage.stage.gone(pods=2)
 
 
+@pytest.mark.full
 def test_a_leg_without_a_key_of_its_own_fails_and_ends_nothing(set_up_action: SetUpAction) -> None:
     """Its settling step, too, leaves the other leg's pod and runner alone."""
     stage = set_up_action(inert=True)
@@ -200,6 +202,7 @@ def test_a_cleanup_that_cannot_look_fails(set_up_action: SetUpAction) -> None:
     assert "Could not be looked at" in swept.job.summary
 
 
+@pytest.mark.full
 def test_a_second_use_in_a_job_installs_nothing(set_up_action: SetUpAction) -> None:
     """The runtime of the first is found; the job ends with what the last step leaves."""
     stage = set_up_action(inert=True)

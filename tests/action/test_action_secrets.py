@@ -11,6 +11,9 @@ from runner_provisioner.simulators.faults import ANY, Fault, FaultKind
 OTHERS = {"GH_TOKEN": "ghp_Planted0000000000000000000000000000A", "GITHUB_TOKEN": "ghs_4711_planted.token-of_the_job"}
 
 
+DATABASE = "hunter$2 pa&ss(word)"  # a shell would write it in another way, which no mask knows
+
+
 def planted(stage: ActionStage, run_id: int) -> dict[str, str]:
     """Everything that must not be seen: what was given, what lay about, what the services handed out."""
     credentials = stage.world.github.world.credentials
@@ -42,9 +45,12 @@ def test_a_start_and_its_stop_show_none(set_up_action: SetUpAction) -> None:
     """Neither the logs nor the page nor the outputs nor what lies in the folders of the machine."""
     stage = set_up_action()
     stage.machine |= OTHERS
+    stage.secrets |= {"DB": DATABASE}
     run_id = queue(stage.stage)
-    start = stage.use(run_id).play().well()
+    start = stage.use(run_id, env="DB=${{ secrets.DB }}").play().well()
     hidden(stage, run_id, start)
+    assert b"hunter" not in seen(start)
+    assert "--env=DB=...\n" in start.job.log.text
     assert start.job.log.masks >= {stage.secrets["RUNPOD_API_KEY"]}
     assert start.job.outputs({name: f"${{{{ steps.gpu.outputs.{name} }}}}" for name in start.outputs}) == start.outputs
     stop = stage.use(run_id, "stop").play().well()

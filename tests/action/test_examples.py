@@ -25,6 +25,7 @@ PLAYED = {
     "matrix.yml",
     "fork-safe.yml",
     "scheduled-cleanup.yml",
+    "fork-safe-cleanup.yml",
     "checkpoint.yml",
     "rerun-interrupted.yml",  # by tests/action/test_interruption.py
 }
@@ -196,6 +197,7 @@ def test_a_pull_request_from_a_fork_is_told_how_to_go_on(set_up_action: SetUpAct
     assert own.play() == {"explain": "skipped"}
 
 
+@pytest.mark.full
 def test_a_job_that_goes_on_from_its_checkpoint(set_up_action: SetUpAction) -> None:
     """Its commands, without the uploads: what an earlier attempt has done is not done again."""
     stage = set_up_action()
@@ -217,14 +219,22 @@ def test_a_job_that_goes_on_from_its_checkpoint(set_up_action: SetUpAction) -> N
     stage.stage.gone(pods=1)
 
 
-def test_the_scheduled_clean_up(set_up_action: SetUpAction) -> None:
+@pytest.mark.parametrize(
+    ("example", "environment"),
+    [
+        pytest.param("scheduled-cleanup.yml", "", id="secrets-of-the-repository"),
+        pytest.param("fork-safe-cleanup.yml", "gpu-stop", id="of-an-environment", marks=pytest.mark.full),
+    ],
+)
+def test_the_scheduled_clean_up(set_up_action: SetUpAction, example: str, environment: str) -> None:
     """It ends what a finished run left, and cancels a run that waits for a machine that is gone."""
     stage = set_up_action(inert=True)
     github = stage.world.github
     stuck = github.queue_job(REPOSITORY, [LABEL])
     for job in github.run(stuck).latest.jobs.values():
         job.created_at -= timedelta(minutes=6)
-    (playing,) = play_called(stage, text_of("scheduled-cleanup.yml")).values()
+    (playing,) = play_called(stage, text_of(example)).values()
+    assert playing.inputs.get("environment", "") == environment
     assert well(playing) == {"cleanup": "success"}
     assert github.run(stuck).latest.conclusion == "cancelled"
     warnings = playing.jobs["cleanup"].log.of("warning")

@@ -125,6 +125,7 @@ def test_without_the_input_nothing_is_cached(set_up_action: SetUpAction) -> None
     assert f"history {own} is damaged" in use.job.log.text
 
 
+@pytest.mark.full
 def test_a_damaged_history_is_replaced_and_fails_no_start(set_up_action: SetUpAction) -> None:
     """It would otherwise come back for ever."""
     stage = set_up_action(inert=True)

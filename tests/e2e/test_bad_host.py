@@ -60,7 +60,8 @@ def test_when_the_only_offers_are_bad_the_start_says_why(stage: Stage) -> None:
     place = stage.job(stage.queue("true"))
     done = place.begin_start("--gpu", A4000, "--interruptible", "never", "--min-driver", "525").wait()
     assert done.code == ProvisioningFailed.exit_code, done.told
-    assert "the machine is not what was rented" in done.stderr
+    assert "ended itself before its runner was registered" in done.stderr
+    assert "container log" in done.stderr
     assert not stage.runners
     stage.gone(pods=1)
 

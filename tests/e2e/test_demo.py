@@ -137,6 +137,7 @@ def test_without_sys_admin_the_example_runs_unconfined(tmp_path: Path) -> None:
     assert left_in(tmp_path / "t") == []
 
 
+@pytest.mark.full
 @pytest.mark.root
 def test_an_ordinary_user_gets_the_same_table(tmp_path: Path) -> None:
     """Without namespaces and without root."""

@@ -143,6 +143,7 @@ def test_a_start_killed_at_the_configuration_leaves_nothing_after_stop(stage: St
     stage.gone(pods=1)
 
 
+@pytest.mark.full
 def test_a_second_start_goes_on_where_the_first_was_killed(stage: Stage) -> None:
     """It adopts the pod, can log in to it though nothing was kept in a file, and frees the name."""
     run_id = stage.queue("true")

@@ -84,6 +84,7 @@ def test_the_scheduled_clean_up_ends_it_alone(stage: Stage) -> None:
     stage.gone(pods=1)
 
 
+@pytest.mark.full
 def test_no_layer_touches_a_stranger(stage: Stage) -> None:
     """Pods of another owner, of somebody without owner, and one that only seems to be named by us: none is ended."""
     place, pod = rented(stage, steps=("true",))

@@ -15,6 +15,7 @@ SECOND = f"{OWNER}/second"
 FOREIGN = f"{OWNER}/foreign"
 
 
+@pytest.mark.full
 def test_a_matrix_leg_without_its_own_key_fails_and_ends_nothing(stage: Stage) -> None:
     """The second leg gets exit code 26 and the word about keys; the first leg's job goes on and succeeds."""
     with listener() as door:

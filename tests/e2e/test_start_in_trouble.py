@@ -18,6 +18,7 @@ CREATE = "podFindAndDeployOnDemand"
 ONE_OFFER = ("--gpu", "NVIDIA RTX A4000", "--interruptible", "never")
 
 
+@pytest.mark.full
 def test_a_create_whose_answer_is_lost_is_found_and_adopted(stage: Stage) -> None:
     """The pod was rented, the connection cut: one create, one pod, one bill."""
     place = stage.job(stage.queue("true"))

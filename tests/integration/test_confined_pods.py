@@ -259,6 +259,7 @@ def marker() -> Iterator[str]:
         path.unlink()
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("machine_alone")
 async def test_root_in_a_pod_changes_nothing_on_the_machine_and_reads_no_secret(
     host: ConfinedHost, tmp_path: Path, victim: subprocess.Popen[bytes], marker: str

@@ -8,10 +8,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from support.fakes import NAME, pod
 
 from runner_provisioner._http import CallMetrics, Plumbing, Tempo
 from runner_provisioner.clock import SystemClock
 from runner_provisioner.domain.names import Scope
+from runner_provisioner.domain.pods import Pod
 from runner_provisioner.domain.runners import RunnerId, RunnerState, RunStatus
 from runner_provisioner.errors import (
     AuthenticationFailed,
@@ -27,6 +29,7 @@ from runner_provisioner.errors import (
 from runner_provisioner.github.connect import AppCredential, GitHub, TokenCredential, connect
 from runner_provisioner.logging import Redactor
 from runner_provisioner.ports import RunnerRegistry, WorkflowRuns
+from runner_provisioner.services.jit import JitHandOver
 from runner_provisioner.simulators.faults import Fault, FaultKind
 from runner_provisioner.simulators.github.server import GitHubSimulator
 from runner_provisioner.simulators.serving import Loopback
@@ -100,7 +103,7 @@ def adapter(plumbing: Plumbing) -> Adapter:
     """Builds the adapter as a new process would."""
 
     def build(credential: AppCredential | TokenCredential, scope: Scope = REPO, **options: str) -> GitHub:
-        return connect(scope, credential, plumbing=plumbing, **options)
+        return connect(scope, credential, plumbing=plumbing, **options)  # type: ignore[arg-type]
 
     return build
 
@@ -165,6 +168,46 @@ async def test_runners_come_and_go(sim: GitHubSimulator, adapter: Adapter) -> No
     await runners.remove(left.id)
     await runners.remove(left.id)
     assert sim.runners() == []
+
+
+class Waits:
+    """`ports.HandOver`: a pod that waits, and takes what it is given."""
+
+    def __init__(self) -> None:
+        """Nothing is given yet."""
+        self.given: list[str] = []
+
+    async def waits(self, pod: Pod) -> bool:
+        """It does."""
+        return True
+
+    async def give(self, pod: Pod, config: str) -> None:
+        """Take it."""
+        self.given.append(config)
+
+
+async def test_a_name_that_a_busy_ghost_holds_is_free_once_github_gives_its_job_up(
+    sim: GitHubSimulator, adapter: Adapter, clock: FakeClock
+) -> None:
+    """The configuration is refused (409), the ghost cannot be removed (422); after ten minutes both work."""
+    ghost = sim.play_runner("octo/app", NAME, ["gpu"])
+    sim.queue_job("octo/app", ["gpu"])
+    assert sim.play_take(ghost) is not None
+    sim.play_loss(ghost)
+    way_in = Waits()
+    jit = JitHandOver(registry=adapter(CLASSIC).runners, way_in=way_in, labels=("gpu",))
+
+    with pytest.raises(RunnerBusy, match=NAME):
+        await jit.give(pod(), NAME)
+    assert operations(sim)[-3:] == ["generate-jitconfig", "runners.list", "runners.delete"]
+    assert way_in.given == []
+
+    await clock.sleep(11 * 60)
+    assert await jit.give(pod(), NAME)
+    (runner,) = sim.runners()
+    assert runner is not ghost
+    assert runner.name == NAME
+    assert len(way_in.given) == 1
 
 
 async def test_many_runners_are_listed_over_pages(sim: GitHubSimulator, adapter: Adapter) -> None:

@@ -12,13 +12,18 @@ import pytest
 from support import virtual_time
 from support.inprocess import POLL, World, small_request
 from support.product import scratch
-from support.repeating import Repeating
+from support.repeating import LOCK, Repeating
 from support.virtual_time import VirtualLoop
 
+from runner_provisioner.cli.repeating import rentals_of, rerun_of
+from runner_provisioner.domain.bids import Bid
 from runner_provisioner.domain.interruptions import Interruption
 from runner_provisioner.domain.offers import Interruptible
 from runner_provisioner.domain.orphans import Verdict
+from runner_provisioner.domain.request import HowRegistered
 from runner_provisioner.errors import JobStillRunning, RemoteError, RunnerProvisionerError
+from runner_provisioner.services.provision import Started
+from runner_provisioner.services.watch import Over
 from runner_provisioner.simulators.faults import ANY, Fault, FaultKind
 
 Story = Callable[[Repeating], Awaitable[None]]
@@ -79,7 +84,7 @@ def test_a_second_interruption_is_followed_by_a_machine_that_cannot_be_taken_bac
         capped = await run.rerun(2, most=2)
         assert capped.result[1] == []
         assert "--max-attempts 2" in capped.result[0].why_not
-        assert (await run.rerun(2, request=small_request(bid=Decimal("0.30")))).ok
+        assert (await run.rerun(2, request=small_request(bid=Bid.parse("0.30")))).ok
         assert not of_last(run)
         await run.finish(3)
 
@@ -115,6 +120,102 @@ def test_a_run_that_somebody_cancelled_is_not_repeated() -> None:
         assert record is None
         outcome = await run.rerun(1)
         assert outcome.result[1] == []
+
+    tell(story)
+
+
+async def _is_left_alone(run: Repeating, why: str) -> None:
+    """Stop finds no interruption, and rerun rents nothing."""
+    outcome, record = await run.stop(1)
+    assert outcome.ok, repr(outcome.error)
+    assert record is None
+    again = await run.rerun(1, request=small_request())
+    assert again.ok, repr(again.error)
+    assert why in again.result[0].why_not
+    assert len(run.world.runpod.pods()) == 1
+
+
+@pytest.mark.parametrize("watched", [False, True], ids=["stop alone", "watched"])
+def test_a_pod_that_came_to_its_own_end_is_not_repeated(watched: bool) -> None:  # noqa: FBT001 - a column
+    """Its job is too long for --lifetime: it would be the next time too."""
+
+    async def story(run: Repeating) -> None:
+        await run.start(
+            small_request(lifetime=timedelta(minutes=4), start_timeout=timedelta(minutes=3), idle=timedelta(minutes=3))
+        )
+        pod = run.take()
+
+        async def act() -> None:
+            while pod.status == "RUNNING":
+                await anyio.sleep(5)
+                run.world.notice()
+
+        if watched:
+            found = await _watching(run, act)
+            assert found.over is Over.END  # type: ignore[attr-defined]
+            assert found.interruption is None  # type: ignore[attr-defined]
+        else:
+            await act()
+        await run.fail()
+        await _is_left_alone(run, "no record")
+
+    tell(story, watched=watched)
+
+
+def test_a_pod_that_its_user_stopped_is_not_repeated() -> None:
+    """In RunPod's console: nobody took it."""
+
+    async def story(run: Repeating) -> None:
+        await run.start()
+        pod = run.take()
+        with run.world.runpod.lock:
+            run.world.runpod.fleet.stop(pod, run.world.clock.now())
+        run.world.notice()
+        await run.fail()
+        await _is_left_alone(run, "no record")
+        assert pod.ended_at is not None
+
+    tell(story)
+
+
+@pytest.mark.parametrize("watched", [False, True], ids=["stop alone", "watched"])
+def test_a_run_that_is_cancelled_after_its_machine_was_lost_is_not_repeated(watched: bool) -> None:  # noqa: FBT001 - a column
+    """Whoever presses Cancel wants no other machine; GitHub ends the job minutes later."""
+
+    async def story(run: Repeating) -> None:
+        await run.start()
+        pod = run.take()
+
+        async def act() -> None:
+            await anyio.sleep(9)
+            run.interrupt(pod)
+
+        if watched:
+            assert (await _watching(run, act)).interruption is not None  # type: ignore[attr-defined]
+        else:
+            await act()
+        run.world.github.cancel(run.run_id)
+        await anyio.sleep(LOCK)
+        assert run.job().conclusion == "cancelled"
+        await _is_left_alone(run, "was cancelled while it ran")
+
+    tell(story, watched=watched)
+
+
+def test_a_job_that_its_runner_reported_as_cancelled_when_it_was_shut_down_is_repeated() -> None:
+    """Seen where the machine gives notice (paradedb#5305)."""
+
+    async def story(run: Repeating) -> None:
+        await run.start()
+        pod = run.take()
+        runner = run.world.runner_of(pod.id)
+        assert runner is not None
+        run.world.github.play_finish(runner, "cancelled")
+        run.interrupt(pod)
+        _, record = await run.stop(1)
+        assert record is not None
+        assert (await run.rerun(1)).ok
+        await run.finish(2)
 
     tell(story)
 
@@ -384,6 +485,38 @@ def test_watch_ends_with_the_job() -> None:
     tell(story, watched=True)
 
 
+def test_watch_hands_over_again_when_github_has_removed_the_runner() -> None:
+    """Its job was queued late; the new runner takes it, and the watch goes on until it is over."""
+
+    async def story(run: Repeating) -> None:
+        run.world.hands_over = True
+        started = await run.start(small_request(registration=HowRegistered.JIT))
+        (pod,) = run.world.live()
+        first = run.world.runner_of(pod.id)
+        assert first is not None
+
+        async def act() -> None:
+            await anyio.sleep(50)
+            run.world.github.world.forget(first)
+            run.world.waiting.begin(pod)
+            await anyio.sleep(50)
+            assert run.take() is pod
+            second = run.world.runner_of(pod.id)
+            assert second is not None
+            assert second is not first
+            assert started.label in second.labels
+            run.world.github.play_finish(second)
+            run.world.end_from_inside(pod)
+
+        watched = await _watching(run, act)
+        assert watched.over is Over.JOB  # type: ignore[attr-defined]
+        assert watched.interruption is None  # type: ignore[attr-defined]
+        assert run.job().conclusion == "success"
+        await run.stop(1)
+
+    tell(story, watched=True)
+
+
 def test_watch_sees_a_pod_that_vanished() -> None:
     """No trace of it is left at the provider; its job goes on as far as GitHub knows."""
 
@@ -440,6 +573,38 @@ def test_nothing_is_rented_when_the_last_rental_fails() -> None:
         outcome = await run.rerun(1, request=small_request(max_price=Decimal("0.01")))
         assert isinstance(outcome.error, RunnerProvisionerError)
         assert run.attempts == 1
+
+    tell(story)
+
+
+def test_a_machine_that_is_ready_first_waits_for_the_others() -> None:
+    """The second job gets its own only at its third pod, when the idle time of the first would be over."""
+
+    async def story(run: Repeating) -> None:
+        await run.first_attempt()
+        process = run.process(1, state="rerun")
+        request = small_request(boot_timeout=timedelta(minutes=1), idle=timedelta(minutes=1))
+
+        async def work() -> list[Started]:
+            program = process.program()
+            assert program.place is not None
+            again = rerun_of(program, program.place, run.run_id, 1)
+            (job,) = (await again.survey(most_attempts=3)).jobs
+            other = replace(job, key=replace(job.key, key="b"), label="rp-" + "b" * 26)
+            first, second = rentals_of(program, request, [job, other], folder=run.world.folder / "rerun", ssh_keys=())
+
+            async def late() -> Started:
+                await anyio.sleep(3)
+                run.world.mute = 2
+                return await second.rent()
+
+            return await again.carry_out([first, replace(second, rent=late)])
+
+        outcome = await process._run("rerun", work)
+        assert outcome.ok, repr(outcome.error)
+        assert sorted(pod.name for pod in run.world.live()) == sorted(one.name for one in outcome.result)
+        await run.process(2).stop(key="b")
+        await run.finish(2)
 
     tell(story)
 

@@ -30,6 +30,7 @@ from runner_provisioner.errors import (
     LeftBehind,
     PermissionDenied,
     ProvisioningFailed,
+    Stopped,
     StoreError,
 )
 from runner_provisioner.services.provision import CANCEL_WINDOW
@@ -288,13 +289,67 @@ def test_a_busy_runner_is_left_to_its_lock_while_its_pod_ends_at_once(tmp_path: 
         started = await Process(world=world).start()
         world.work(started.result.pod.id, [started.result.label])
         outcome = await Process(world=world).stop()
-        assert isinstance(outcome.error, LeftBehind)
-        assert outcome.error.what == (f"runner {started.result.name}",)
+        assert [one.ghost for one in outcome.result] == [True]
+        assert world.clock.monotonic() < 4 * SETTLE
         (pod,) = world.runpod.pods()
         assert pod.ended_at is not None
         assert (pod.ended_at - started.result.started_at).total_seconds() < 1
         await anyio.sleep(600)
         await gone(world)
+
+    act(tmp_path, scene)
+
+
+@pytest.mark.parametrize("state", ["state", "laptop"], ids=["same folder", "other folder"])
+@pytest.mark.parametrize(
+    ("after", "boot"), [(0.7, 60.0), (6.0, 60.0), (6.0, 1.5)], ids=["not listed", "not running", "runs"]
+)
+def test_a_stop_while_a_pod_boots_ends_the_start_as_well(tmp_path: Path, state: str, after: float, boot: float) -> None:
+    """No pod bills after a stop that said so, and a start that can tell takes no healthy machine for a bad one."""
+
+    async def scene(world: World) -> None:
+        world.runpod.settings.progress = Progress(seconds=boot)
+        world.register_delay = 60.0
+        starts, stops = [], []
+
+        async def start() -> None:
+            starts.append(await Process(world=world).start())
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(start)
+            await anyio.sleep(after)
+            stops.append(await Process(world=world, state=state).stop_for_good())
+            pods = world.runpod.pods()
+            assert not world.live()
+            over = world.clock.now()
+        (started,), (stopped,) = starts, stops
+        assert stopped.ok, repr(stopped.error)
+        assert isinstance(started.error, ProvisioningFailed), repr(started)
+        assert not world.live()
+        for pod in world.runpod.pods():
+            # What lands on a machine that is kept out by now is given back by the start itself, at once.
+            ended = pod.ended_at or world.clock.now()
+            assert ended <= over or ended - pod.created_at < timedelta(seconds=1), "the start rented after the stop"
+        assert {pod.id for pod in pods} >= set(stopped.result[0].pods)
+        if state == "state" or boot > after:
+            assert isinstance(started.error, Stopped)
+            assert len(pods) == 1
+            assert not world.history.machines
+
+    act(tmp_path, scene, list_lag=LAG)
+
+
+def test_a_stop_elsewhere_is_no_slower_when_the_start_is_over(tmp_path: Path) -> None:
+    """The runner is online: nobody waits for this pod."""
+
+    async def scene(world: World) -> None:
+        started = await Process(world=world).start()
+        await anyio.sleep(4 * POLL)
+        before = world.clock.monotonic()
+        outcome = await Process(world=world, state="laptop").stop_for_good()
+        assert outcome.ok, repr(outcome.error)
+        assert [one.pods for one in outcome.result] == [(started.result.pod.id,)]
+        assert world.clock.monotonic() - before < SETTLE
 
     act(tmp_path, scene)
 
@@ -411,6 +466,7 @@ def test_an_interruption_before_the_runner_is_online_leads_to_the_next_offer(tmp
     act(tmp_path, scene)
 
 
+@pytest.mark.full
 def test_when_no_pod_ever_serves_every_one_is_given_back(tmp_path: Path) -> None:
     """And the error says that it was the boot."""
 
@@ -478,6 +534,7 @@ def test_a_disk_that_fills_up_while_a_pod_boots_gives_the_pod_back(
             if sent.number == 9:
                 for path in (world.folder / "state").glob("*.json"):
                     path.unlink()
+                    path.mkdir()
             return Kind.PASS
 
         process.wire.rule = rule

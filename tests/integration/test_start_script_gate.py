@@ -103,6 +103,15 @@ def test_the_phases_go_on_to_the_end(remote: World, scratch: Path) -> None:
     assert found.gate is not None
 
 
+def test_a_bad_host_stays_until_it_was_seen(remote: World, scratch: Path) -> None:
+    """A start that never saw its pod run would take the end for a stop from elsewhere."""
+    with gated(remote, scratch, machine(scratch, smi=None), linger_seconds=3) as started:
+        started.wait_for(lambda: (found := report(scratch)) and found.phase is PodPhase.GATE_FAILED)
+        failed = time.monotonic()
+        started.wait_for(remote.ended.is_set)
+        assert time.monotonic() - failed >= 2.5
+
+
 @pytest.mark.parametrize(
     ("has", "reason"),
     [

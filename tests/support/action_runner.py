@@ -372,7 +372,7 @@ class HostedJob:
 
 def _is_ours(uses: str) -> bool:
     name = uses.partition("@")[0]
-    return name in {"./", ".", "$/"} or name.endswith(("/runner_provisioner", "/runner-provisioner"))
+    return name in {"./", "."} or name.endswith(("/runner_provisioner", "/runner-provisioner"))
 
 
 def _flat(steps: Sequence[StepEnd]) -> list[StepEnd]:

@@ -167,7 +167,8 @@ class FakeRegistry(Troubles):
         self.meet("jit_config")
         if any(one.name == name for one in self.runners.values()):
             raise RunnerNameTaken("Already exists")
-        self.put(name, RunnerState.OFFLINE, online=False)
+        made = self.put(name, RunnerState.OFFLINE, online=False)
+        self.runners[made.id] = replace(made, labels=tuple(labels))
         return f"planted-configuration-{len(self.runners)}"
 
     async def download(self, architecture: str = "x64") -> RunnerDownload:
@@ -264,7 +265,6 @@ class FakeHistory(Troubles):
     async def rented(self, record: PodRecord) -> None:
         """A pod exists."""
         self.meet("rented")
-        self.began_at = self.began_at or record.created_at
         self.records[record.provider, record.id] = record
 
     async def online(self, pod: PodRef, at: datetime) -> None:
@@ -289,6 +289,13 @@ class FakeHistory(Troubles):
         self.meet("bad")
         self.machines.append(machine)
 
+    async def forget(self, machine: str | None = None) -> int:
+        """Its failures, or all."""
+        self.meet("forget")
+        gone = [one for one in self.machines if machine in {None, one.machine}]
+        self.machines = [one for one in self.machines if one not in gone]
+        return len({(one.provider, one.machine) for one in gone})
+
     async def memory(self, now: datetime) -> Remembered:
         """What ranking needs."""
         self.meet("memory")
@@ -299,10 +306,16 @@ class FakeHistory(Troubles):
         self.meet("pods")
         return [one for one in self.records.values() if one.ended_at is None or one.ended_at >= since]
 
-    async def began(self) -> datetime | None:
+    async def begin(self, at: datetime) -> None:
+        """What is spent is known from then on."""
+        self.meet("begin")
+        self.began_at = self.began_at or at
+
+    async def began(self, since: datetime) -> datetime | None:
         """When it begins."""
         self.meet("began")
-        return self.began_at
+        oldest = min((one.created_at for one in self.records.values()), default=None)
+        return oldest if oldest is not None and oldest <= since else self.began_at
 
     def _change(self, pod: PodRef, **fields: object) -> None:
         found = self.records.get((pod.provider, pod.id))

@@ -34,7 +34,8 @@ from runner_provisioner._redaction import Redactor
 from runner_provisioner.domain.events import Event
 from runner_provisioner.domain.names import RunKey, base36
 from runner_provisioner.domain.request import StartRequest
-from runner_provisioner.domain.runners import Job, RunStatus, creator_label
+from runner_provisioner.domain.runners import Job, RunStatus, creator_label, end_label
+from runner_provisioner.domain.stuck import QueuedJob
 from runner_provisioner.errors import PermissionDenied, RunnerProvisionerError
 from runner_provisioner.ports import History
 from runner_provisioner.services.ending import Ended
@@ -50,6 +51,7 @@ from runner_provisioner.simulators.runpod.settings import Progress
 from runner_provisioner.simulators.runpod.settings import Settings as RunPodSettings
 from runner_provisioner.simulators.runpod.simulator import RunPodSimulator
 from runner_provisioner.simulators.serving import ASGIApp, ConnectionCut, NeverAnswered
+from runner_provisioner.storage.state_file import Forgetting
 
 REPOSITORY = "octo/gpu"
 ACCOUNT_KEY = "rpa_PLANTEDACCOUNTKEY0123456789ABCDEFGHIJKLM"
@@ -102,8 +104,27 @@ class DirectRuns:
                 conclusion=one["conclusion"],
                 labels=tuple(one["labels"]),
                 runner_name=one["runner_name"],
+                completed_at=datetime.fromisoformat(one["completed_at"]) if one["completed_at"] else None,
             )
             for one in answer.json()["jobs"]
+        ]
+
+    async def queued_jobs(self, repository: str) -> list[QueuedJob]:
+        """Of the runs that are under way."""
+        errand = await self._runs._errand("listRuns", repository)
+        path = f"/repos/{repository}/actions/runs?status=in_progress"
+        answer = await errand.api.call("listRuns", "GET", path, bearer=errand.bearer, retry=errand.retry)
+        return [
+            QueuedJob(
+                id=job.id,
+                run_id=run["id"],
+                name=job.name,
+                labels=job.labels,
+                queued_at=datetime.fromisoformat(run["created_at"]),
+            )
+            for run in answer.json()["workflow_runs"]
+            for job in await self.jobs(repository, run["id"], run["run_attempt"])
+            if job.status == "queued"
         ]
 
     async def rerun_failed_jobs(self, repository: str, run_id: int) -> None:
@@ -263,7 +284,8 @@ class World:
             return
         assert any(token.scope == scope.lower() and value in script for value, token in tokens.items())
         try:
-            labels = [pod.env["RP_LABEL"], creator_label(pod.env["RP_CREATOR"])]
+            ends = datetime.fromisoformat(pod.env["RP_EXPIRES"])
+            labels = [pod.env["RP_LABEL"], creator_label(pod.env["RP_CREATOR"]), end_label(ends)]
             assert ",".join(labels) in script
             runner = self.github.play_runner(scope, pod.name, labels)
         except ApiError:
@@ -274,7 +296,7 @@ class World:
     def serves(self, pod: SimPod, runner: RunnerRecord) -> None:
         """The pod's runner listens, until its idle time is over."""
         self._lives[pod.id] = runner
-        self.loop.call_later(StartRequest().idle.total_seconds(), self._idle, pod, runner)
+        self.loop.call_later(_idle_seconds(_script(pod.docker_args)), self._idle, pod, runner)
 
     def _fail_gate(self, pod: SimPod) -> None:
         if self.alive(pod):
@@ -365,6 +387,13 @@ def _script(docker_args: str) -> str:
     return zlib.decompress(base64.b64decode(found[1]), wbits=31).decode()
 
 
+def _idle_seconds(script: str) -> int:
+    """The setting that follows the account of the job; in the script its name is a short one."""
+    found = re.search(r"^_\w+=(?:user|root|same)\n_\w+=(\d+)$", script, re.MULTILINE)
+    assert found is not None
+    return int(found[1])
+
+
 @dataclass(kw_only=True)
 class Process:
     """One command after another, each with everything built anew, as on the command line."""
@@ -437,7 +466,8 @@ class Process:
         if self.world.library:
             self.world.watch_threads(program)
         else:
-            program.github = replace(program.github, runs=DirectRuns(program))  # type: ignore[arg-type]
+            direct = DirectRuns(program)
+            program.github = replace(program.github, runs=direct, queue=direct)  # type: ignore[arg-type]
         return program
 
     def emit(self, event: Event) -> None:
@@ -473,6 +503,17 @@ class Process:
         async def work() -> list[Ended]:
             program = self.program()
             return await program.ending().stop(self.run_key(program, key), every_attempt=every_attempt)
+
+        return await self._run("stop", work)
+
+    async def stop_for_good(self) -> Outcome:
+        """`stop` as the command line does it: it forgets the state files of its folder, and outlasts other starts."""
+
+        async def work() -> list[Ended]:
+            program = self.program()
+            since, store = program.clock.now(), Forgetting(self.world.folder / self.state)
+            ended = await program.ending(store).stop(self.run_key(program))
+            return await program.outlast().run(ended, since=since, told=store.forgotten)
 
         return await self._run("stop", work)
 

@@ -6,21 +6,25 @@ import json
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import anyio
+from support.handing import WayIn
 from support.inprocess import REPOSITORY, Outcome, Process, World, small_request
 
 from runner_provisioner.cli.interruption import found_by_stop
-from runner_provisioner.cli.repeating import rental_of, rerun_of, seal_of, settle, watch_of
+from runner_provisioner.cli.repeating import rentals_of, rerun_of, seal_of, settle, watch_of
 from runner_provisioner.domain.interruptions import Interruption, artifact_name, encode
 from runner_provisioner.domain.names import RunKey, base36
 from runner_provisioner.domain.request import StartRequest
+from runner_provisioner.services.jit import JitHandOver
 from runner_provisioner.services.provision import Started
 from runner_provisioner.services.rerun import Survey
 from runner_provisioner.services.watch import Watched
 from runner_provisioner.simulators.github.runs import Job
 from runner_provisioner.simulators.runpod.pods import SimPod
+from runner_provisioner.wiring import Program
 
 LOCK = 11 * 60.0  # seconds: longer than a job outlives its runner
 WORKFLOW = {
@@ -119,6 +123,7 @@ class Repeating:
         async def work() -> Watched:
             program = process.program()
             assert program.place is not None
+            program.jit = partial(_jit, program, WayIn(process.wire))  # type: ignore[method-assign] # no real SSH
             return await watch_of(program, program.place).follow(process.run_key(program))
 
         outcome = await process._run("watch", work)
@@ -151,9 +156,7 @@ class Repeating:
             again = rerun_of(program, program.place, self.run_id, attempt)
             survey = await again.survey(most_attempts=most)
             folder = self.world.folder / process.state
-            rentals = [
-                rental_of(program, request or small_request(), job, folder=folder, ssh_keys=()) for job in survey.jobs
-            ]
+            rentals = rentals_of(program, request or small_request(), survey.jobs, folder=folder, ssh_keys=())
             return survey, await again.carry_out(rentals) if rentals else []
 
         return await process._run("rerun", work)
@@ -181,7 +184,7 @@ class Repeating:
         """What the pods must have cost: each from its creation until it was given back or taken."""
         total = Decimal(0)
         for pod in self.world.runpod.pods():
-            ends = [event.at for event in pod.events if event.what.startswith(("terminated", "interrupted"))]
+            ends = [event.at for event in pod.events if event.what.startswith(("terminated", "interrupted", "stopped"))]
             total += pod.price * -((pod.created_at - min(ends)) // timedelta(seconds=1)) / 3600
         return total
 
@@ -210,3 +213,8 @@ class Repeating:
         assert outcome.ok, repr(outcome.error)
         assert record is None
         assert self.world.github.run(self.run_id).latest.conclusion == "success"
+
+
+def _jit(program: Program, way_in: WayIn, _nonce: str, *, labels: tuple[str, ...]) -> JitHandOver:
+    assert program.github is not None
+    return JitHandOver(registry=program.github.runners, way_in=way_in, labels=labels)

@@ -12,9 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.fakes import NAME, OWNER8, FakeHistory, FakeProvider, Memory, offer, pod, tags
 
-from runner_provisioner.domain.budget import Budget, Left, Span, Strictness, Terms, affordable, bounds
+from runner_provisioner.domain.budget import (
+    Budget,
+    Left,
+    Span,
+    Strictness,
+    Terms,
+    affordable,
+    bounds,
+    presumed,
+    spent_on,
+)
 from runner_provisioner.domain.history import OfferKind, PodRecord
 from runner_provisioner.domain.ladder import Ladder
+from runner_provisioner.domain.names import RunKey
 from runner_provisioner.domain.pods import PodId
 from runner_provisioner.errors import BudgetExceeded, RunnerProvisionerError, ServerError, StoreError
 from runner_provisioner.services.budget import Purse
@@ -50,6 +61,7 @@ def test_the_max_cost_of_a_job_sets_the_lifetime_of_its_pod() -> None:
     assert TERMS.lifetime_at(Decimal("0.01")) == 6 * HOUR
     assert TERMS.lifetime_at(Decimal(0)) == 6 * HOUR
     assert replace(TERMS, max_cost=None).lifetime_at(Decimal(9)) == 6 * HOUR
+    assert replace(TERMS, max_cost=Decimal(10**6)).lifetime_at(Decimal("1e-9")) == 6 * HOUR
 
 
 @given(PRICES, PRICES)
@@ -93,6 +105,41 @@ def test_rungs_that_cannot_be_afforded_are_refusals() -> None:
     assert "raise --budget-day" in why
 
 
+def test_all_pods_of_a_job_share_its_max_cost() -> None:
+    """What earlier ones have cost shortens the next; where too little is left, the line says why."""
+    terms = TERMS.after(Decimal("0.30"))
+    assert terms.lifetime_at(Decimal("0.25")) == HOUR * 4 / 5
+    assert terms.cap(Decimal("0.25")) == Decimal("0.25")
+    with pytest.raises(BudgetExceeded, match=r"0\.20 USD \(all that earlier pods of the job leave of 0\.50\) buy 12m"):
+        terms.check(offer(price="1"))
+    with pytest.raises(BudgetExceeded, match=r"^0 USD .* buy 0s"):
+        TERMS.after(Decimal(9)).check(offer(price="0.01"))
+
+
+def test_a_job_has_cost_what_its_pods_of_all_attempts_have() -> None:
+    """Each to its end; one whose end nobody noted until now, or to the end of its lifetime."""
+    job = RunKey(owner8=OWNER8, run="zz", attempt=3, key="train")
+    named = {one: f"rp-{OWNER8}-{one}" for one in ("zz-1-train", "zz-2-train", "zz-3-train", "zz-1-test", "yy-1-train")}
+    records = [
+        record("a", name=named["zz-1-train"], ended_at=EPOCH + HOUR / 2),
+        record("b", name=named["zz-2-train"]),
+        record("c", name=named["zz-3-train"], created=EPOCH + 2 * HOUR),
+        *(record(one, name=named[one]) for one in ("zz-1-test", "yy-1-train")),
+        record("d", name="rpm-0123abcd-zz-abcd"),
+    ]
+    assert spent_on(job, records, EPOCH + 9 * HOUR / 4) == Decimal("1.75")
+    assert spent_on(replace(job, owner8="00000000"), records, EPOCH) == 0
+
+
+def test_a_budget_that_is_used_up_is_waited_for() -> None:
+    """A shorter pod would not help."""
+    none = Left(span=Span.DAY, budget=Decimal(10), spent=Decimal(11), by="our records")
+    found = affordable(Ladder(rungs=(offer(price="0.3"),), refusals=()), TERMS, (none,))
+    assert "-1.00 USD left of the day's budget of 10 (by our records): wait until the day is over, or raise" in str(
+        found.refusals[0].error
+    )
+
+
 # -- the installation
 
 
@@ -104,13 +151,22 @@ def test_days_and_months_begin_at_midnight_utc() -> None:
 
 
 def test_a_pod_counts_to_its_confirmed_end_and_a_live_one_to_its_lifetime() -> None:
-    """And one past its lifetime whose end nobody has seen is taken to bill on."""
+    """And one past its lifetime that has no end is alive, and bills on."""
     ended = record(ended_at=EPOCH + HOUR / 2)
     assert bounds([ended], EPOCH, EPOCH + HOUR) == Decimal("0.5")
     assert bounds([record()], EPOCH, EPOCH) == Decimal(1)
     assert bounds([record()], EPOCH, EPOCH + 3 * HOUR) == Decimal(3)
     assert bounds([ended], EPOCH + HOUR / 4, EPOCH + HOUR) == Decimal("0.25")
     assert bounds([ended], EPOCH + HOUR, EPOCH + HOUR) == 0
+
+
+def test_a_pod_that_no_list_shows_ends_with_its_lifetime_at_the_latest() -> None:
+    """One that a list may not show yet has no end, nor has one that outlives its lifetime; a noted end stays."""
+    later = EPOCH + 240 * HOUR
+    assert presumed(record(), later, listed=False).ended_at == EPOCH + HOUR
+    assert presumed(record(), later, listed=True).ended_at is None
+    assert presumed(record(), EPOCH, listed=False).ended_at is None
+    assert presumed(record(ended_at=EPOCH), later, listed=False).ended_at == EPOCH
 
 
 def test_the_larger_of_our_records_and_the_providers_bill_counts() -> None:
@@ -193,6 +249,19 @@ async def test_records_are_counted_against_day_and_month() -> None:
     assert [one.fields["span"] for one in till.memory.told("budget_left")] == ["day", "month"]
 
 
+async def test_a_pod_whose_end_nobody_noted_costs_no_more_than_its_lifetime() -> None:
+    """Unless it is still there: then it bills on."""
+    today = Span.DAY.begin(EPOCH)
+    till = Till(record("a", created=today))
+    till.clock = FakeClock(today + 9 * HOUR)
+    assert await till.left() == {"day": "9"}
+    till.provider.pods = {PodId("a"): pod(pod_id="a")}
+    assert await till.left() == {"day": "1"}
+    till.provider.pods = {}
+    till.clock = FakeClock(today + 240 * HOUR)
+    assert await till.left() == {"day": "1E+1"}
+
+
 async def test_live_pods_that_another_machine_rented_count() -> None:
     """They are in no record here; the provider's list shows them, up to the end that their tags say."""
     till = Till(record("known"))
@@ -211,20 +280,55 @@ async def test_a_providers_bill_counts_where_it_is_more() -> None:
     """It is asked for our pods alone."""
     till = Till(record(), kind=BillingProvider)
     assert await till.left() == {"day": "3"}
+    till.provider.add("billed", ServerError("later"))
+    assert await till.left() == {"day": "9"}
+    assert [one.fields["error"] for one in till.memory.told("bill_unknown")] == ["later"]
 
 
 async def test_lost_records_refuse_the_start_unless_the_budget_is_advisory() -> None:
     """Nobody knows what was spent; the line says what to do."""
     till = Till()
     till.history = None
-    with pytest.raises(BudgetExceeded, match="--budget advisory"):
+    with pytest.raises(BudgetExceeded, match="HISTORY is off"):
         await till.purse.enforced()
-    till.history = FakeHistory(began_at=None)
+    till.history = FakeHistory(record("today", ended_at=EPOCH + HOUR), began_at=None)
+    with pytest.raises(BudgetExceeded, match=r"--budget-(day|month) cannot be reckoned: .*lost cache"):
+        await till.purse.enforced()
     with pytest.raises(BudgetExceeded, match="lost cache"):
-        await till.purse.enforced()
+        await till.purse.left()
     till.budget = replace(till.budget, strictness=Strictness.ADVISORY)
+    await till.purse.left()
+    assert till.history.began_at is None
     assert await till.purse.enforced() == ()
-    assert len(till.memory.told("budget_unknown")) == 1
+    assert len(till.memory.told("budget_unknown")) == 2
+
+
+async def test_records_begin_with_a_start_that_was_told_what_is_not_known() -> None:
+    """From then on budgets are reckoned; a history that cannot be written is told."""
+    till = Till()
+    till.history = FakeHistory(began_at=None)
+    till.budget = replace(till.budget, strictness=Strictness.ADVISORY)
+    till.history.add("begin", StoreError("disk full"))
+    await till.purse.enforced()
+    assert [one.fields["error"] for one in till.memory.told("budget_unknown")][1:] == ["disk full"]
+    await till.purse.enforced()
+    assert till.history.began_at == till.clock.now()
+    till.budget = replace(till.budget, strictness=Strictness.ENFORCE)
+    assert len(await till.purse.enforced()) == 1
+
+
+async def test_a_pod_from_before_the_day_proves_that_the_records_reach_back() -> None:
+    """Whoever has had a history for longer goes on without a word."""
+    now = EPOCH + timedelta(days=20)
+    yesterday = Span.DAY.begin(now) - 5 * HOUR
+    till = Till(record("a", created=yesterday, ended_at=yesterday + HOUR))
+    till.clock = FakeClock(now)
+    assert till.history is not None
+    till.history.began_at = None
+    assert await till.left() == {"day": "1E+1"}
+    till.budget = Budget(month=Decimal(10))
+    with pytest.raises(BudgetExceeded, match="lost cache"):
+        await till.left()
 
 
 async def test_what_the_account_has_spent_stands_in_for_lost_records() -> None:

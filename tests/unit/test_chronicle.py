@@ -13,6 +13,7 @@ from runner_provisioner.domain.budget import Budget, Terms
 from runner_provisioner.domain.history import BadMachine, Ending, Experience, OfferKind
 from runner_provisioner.domain.history import Memory as Remembered
 from runner_provisioner.domain.leases import Lease, Limits, Observation, Outcome, Phase, PodRef, Unknown
+from runner_provisioner.domain.names import RunKey
 from runner_provisioner.domain.offers import Interruptible, Offer
 from runner_provisioner.domain.pods import PodId, PodSpec
 from runner_provisioner.domain.runners import Registration, RunnerDownload
@@ -21,6 +22,7 @@ from runner_provisioner.errors import (
     BudgetExceeded,
     CapacityUnavailable,
     CreateOutcomeUnknown,
+    RunnerProvisionerError,
     ServerError,
     StoreError,
 )
@@ -47,9 +49,10 @@ class Scene:
         self.request = replace(REQUEST, models=("A", "B"))
         self.lifetimes: list[timedelta] = []
 
-    def draw_up(self, offer: Offer, _registration: Registration | None, _download: RunnerDownload) -> PodSpec:
+    def draw_up(
+        self, _offer: Offer, lifetime: timedelta, _registration: Registration | None, _download: RunnerDownload
+    ) -> PodSpec:
         """A pod that ends when the terms say."""
-        lifetime = (self.terms or TERMS).lifetime_at(offer.price)
         self.lifetimes.append(lifetime)
         expires = self.clock.now() + lifetime
         return PodSpec(name=NAME, image="image", tags=tags(nonce="n", creator="c", expires_at=expires))
@@ -100,6 +103,14 @@ async def test_a_start_writes_down_what_it_rented_and_when_it_was_online() -> No
     assert record.repository == "o/r"
     assert record.online_at is not None
     assert record.ended_at is None
+
+
+async def test_the_list_price_of_an_interruptible_pod_is_no_bid() -> None:
+    """It is what the same machine costs on-demand at that moment."""
+    scene = Scene(offer("A", spot=True, price="0.2"), offer("A", price="0.5"))
+    await scene.run()
+    (record,) = scene.history.records.values()
+    assert (record.kind.interruptible, record.price, record.list_price) == (True, Decimal("0.22"), Decimal("0.5"))
 
 
 async def test_refusals_for_want_of_stock_are_remembered_and_others_are_not() -> None:
@@ -243,6 +254,45 @@ async def test_the_max_cost_shortens_the_lifetime_of_each_offer_by_its_price() -
     await scene.run()
     half = timedelta(minutes=30)  # drawn up once before anything is asked, too
     assert scene.lifetimes == [half, half, timedelta(minutes=16, seconds=40)]
+
+
+async def test_pods_of_the_same_start_that_never_served_leave_less_for_the_next() -> None:
+    """By the seconds that they were there; where that is too little, nothing is rented."""
+    scene = Scene(offer("A", price="0.5"), offer("B", price="0.6"), online_after=None)
+    scene.terms = replace(TERMS, max_cost=Decimal("0.25"))
+    with pytest.raises(BootTimeout):
+        await scene.run()
+    first, second = scene.lifetimes[1:]
+    assert first == timedelta(minutes=30)
+    assert timedelta(seconds=1465) < second <= timedelta(seconds=1475)  # 25 min without 30 s of the first
+    scene = Scene(offer("A", price="0.5"), offer("B", price="0.6"), online_after=None)
+    scene.terms = replace(TERMS, max_cost=Decimal("0.0502"))
+    with pytest.raises(RunnerProvisionerError):
+        await scene.run()
+    assert scene.provider.calls.count("create") == 1
+    assert "raise --max-cost" in str(scene.memory.told("offer_refused")[-1].fields["error"])
+
+
+async def test_earlier_attempts_leave_less_of_the_max_cost() -> None:
+    """As far as the history tells; what cannot be read is told and counts as nothing."""
+    scene = Scene(offer("A", price="0.5"))
+    scene.terms = replace(TERMS, max_cost=Decimal("0.25"))
+    key = RunKey.parse(NAME)
+    assert key is not None
+    before = replace(key, attempt=key.attempt + 1).name
+    lost = PodRef("fake", PodId("lost"))
+    await Chronicle(scene.history, clock=scene.clock, events=scene.memory).rented(
+        replace(pod(pod_id="lost", price=Decimal("0.5")), name=before, tags=None), None, lifetime=timedelta(hours=1)
+    )
+    await scene.history.ended(lost, scene.clock.now() + timedelta(minutes=12), Ending.INTERRUPTED)
+    await scene.run()
+    assert scene.lifetimes[1:] == [timedelta(minutes=18)]
+    scene = Scene(offer("A", price="0.5"))
+    scene.terms = replace(TERMS, max_cost=Decimal("0.25"))
+    scene.history.add("pods", StoreError("damaged"))
+    await scene.run()
+    assert scene.lifetimes[1:] == [timedelta(minutes=30)]
+    assert scene.memory.told("history_failed")
 
 
 async def test_a_pod_dearer_than_its_offer_is_given_back_when_it_could_exceed_the_max_cost() -> None:

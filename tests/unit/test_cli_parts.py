@@ -136,8 +136,16 @@ def test_options_read_what_they_made() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "text"),
-    [(Duration(), "soon"), (Price(), "cheap"), (Price(), "Infinity"), (NameValue(), "A"), (NameValue(), "1A=b")],
-    ids=["duration", "price", "infinite", "no-sign", "name"],
+    [
+        (Duration(), "soon"),
+        (Price(), "cheap"),
+        (Price(), "Infinity"),
+        (Price(), "1e400"),
+        (Price(), "-1"),
+        (NameValue(), "A"),
+        (NameValue(), "1A=b"),
+    ],
+    ids=["duration", "price", "infinite", "absurd", "negative", "no-sign", "name"],
 )
 def test_options_refuse_what_they_cannot_read(kind: click.ParamType[Any], text: str) -> None:
     """With the forms that exist."""

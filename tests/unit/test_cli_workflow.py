@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -20,10 +21,13 @@ from runner_provisioner.cli.schedule import WARNING, warn_unless_cleaned
 from runner_provisioner.cli.session import Session
 from runner_provisioner.cli.spending import Jobs as RunJobs
 from runner_provisioner.cli.spending import Moment, Rate, spent
+from runner_provisioner.domain.interruptions import Interruption
+from runner_provisioner.domain.leases import Observation
 from runner_provisioner.domain.names import RunKey, Scope
+from runner_provisioner.domain.pods import Pod, PodId, PodState
 from runner_provisioner.errors import PermissionDenied, RemoteError
 from runner_provisioner.github.connect import TokenCredential, connect
-from runner_provisioner.github.runs import GitHubRuns
+from runner_provisioner.github.runs import CLEANING_STEP, GitHubRuns
 from runner_provisioner.logging import Redactor
 from runner_provisioner.services.ending import Ended
 from runner_provisioner.settings import Settings
@@ -243,6 +247,67 @@ async def test_the_cost_is_known_or_unknown(
     assert (None if found is None else str(found)) == wanted
 
 
+AGAIN = replace(KEY, attempt=2)
+HOUR = timedelta(hours=1)
+
+
+def pod_seen(key: RunKey, **values: object) -> list[Ended]:
+    """A stop that has ended this one pod of the key, which it saw like this before."""
+    told: dict[str, Any] = {"state": PodState.RUNNING, "price": Decimal("0.50"), "created_at": EPOCH, **values}
+    pod = Pod(provider="fake", id=PodId("p"), name=key.name, **told)
+    return [Ended(name=key.name, pods=("p",), first=Observation(pods=(pod,), runner=None))]
+
+
+LOST = Interruption(
+    name=KEY.name, label="rp-a", provider="fake", pod="p", machine=None, reason="interrupted", at=EPOCH + 3 * HOUR
+)
+TAKEN = {"state": PodState.INTERRUPTED, "stopped_at": EPOCH + HOUR / 2}
+
+
+@pytest.mark.parametrize(
+    ("ended", "interruption", "wanted"),
+    [
+        pytest.param(pod_seen(KEY, **TAKEN), LOST, "0.2500", id="taken-then"),
+        pytest.param(pod_seen(KEY, **{**TAKEN, "stopped_at": None}), LOST, None, id="taken-some-time"),
+        pytest.param(pod_seen(KEY, **TAKEN), None, "0.2500", id="taken-after-its-job"),
+        pytest.param([Ended(name=KEY.name, pods=())], LOST, None, id="vanished"),
+    ],
+)
+async def test_a_pod_that_was_taken_back_costs_nothing_after_that(
+    ended: list[Ended], interruption: Interruption | None, wanted: str | None
+) -> None:
+    """However late the stop comes; nobody guesses when that was."""
+    one = program(Jobs())
+    found = await spent(RunJobs(one, PLACE), KEY, RATE, ended, one.clock.now(), interruption)
+    assert (None if found is None else str(found)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("ended", "since", "wanted"),
+    [
+        pytest.param(pod_seen(AGAIN, created_at=EPOCH + 2 * HOUR, price=Decimal(2)), EPOCH, "2.0000", id="seen"),
+        pytest.param(pod_seen(AGAIN, created_at=EPOCH + 2 * HOUR, price=None), EPOCH, None, id="seen-no-price"),
+        pytest.param(pod_seen(AGAIN, created_at=None), EPOCH, "1.5000", id="seen-no-beginning"),
+        pytest.param(
+            pod_seen(AGAIN, created_at=EPOCH + HOUR / 3 * 6.0001, price=Decimal(9)),
+            EPOCH + 2 * HOUR,
+            "0.5000",
+            id="within-a-second",
+        ),
+        pytest.param([], EPOCH + HOUR / 2, None, id="gone-and-of-the-attempt-before"),
+        pytest.param([], EPOCH + HOUR, "0.0000", id="gone-and-of-this-attempt"),
+    ],
+)
+async def test_what_an_earlier_start_said_is_not_held_against_a_later_pod(
+    ended: list[Ended], since: datetime, wanted: str | None
+) -> None:
+    """A re-run of failed jobs repeats the stop and not the start, whose outputs it still gets."""
+    one = program(Jobs(AGAIN.name))
+    rate = Rate(price=Decimal("0.50"), since=since)
+    found = await spent(RunJobs(one, PLACE), AGAIN, rate, ended, one.clock.now())
+    assert (None if found is None else str(found)) == wanted
+
+
 # -- the scheduled clean-up
 
 
@@ -270,14 +335,33 @@ def runs(github: respx.MockRouter) -> GitHubRuns:
 def run(**changes: object) -> dict[str, object]:
     """A scheduled clean-up that succeeded."""
     moment = EPOCH.isoformat().replace("+00:00", "Z")
-    base = {"name": "Nightly", "path": ".github/workflows/gpu-cleanup.yml", "event": "schedule"}
+    base = {"id": 7, "name": "Nightly", "path": ".github/workflows/gpu-cleanup.yml", "event": "schedule"}
     return {**base, "conclusion": "success", "created_at": moment, **changes}
 
 
+def steps(end: str, name: str = CLEANING_STEP) -> list[dict[str, str]]:
+    """Of a job that cleans up."""
+    return [{"name": "Set up job", "conclusion": "success"}, {"name": name, "conclusion": end}]
+
+
+SKIPPED, HALF, FOREIGN = 8, 9, 10
+# By run, of each of its jobs.
+STEPS = {
+    7: [steps("success")],
+    SKIPPED: [steps("skipped")],
+    HALF: [steps("skipped"), steps("success")],
+    FOREIGN: [steps("skipped", "Send a mail")],
+}
 CLEAN = {
     "by-file": ([run()], True),
     "by-name": ([run(path="x.yml", name="GPU Clean-up")], True),
     "none": ([], False),
+    "without-credentials": ([run(id=SKIPPED)], False),
+    "without-credentials-of-late": ([run(id=SKIPPED), run()], False),
+    "one-of-two-without-credentials": ([run(id=SKIPPED, path=".github/workflows/cleanup.yml"), run()], True),
+    "one-of-two-calls-without-credentials": ([run(id=HALF)], True),
+    "by-steps-of-its-own": ([run(id=FOREIGN)], True),
+    "too-many-and-one-without-credentials": ([run(id=SKIPPED), *[run(path="x.yml")] * 29], False),
     "by-exact-file": ([run(path=".github/workflows/scheduled-cleanup.yml")], True),
     "by-exact-file-at-a-ref": ([run(path=".github/workflows/clean_up.yaml@refs/heads/main")], True),
     "of-runners": ([run(path="x.yml", name="Runner cleanup")], True),
@@ -295,9 +379,12 @@ CLEAN = {
 
 @pytest.mark.parametrize("case", CLEAN)
 async def test_a_cleanup_is_recognised(github: respx.MockRouter, runs: GitHubRuns, case: str) -> None:
-    """In one request; what cannot be told is neither yes nor no."""
+    """In one request and one for each clean-up; what cannot be told is neither yes nor no."""
     found, wanted = CLEAN[case]
     route = github.get(RUNS).respond(json={"total_count": len(found), "workflow_runs": found})
+    for run_id, ends in STEPS.items():
+        jobs = [{"name": "Clean up", "steps": steps} for steps in ends]
+        github.get(f"{RUNS}/{run_id}/jobs").respond(json={"total_count": len(jobs), "jobs": jobs})
     assert await runs.cleaned_up("octo/app", EPOCH - timedelta(hours=1)) is wanted
     assert route.call_count == 1
     assert dict(route.calls[0].request.url.params) == {"event": "schedule", "status": "success", "per_page": "30"}

@@ -320,6 +320,7 @@ def test_a_pod_whose_container_began_anew_is_given_back() -> None:
     ("seen_runner", "changes", "outcome"),
     [
         pytest.param(None, {}, Outcome.GATE_FAILED, id="never-registered"),
+        pytest.param(None, {"uptime": None}, Outcome.ENDED_ELSEWHERE, id="never-ran"),
         pytest.param(RUNNERS["offline"], {}, Outcome.LOST, id="registered-once"),
         pytest.param(RUNNERS["unknown"], {}, Outcome.LOST, id="nobody-knows"),
         pytest.param(None, {"phase": Phase.READY}, Outcome.LOST, id="was-online"),
@@ -330,7 +331,7 @@ def test_a_pod_that_ends_itself_before_its_runner_is_seen_has_failed_the_gate(
     seen_runner: Runner | Unknown | None, changes: dict[str, object], outcome: Outcome
 ) -> None:
     """Absent twice, settle apart; any later it is only lost."""
-    here = replace(lease(Phase.BOOTING, pod=POD1), **changes)  # type: ignore[arg-type]
+    here = replace(lease(Phase.BOOTING, pod=POD1, uptime=3), **changes)  # type: ignore[arg-type]
     gone = Observation(pods=(), runner=seen_runner, gone=frozenset({POD1}))
     first = decide(here, gone, now=NOW, limits=LIMITS).lease
     assert first.phase is here.phase
@@ -364,8 +365,28 @@ def test_a_new_pod_on_a_shunned_machine_is_given_back_at_the_first_look(
     there = replace(pod(1, creator=creator), machine=changes.get("machine", "m1"))
     here = lease(phase, shunned=frozenset({("runpod", "m1")}), pod=POD1 if phase is Phase.BOOTING else None)
     after = decide(here, Observation(pods=(there,), runner=seen_runner), now=NOW, limits=LIMITS).lease
-    assert (after.outcome is Outcome.GATE_FAILED) is given_back
+    assert (after.outcome is Outcome.SHUNNED) is given_back
     assert (after.phase is Phase.DRAINING) is given_back
+
+
+def test_an_offer_whose_pod_landed_on_a_shunned_machine_is_asked_twice_more() -> None:
+    """A provider has several machines for it; after that the next offer follows, and it begins to count anew."""
+    gone = Observation(pods=(), runner=None, gone=frozenset({POD1}))
+    rungs = []
+    here = lease(Phase.REQUESTED, rungs=2)
+    while here.phase is not Phase.RELEASED:
+        rungs.append((here.rung, here.landed))
+        there = replace(
+            here,
+            phase=Phase.DRAINING,
+            outcome=Outcome.SHUNNED,
+            pod=POD1,
+            made=frozenset({POD1}),
+            ended=frozenset({POD1}),
+        )
+        here = decide(there, gone, now=NOW, limits=LIMITS).lease
+    assert rungs == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
+    assert here.outcome is Outcome.SHUNNED
 
 
 def test_a_siblings_new_pod_gets_time_of_its_own() -> None:

@@ -246,7 +246,7 @@ async def test_what_is_on_its_way_out_acts_first_and_what_is_released_is_left_al
     scene = Fleet(1)
     plan = Plan(
         rungs=(offer("A"), offer("B")),
-        blueprint=lambda _: PodSpec(name=name(7), image="i", tags=tags()),
+        blueprint=lambda _offer, _lifetime: PodSpec(name=name(7), image="i", tags=tags()),
         terms=Terms(lifetime=timedelta(hours=6)),
     )
     wanting = Lease(name=name(7), phase=Phase.REQUESTED, nonce="n", rungs=2, deadline=EPOCH + timedelta(hours=1))

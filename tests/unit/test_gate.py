@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from runner_provisioner.domain.gate import GateFloor, GateResult, PodPhase, PodReport, check_version
 from runner_provisioner.domain.history import BadMachine
-from runner_provisioner.domain.quarantine import COMMON_CAUSE, HALF_LIFE, quarantined
+from runner_provisioner.domain.quarantine import COMMON_CAUSE, FIRST, HALF_LIFE, LONGEST, kept_out, quarantined
 from runner_provisioner.domain.request import Gate, StartRequest
 from runner_provisioner.errors import InvalidRequest
 
@@ -114,29 +114,38 @@ def test_no_text_makes_the_reader_fail(text: str) -> None:
     assert PodReport.parse(text) is None or PodReport.parse(text)
 
 
-def test_a_failure_keeps_a_machine_out_and_decays() -> None:
-    """Five days and no week."""
+def test_a_first_failure_keeps_a_machine_out_for_half_an_hour() -> None:
+    """Nobody knows yet whether it was the machine."""
     assert quarantined([bad("m1")], NOW) == {("runpod", "m1")}
-    assert quarantined([bad("m1", age=timedelta(days=5))], NOW) == {("runpod", "m1")}
-    assert quarantined([bad("m1", age=timedelta(days=6))], NOW) == frozenset()
+    assert quarantined([bad("m1", age=timedelta(minutes=29))], NOW) == {("runpod", "m1")}
+    assert quarantined([bad("m1", age=FIRST)], NOW) == frozenset()
     assert quarantined([], NOW) == frozenset()
 
 
-def test_failures_of_one_machine_add_up() -> None:
-    """Two of them last a half-life longer."""
-    old = timedelta(days=5) + HALF_LIFE
-    assert quarantined([bad("m1", age=old), bad("m1", age=old)], NOW) == {("runpod", "m1")}
-    assert quarantined([bad("m1", age=old)], NOW) == frozenset()
+def test_failures_of_one_machine_add_up_to_days_and_decay() -> None:
+    """Each keeps it out eight times longer, up to the longest; old ones count little."""
+    spans = []
+    for count in range(1, 12):
+        (out,) = kept_out([bad("m1")] * count, NOW).values()
+        assert out.failures == count
+        spans.append(out.until - NOW)
+    assert spans[:4] == [FIRST, timedelta(hours=4), timedelta(hours=32), LONGEST]
+    assert set(spans[3:]) == {LONGEST}
+    (out,) = kept_out([bad("m1", age=HALF_LIFE), bad("m1")], NOW).values()
+    assert timedelta(hours=1) < out.until - NOW < timedelta(hours=2)
+    assert str(out) == "m1 at runpod until 2026-11-01 13:24 UTC"
 
 
-def test_many_machines_that_fail_at_once_are_not_to_blame() -> None:
-    """The image or the request is; two in a row may still be two bad machines."""
-    assert quarantined([bad("m1"), bad("m2", age=COMMON_CAUSE)], NOW) == {("runpod", "m1"), ("runpod", "m2")}
-    assert quarantined([bad(f"m{number}") for number in range(4)], NOW) == frozenset()
-    apart = [bad(f"m{number}", age=2 * number * COMMON_CAUSE) for number in range(4)]
-    assert len(quarantined(apart, NOW)) == 4
-    elsewhere = [bad("m1"), *(bad(f"m{number}", provider="other") for number in range(4))]
-    assert quarantined(elsewhere, NOW) == {("runpod", "m1")}
+def test_machines_that_fail_close_together_are_not_to_blame() -> None:
+    """The image or the request is, and two are enough to see it; another provider's say nothing."""
+    assert quarantined([bad("m1"), bad("m2", age=timedelta(minutes=20))], NOW) == frozenset()
+    assert quarantined([bad("m1"), bad("m2", age=COMMON_CAUSE)], NOW) == frozenset()
+    alone = [bad("m1"), bad("m2", age=COMMON_CAUSE + timedelta(seconds=1))]
+    assert quarantined(alone, NOW) == {("runpod", "m1")}
+    assert quarantined([bad("m1"), bad("m2", provider="other")], NOW) == {("runpod", "m1"), ("other", "m2")}
+    known = [bad("m1", age=timedelta(hours=5)), bad("m1", age=timedelta(hours=3)), bad("m1"), bad("m2")]
+    (out,) = kept_out(known, NOW).values()
+    assert (out.machine, out.failures) == ("m1", 2)
 
 
 def test_a_clock_that_was_set_back_makes_nothing_worse() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -20,6 +21,7 @@ from runner_provisioner.errors import AuthenticationFailed, ConfigurationError, 
 from runner_provisioner.github.app import Access, AppClient, AppKey, Installation
 from runner_provisioner.github.credentials import InstallationToken, PersonalToken, run_access, runner_access
 from runner_provisioner.github.errors import ClockSkewed
+from runner_provisioner.github.installation_cache import FILE_NAME, InstallationCache
 from runner_provisioner.github.wire import GitHubApi
 from runner_provisioner.logging import Redactor
 from runner_provisioner.testing.clock import EPOCH, FakeClock
@@ -191,12 +193,21 @@ async def test_an_organisation_is_looked_up_and_then_a_user(app: AppClient, gith
     assert user.called
 
 
-async def test_an_app_that_is_not_installed_says_where(app: AppClient, github: respx.MockRouter) -> None:
-    """The message says what to install and where."""
-    github.get("/repos/octo/app/installation").mock(return_value=httpx.Response(404, json={"message": "Not Found"}))
+@pytest.mark.parametrize(
+    ("repository", "told"),
+    [
+        pytest.param("octo/app", r"on octo/app: install it there, or check the name \(--repository\)", id="repository"),
+        pytest.param(None, r"on octo: install it there, or check the name \(--organization\)", id="organisation"),
+    ],
+)
+async def test_an_app_that_is_not_installed_says_where(
+    app: AppClient, github: respx.MockRouter, repository: str | None, told: str
+) -> None:
+    """The message says what to install and where, and where that name was given."""
+    github.get(path__regex="/installation$").mock(return_value=httpx.Response(404, json={"message": "Not Found"}))
 
-    with pytest.raises(PermissionDenied, match=r"'Iv23liABC' is not installed on octo/app: install it") as caught:
-        await app.installation("octo", "octo/app")
+    with pytest.raises(PermissionDenied, match=rf"'Iv23liABC' is not installed {told}") as caught:
+        await app.installation("octo", repository)
     assert caught.value.code == "NOT_FOUND"
 
 
@@ -244,7 +255,9 @@ async def test_a_refused_key_says_what_to_renew(app: AppClient, github: respx.Mo
     """Also when the refusal is a page that is no JSON."""
     github.get("/repos/octo/app/installation").mock(return_value=httpx.Response(401, text="<html>no</html>"))
 
-    with pytest.raises(AuthenticationFailed, match=r"GitHub App 'Iv23liABC' \(<html>no</html>\).*new private key"):
+    with pytest.raises(
+        AuthenticationFailed, match=r"GitHub App 'Iv23liABC' \(<html>no</html>\).*id \(GITHUB_APP_ID\).*new private key"
+    ):
         await app.installation("octo", "octo/app")
 
 
@@ -313,6 +326,60 @@ def credential(
     """Tokens of installation 99."""
     base = runner_access(scope, repository)
     return InstallationToken(app, api=api, scope=scope, base=base, installation_id=installation_id)
+
+
+def remembering(app: AppClient, api: GitHubApi, folder: Path, name: str = "app-1") -> InstallationToken:
+    """Tokens of an installation that is looked for in a cache first."""
+    cache = InstallationCache(folder, app=name, clock=api.clock)
+    return InstallationToken(app, api=api, scope=REPO, base=BASE, cache=cache)
+
+
+async def test_an_installation_is_known_for_an_hour(
+    app: AppClient, api: GitHubApi, github: respx.MockRouter, clock: FakeClock, tmp_path: Path
+) -> None:
+    """Whoever comes next need not ask; another App, a damaged file and an hour later have to."""
+    lookup = github.get("/repos/octo/app/installation").mock(return_value=installed())
+    github.post("/app/installations/99/access_tokens").mock(side_effect=lambda _request: granted(clock))
+    await remembering(app, api, tmp_path).bearer(BASE)
+    await remembering(app, api, tmp_path).bearer(BASE)
+    assert lookup.call_count == 1
+    file = tmp_path / FILE_NAME
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert "ghs_" not in file.read_text()
+    await remembering(app, api, tmp_path, "app-2").bearer(BASE)
+    assert lookup.call_count == 2
+    for damage in ("{", "[1]", '{"app-1 octo/app": {"id": 99, "at": "yesterday"}}', '{"app-1 octo/app": 99}'):
+        file.write_text(damage)
+        before = lookup.call_count
+        await remembering(app, api, tmp_path).bearer(BASE)
+        assert lookup.call_count == before + 1
+    before = lookup.call_count
+    clock.advance(3601)
+    await remembering(app, api, tmp_path).bearer(BASE)
+    assert lookup.call_count == before + 1
+
+
+async def test_an_installation_that_is_gone_is_looked_up_anew(
+    app: AppClient, api: GitHubApi, github: respx.MockRouter, clock: FakeClock, tmp_path: Path
+) -> None:
+    """The App was removed and installed again; the cache learns of it."""
+    InstallationCache(tmp_path, app="app-1", clock=clock).save("octo/app", 7)
+    old = github.post("/app/installations/7/access_tokens").mock(return_value=httpx.Response(404, json={}))
+    lookup = github.get("/repos/octo/app/installation").mock(return_value=installed())
+    github.post("/app/installations/99/access_tokens").mock(side_effect=lambda _request: granted(clock))
+    await remembering(app, api, tmp_path).bearer(BASE)
+    await remembering(app, api, tmp_path).bearer(BASE)
+    assert (old.call_count, lookup.call_count) == (1, 1)
+
+
+async def test_a_cache_that_cannot_be_written_is_done_without(
+    app: AppClient, api: GitHubApi, github: respx.MockRouter, clock: FakeClock, tmp_path: Path
+) -> None:
+    """A stop ends pods also when the disk is full."""
+    github.get("/repos/octo/app/installation").mock(return_value=installed())
+    github.post("/app/installations/99/access_tokens").mock(side_effect=lambda _request: granted(clock))
+    (tmp_path / "file").write_text("x")
+    assert (await remembering(app, api, tmp_path / "file").bearer(BASE)).token
 
 
 async def test_a_token_is_kept_and_renewed_before_it_ends(

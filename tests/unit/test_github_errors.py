@@ -128,7 +128,7 @@ TABLE = [
         {"x-accepted-github-permissions": "administration=write"},
         "createRegistrationToken",
         PermissionDenied,
-        ["no such repository", "cannot see or administer", "administration: write", "grant it"],
+        ["no such repository", "cannot see or administer", "administration: write", "--repository", "grant it"],
         id="404",
     ),
     pytest.param(

@@ -71,7 +71,7 @@ def connected(github: respx.MockRouter, clock: FakeClock, redactor: Redactor) ->
     )
 
     def build(scope: Scope = REPO, **options: str) -> GitHub:
-        return connect(scope, TokenCredential(token="ghp_planted1234"), plumbing=plumbing, **options)
+        return connect(scope, TokenCredential(token="ghp_planted1234"), plumbing=plumbing, **options)  # type: ignore[arg-type]
 
     return build
 
@@ -541,8 +541,8 @@ def test_a_scope_whose_owner_is_no_name_makes_no_path() -> None:
 
 @pytest.mark.parametrize("repository", ["other/app", "app"], ids=["of-another-owner", "without-owner"])
 def test_a_repository_that_the_organisation_does_not_have_is_refused(connected: Connect, repository: str) -> None:
-    """Its jobs could never reach the runners."""
-    with pytest.raises(InvalidRequest):
+    """Its jobs could never reach the runners; the message names what was given."""
+    with pytest.raises(InvalidRequest, match=r"write owner/name|give another --organization"):
         connected(ORG, repository=repository)
 
 

@@ -6,6 +6,7 @@ import http.server
 import json
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -428,6 +429,17 @@ async def test_a_start_as_an_app_takes_five_calls(
     await adapter.runners.find("rp-x")
     await adapter.runners.register()
 
+    assert for_app.calls.call_count == 5
+
+
+async def test_the_next_process_need_not_look_for_the_installation(
+    for_app: respx.MockRouter, plumbing: Plumbing, private_key: str, tmp_path: Path
+) -> None:
+    """A stop with the cache of its start takes a token and its looks."""
+    app = AppCredential(app_id="123", private_key=private_key)
+    await connect(REPO, app, plumbing=plumbing, cache_dir=tmp_path).runners.find("rp-x")
+    assert for_app.calls.call_count == 3
+    await connect(REPO, app, plumbing=plumbing, cache_dir=tmp_path).runners.find("rp-x")
     assert for_app.calls.call_count == 5
 
 

@@ -110,7 +110,7 @@ async def test_asking_an_empty_history_makes_no_file(opened: Opened) -> None:
     history = opened()
     assert await history.pods(EPOCH) == ()
     assert await history.memory(EPOCH) == Memory()
-    assert await history.began() is None
+    assert await history.began(EPOCH) is None
     await history.online(ref(), EPOCH)
     await history.worked(ref(), EPOCH, None)
     await history.ended(ref(), EPOCH, Ending.ASKED)
@@ -189,6 +189,22 @@ async def test_the_latest_boots_count(opened: Opened) -> None:
     assert known.boots == tuple(number * MINUTE for number in range(BOOTS + 4, 4, -1))
 
 
+async def test_bad_machines_are_forgotten_by_their_id_or_all_at_once(opened: Opened) -> None:
+    """At whatever provider; nothing else is."""
+    history = opened()
+    assert await history.forget() == 0
+    await history.rented(record())
+    for machine, provider in (("m1", "runpod"), ("m1", "other"), ("m2", "runpod"), ("m3", "runpod")):
+        for age in (0, 1):
+            await history.bad(BadMachine(provider=provider, machine=machine, at=EPOCH + age * DAY, reason="gate"))
+    assert await history.forget("m1") == 2
+    assert await history.forget("m1") == 0
+    assert {one.machine for one in (await history.memory(EPOCH + DAY)).bad_machines} == {"m2", "m3"}
+    assert await history.forget() == 2
+    assert (await history.memory(EPOCH + DAY)).bad_machines == ()
+    assert len(await history.pods(EPOCH)) == 1
+
+
 async def test_bad_machines_are_remembered_for_some_months(opened: Opened) -> None:
     """Each failure once; the market of long ago is no experience of today's."""
     history = opened()
@@ -200,15 +216,35 @@ async def test_bad_machines_are_remembered_for_some_months(opened: Opened) -> No
     assert await history.memory(EPOCH + 100 * DAY) == Memory()
 
 
-async def test_the_beginning_is_the_oldest_row(opened: Opened) -> None:
-    """Of whatever kind it is."""
+async def test_what_was_spent_is_known_from_an_older_pod_or_from_what_was_said(opened: Opened) -> None:
+    """A refusal, a bad machine or a pod of the same span proves nothing; the first moment that was said stays."""
+    history = opened()
+    await history.refused(Refused(kind=KIND, at=EPOCH, reason="OfferGone"))
+    await history.bad(BadMachine(provider="runpod", machine="m", at=EPOCH, reason="x"))
+    await history.rented(record(created_at=EPOCH + HOUR))
+    assert await history.began(EPOCH) is None
+    assert await history.began(EPOCH + HOUR) == EPOCH + HOUR
+    await history.begin(EPOCH + 3 * HOUR)
+    await history.begin(EPOCH + 4 * HOUR)
+    assert await history.began(EPOCH) == EPOCH + 3 * HOUR
+    assert await history.began(EPOCH + 2 * HOUR) == EPOCH + HOUR
+
+
+async def test_a_file_of_the_first_form_is_trusted_from_its_oldest_pod_on(opened: Opened) -> None:
+    """Whoever kept to a budget with it goes on; one without pods proves nothing."""
     history = opened()
     await history.rented(record(created_at=EPOCH + HOUR))
-    assert await history.began() == EPOCH + HOUR
-    await history.bad(BadMachine(provider="runpod", machine="m", at=EPOCH + MINUTE, reason="x"))
-    assert await history.began() == EPOCH + MINUTE
-    await history.refused(Refused(kind=KIND, at=EPOCH, reason="OfferGone"))
-    assert await history.began() == EPOCH
+    await history.aclose()
+    for gone, wanted in (("", EPOCH + HOUR), ("DELETE FROM pods", None)):
+        _run(
+            history.path,
+            "DROP TABLE beginnings",
+            "UPDATE alembic_version SET version_num = '0001'",
+            *([gone] if gone else []),
+        )
+        later = opened()
+        assert await later.began(EPOCH) == wanted
+        await later.aclose()
 
 
 async def test_old_rows_are_removed_when_the_file_is_opened(opened: Opened) -> None:
@@ -222,7 +258,7 @@ async def test_old_rows_are_removed_when_the_file_is_opened(opened: Opened) -> N
     assert len(await opened(now=EPOCH + 400 * DAY).pods(EPOCH)) == 2
     later = opened(now=EPOCH + 401 * DAY)
     assert [one.id for one in await later.pods(EPOCH)] == ["new"]
-    assert await later.began() == EPOCH + 10 * DAY
+    assert await later.began(EPOCH + 10 * DAY) == EPOCH + 10 * DAY
 
 
 # --- the file
@@ -331,7 +367,7 @@ async def test_a_file_that_cannot_be_used_is_left_alone(opened: Opened, spoiler:
     before = path.read_bytes()
     history = opened()
     messages = set()
-    for call in (history.rented(record("p9")), history.pods(EPOCH), history.memory(EPOCH), history.began()):
+    for call in (history.rented(record("p9")), history.pods(EPOCH), history.memory(EPOCH), history.began(EPOCH)):
         with pytest.raises(StoreError, match=wanted) as error:
             await call
         messages.add(str(error.value))
@@ -518,5 +554,5 @@ def test_the_wheel_holds_the_migrations(tmp_path: Path) -> None:
     wanted = {str(one.relative_to(ROOT)) for one in MIGRATIONS.rglob("*.py")} | {
         "runner_provisioner/storage/migrations/script.py.mako"
     }
-    assert len(wanted) == 5
+    assert len(wanted) == 4 + len(REVISIONS)
     assert wanted <= names

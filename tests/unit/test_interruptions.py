@@ -31,7 +31,7 @@ from runner_provisioner.domain.interruptions import (
 from runner_provisioner.domain.leases import Observation, PodRef, Unknown
 from runner_provisioner.domain.names import RunKey
 from runner_provisioner.domain.pods import PodId, PodState
-from runner_provisioner.domain.runners import Job, Runner, RunnerId, RunnerState
+from runner_provisioner.domain.runners import Job, Runner, RunnerId, RunnerState, end_label
 from runner_provisioner.errors import StoreError
 from runner_provisioner.testing.clock import EPOCH, FakeClock
 
@@ -169,6 +169,9 @@ GONE = Loss(reason="vanished")
         (GONE, runner(online=True), [job()], False),
         (GONE, runner(), [job(runner_name=None)], False),
         (GONE, runner(), None, False),
+        (TAKEN, None, [job(conclusion="cancelled")], True),
+        (TAKEN, runner(), [job(conclusion="cancelled")], False),
+        (TAKEN, Unknown(reason="x"), [job(conclusion="cancelled")], False),
         (GONE, None, [job()], False),
         (GONE, Unknown(reason="x"), [job()], False),
     ],
@@ -181,11 +184,57 @@ def test_what_broke_a_job(loss: Loss, who: Runner | Unknown | None, jobs: list[J
         assert (record.label, record.pod) == (LABEL, loss.pod.id if loss.pod else None)
 
 
+def test_an_interruption_was_when_the_provider_says() -> None:
+    """However much later it was noticed; a provider's clock that is ahead makes nobody wait for the future."""
+    assert TAKEN.pod
+    for stopped, at in ((EPOCH - timedelta(hours=2), EPOCH - timedelta(hours=2)), (EPOCH + timedelta(1), EPOCH)):
+        record = interrupted(NAME, replace(TAKEN, pod=replace(TAKEN.pod, stopped_at=stopped)), seen(), None, EPOCH)
+        assert record
+        assert record.at == at
+
+
+ENDS = EPOCH + timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("loss", "labels", "jobs", "after", "found"),
+    [
+        (GONE, (LABEL, end_label(ENDS)), [job()], timedelta(minutes=70), False),
+        (GONE, (LABEL, end_label(ENDS)), [job(completed_at=ENDS - timedelta(minutes=5))], timedelta(hours=3), True),
+        (GONE, (LABEL, end_label(ENDS)), [job(completed_at=ENDS + timedelta(minutes=9))], timedelta(hours=3), False),
+        (GONE, (LABEL, "rp-ends-never"), [job()], timedelta(hours=3), True),
+        (Loss(reason="failed", pod=pod(state=PodState.FAILED, tags=tags(label=LABEL, expires_at=ENDS))), (), [job()],
+         timedelta(minutes=59), False),
+        (Loss(reason="interrupted", pod=pod(state=PodState.INTERRUPTED, tags=tags(label=LABEL, expires_at=ENDS))), (),
+         [job()], timedelta(minutes=70), True),
+        (Loss(reason="stopped", pod=pod(state=PodState.STOPPED, tags=tags(label=LABEL))), (), [job()],
+         timedelta(0), False),
+    ],
+    ids=["its end", "before", "after", "unreadable", "its tags", "taken all the same", "stopped by its user"],
+)  # fmt: skip
+def test_a_pod_that_was_to_end_is_no_loss(
+    loss: Loss,
+    labels: tuple[str, ...],
+    jobs: list[Job],
+    after: timedelta,
+    found: bool,  # noqa: FBT001 - a column
+) -> None:
+    """Its end is told by its tags, or by its runner, which outlives it for a while."""
+    record = interrupted(NAME, loss, seen(who=runner(labels=labels)), jobs, EPOCH + after)
+    assert (record is not None) is found
+
+
 def test_a_pod_that_was_followed_did_not_end_itself_for_want_of_a_job() -> None:
     """Its job waits still."""
     waiting = [job(runner_name=None, status="queued", conclusion=None)]
     assert interrupted(NAME, GONE, seen(who=runner()), waiting, EPOCH, followed=True) is not None
     assert interrupted(NAME, GONE, seen(who=runner()), waiting, EPOCH) is None
+
+
+def test_a_pod_that_was_followed_was_lost_before_its_job_was_cancelled() -> None:
+    """Its runner may just be reporting that it is shut down."""
+    cancelled = [job(conclusion="cancelled")]
+    assert interrupted(NAME, TAKEN, seen(who=runner()), cancelled, EPOCH, followed=True) is not None
 
 
 class _Past:
@@ -226,8 +275,13 @@ def told(jobs: list[Job], *records: Interruption, pods: tuple[object, ...] = (),
 
 @pytest.mark.parametrize(
     "one",
-    [job(), job(conclusion="cancelled"), job(runner_name=None, conclusion="cancelled"), job(labels=("gpu", LABEL))],
-    ids=["failed", "cancelled", "never taken", "more labels"],
+    [
+        job(),
+        job(runner_name=None, conclusion="cancelled"),
+        job(labels=("gpu", LABEL)),
+        job(conclusion="cancelled", completed_at=EPOCH + timedelta(seconds=20)),
+    ],
+    ids=["failed", "never taken", "more labels", "shut down"],
 )
 def test_a_record_explains_its_job(one: Job) -> None:
     """With those that ended well, and with a watch that failed because of it."""
@@ -245,6 +299,8 @@ def test_a_record_explains_its_job(one: Job) -> None:
         (job(labels=("ubuntu-latest",)), RECORD, "did not ask for a machine of ours"),
         (job(labels=(LABEL, "rp-" + "b" * 26)), RECORD, "did not ask for a machine of ours"),
         (job(conclusion="timed_out"), RECORD, "ended by itself (timed_out)"),
+        (job(conclusion="cancelled", completed_at=EPOCH + timedelta(minutes=5)), RECORD, "was cancelled while it ran"),
+        (job(conclusion="cancelled"), None, "was cancelled while it ran"),
         (job(status="in_progress", conclusion=None), RECORD, "has not ended"),
         (job(runner_name="other"), RECORD, "no record says"),
         (job(runner_name=None), replace(RECORD, label="rp-" + "b" * 26), "no record says"),

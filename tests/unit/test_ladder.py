@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 
@@ -9,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner_provisioner.domain.bids import Bid
+from runner_provisioner.domain.bids import Bid, BidForm
 from runner_provisioner.domain.ladder import Ladder, Refusal, check, ladder, nothing_rented, without_raises
 from runner_provisioner.domain.money import automatic_bid, cost
 from runner_provisioner.domain.offers import GpuRequest, Interruptible, Offer, Ranking
+from runner_provisioner.domain.pods import CloudType
 from runner_provisioner.errors import (
     AllOffersFailed,
     AuthenticationFailed,
@@ -204,8 +206,10 @@ def test_offers_above_the_cap_are_refused() -> None:
         {"max_price": Decimal(0)},
         {"bid": Bid(Decimal(0))},
         {"bid": Bid(Decimal("1.01"))},
+        {"bid": Bid(Decimal("0.5")), "interruptible": Interruptible.NEVER},
+        {"max_price": Decimal("1e400")},
     ],
-    ids=["no-model", "no-gpu", "no-money", "no-bid", "bid-above-cap"],
+    ids=["no-model", "no-gpu", "no-money", "no-bid", "bid-above-cap", "bid-for-on-demand", "absurd-money"],
 )
 def test_a_request_that_can_never_succeed_is_refused(wrong: dict[str, object]) -> None:
     """One line, before anything is asked."""
@@ -213,7 +217,19 @@ def test_a_request_that_can_never_succeed_is_refused(wrong: dict[str, object]) -
         check(replace(REQUEST, **wrong))  # type: ignore[arg-type] # the fields of a request
     check(REQUEST)
     check(replace(REQUEST, bid=Bid(Decimal("0.5"))))
+    check(replace(REQUEST, bid=Bid.parse("60%")))
     check(replace(REQUEST, models=(), min_vram_gb=24))
+
+
+def test_the_list_price_of_a_bid_is_the_on_demand_price() -> None:
+    """However often it is raised; where nobody names that it is the market's minimum, and never the bid."""
+    wish = replace(REQUEST, models=("A4000",), bid=Bid(Decimal("0.15")))
+    offers = [one for one in OFFERS if one.gpu_model == "A4000"]
+    rungs = ladder(offers, wish).rungs
+    assert any(one.raises for one in rungs)
+    assert {one.list_price for one in rungs} == {Decimal("0.20")}
+    alone = [one for one in offers if one.interruptible]
+    assert {one.list_price for one in ladder(alone, wish).rungs} == {Decimal("0.10")}
 
 
 def test_offers_that_nobody_can_afford_name_the_cheapest_and_its_own_reason() -> None:
@@ -265,6 +281,46 @@ def test_the_last_word_names_the_cause_that_can_be_acted_on(
 def test_no_offer_at_all_says_of_which_kind(wish: str, word: str) -> None:
     """The reader learns what was looked for."""
     assert word in str(nothing_rented(replace(REQUEST, interruptible=Interruptible(wish)), []))
+
+
+@pytest.mark.parametrize(
+    ("offers", "changed", "told"),
+    [
+        (
+            OFFERS[:0],
+            {"regions": ("EU-RO-1", "US"), "cuda": "13.9"},
+            "loosen --region EU-RO-1 --region US or --cuda 13.9, name",
+        ),
+        (OFFERS[:0], {"count": 9, "cloud": CloudType.SECURE}, "loosen --gpu-count 9 or --cloud secure, name"),
+        (OFFERS, {"min_vram_gb": 999, "cuda": "11.8"}, "loosen --min-vram 999, name"),
+        (OFFERS, {"regions": ("XX-NO-1",)}, "loosen --region XX-NO-1, name"),
+        (
+            [one for one in OFFERS if not one.interruptible],
+            {"interruptible": Interruptible.REQUIRE},
+            "loosen --interruptible require, name",
+        ),
+        (
+            [one for one in OFFERS if one.interruptible],
+            {"interruptible": Interruptible.NEVER},
+            "loosen --interruptible never, name",
+        ),
+        (
+            [one for one in OFFERS if one.interruptible],
+            {"bid": Bid(Decimal(60), BidForm.OF_ON_DEMAND)},
+            "loosen --bid '60% of on-demand', name",
+        ),
+        (OFFERS[:0], {}, "right now: name more GPU models"),
+    ],
+    ids=["empty-market", "many-gpus", "memory", "region", "spot-only", "on-demand-only", "bid", "nothing-to-loosen"],
+)
+def test_the_option_that_leaves_no_offer_is_named(
+    offers: Sequence[Offer], changed: dict[str, object], told: str
+) -> None:
+    """That which kept offers out; where there are none, what the market was asked with."""
+    request = replace(REQUEST, **changed)  # type: ignore[arg-type] # the fields of a request
+    found = ladder(offers, request)
+    assert not found.rungs
+    assert told in str(nothing_rented(request, found.refusals))
 
 
 @given(st.decimals("0.0001", "50", places=4), st.decimals("0.0001", "50", places=4))

@@ -165,6 +165,13 @@ def test_any_text_has_an_answer(text: str) -> None:
                 "\0",
                 "exec",
                 "nix",
+                "(",
+                ")",
+                "{",
+                "}",
+                "$(",
+                "if",
+                "a=$",
             ]
         ),
         max_size=12,
@@ -175,6 +182,12 @@ def test_any_script_has_an_answer(parts: list[str]) -> None:
     for command in commands(" ".join(parts), pipefail=False):
         for key in command.values("--key"):
             with_variables(key, {"K": "${{ matrix.a }}"})
+
+
+def test_brackets_may_be_deeper_than_python_calls() -> None:
+    """Neither open ones nor closed ones are too many."""
+    (found,) = commands("(" * 5000 + "runner-provisioner stop" + ")" * 4000 + " || true", pipefail=False)
+    assert found.swallowed
 
 
 @pytest.mark.parametrize(

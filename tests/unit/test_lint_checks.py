@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.lint import COMMANDS, GOOD, HERE, WHOLE, look, marked, spoil, spoil_last
+from support.lint import CLEANUP, COMMANDS, GOOD, HERE, WHOLE, look, marked, spoil, spoil_last
 
 from runner_provisioner.lint.findings import CHECKS
 
@@ -51,6 +51,59 @@ def with_mark_on_last_uses() -> str:
     return spoil_last(GOOD, "- uses: octo/runner_provisioner@v1\n", f"- uses: octo/runner_provisioner@v1 {HERE}\n")
 
 
+STARTS = {
+    "of-nix": "exec nix run . -- start",
+    "of-nix-elsewhere": "exec nix run github:acme/runner_provisioner -- start",
+    "of-nix-at-a-version": "exec nix run 'github:acme/runner_provisioner/v1#default' -- --debug start",
+    "of-nix-by-name": "exec nix run '.#start' -- --max-price 1",
+    "after-an-option": "exec runner-provisioner --debug start",
+    "of-a-module": "exec python3 -m runner_provisioner --debug start",
+    "of-a-version": "exec uvx runner-provisioner@1.2 start",
+}
+PULL = "github.event.issue.pull_request"
+HEAD = "github.event.workflow_run.head_repository"
+LET_IN = {
+    "comment-by-the-event": ("issue_comment", "github.event_name == 'issue_comment'"),
+    "comment-on-a-pull-request": ("issue_comment", PULL),
+    "comment-on-a-pull-request-in-braces": ("issue_comment", f"${{{{ {PULL} != null && startsWith(a, 'b') }}}}"),
+    "comment-or-something": ("issue_comment", f"!{PULL} || inputs.all"),
+    "comment-not-not": ("issue_comment", f"!(!{PULL})"),
+    "comment-by-a-contributor": ("issue_comment", "github.event.comment.author_association != 'NONE'"),
+    "comment-where-not-binds-first": ("issue_comment", "!github.event_name != 'push'"),
+    "comment-as-a-text": ("issue_comment", f"'!{PULL}'"),
+    "comment-by-nobody": ("issue_comment", "contains(fromJSON('[\"NONE\"]'), github.event.comment.author_association)"),
+    "comment-in-two-expressions": ("issue_comment", f"${{{{ !{PULL} }}}} && ${{{{ inputs.a }}}}"),
+    "comment-too-deep": ("issue_comment", "(" * 40 + f"!{PULL}" + ")" * 40),
+    "comment-too-long": ("issue_comment", f"!{PULL} && {'a' * 4000}"),
+    "run-by-the-event": ("workflow_run", "github.event_name == 'workflow_run'"),
+    "run-of-a-pull-request": ("workflow_run", "github.event.workflow_run.event == 'pull_request'"),
+    "run-of-a-fork": ("workflow_run", f"{HEAD}.fork"),
+    "run-of-what-is-no-word": ("workflow_run", f"{HEAD}.fork != 'true'"),
+    "run-of-a-target": ("workflow_run", "github.event.workflow_run.event == 'pull_request_target'"),
+    "run-of-another": ("workflow_run", f"{HEAD}.full_name != github.repository"),
+    "run-of-whatever": ("workflow_run", f"{HEAD}"),
+    "run-of-what-is-computed": ("workflow_run", "github.event.workflow_run.event == inputs.event"),
+}
+SWALLOWED = {
+    "or-something": "runner-provisioner stop || logger failed",
+    "or-something-in-brackets": "runner-provisioner stop || { echo no; true; }",
+    "or-true-after-and": "runner-provisioner stop && true || true",
+    "and-then-or-true": "test -e x && runner-provisioner stop || true",
+    "or-a-code-that-nobody-asks-for": "runner-provisioner stop || rc=$?; echo $rc",
+    "subshell-or-true": "(runner-provisioner stop) || true",
+    "subshell-in-a-subshell": "( (cd x; runner-provisioner stop);) || true",
+    "group-or-true": "{ runner-provisioner stop; } || true",
+    "group-that-goes-on": "{ runner-provisioner stop; echo done; } || exit 1",
+    "group-in-a-test": "if { runner-provisioner stop; }; then echo done; fi",
+    "group-in-a-pipe": "{ runner-provisioner stop; } | tee log",
+    "result-or-true": "out=$(runner-provisioner stop) || true",
+    "result-of-what-comes-after": "out=$(runner-provisioner stop; echo done)",
+    "result-that-is-told": "echo $(runner-provisioner stop)",
+    "result-that-is-told-in-quotes": 'echo "$(runner-provisioner stop)"',
+    "result-in-a-declaration": "export OUT=$(runner-provisioner stop)",
+    "never-closed": "{ runner-provisioner stop || true",
+}
+
 BAD = {
     "yaml": {
         "unclosed": f"jobs:\n  a: [1, 2\nb: c {HERE}\n",
@@ -77,6 +130,24 @@ BAD = {
         "build": spoil(GOOD, (TRAIN_STEP, f"      - run: | {HERE}\n          cd x\n          sudo docker build .\n")),
     },
     "no-timeout": {"missing": spoil(GOOD, ("    timeout-minutes: 60\n", ""), ("  train:\n", f"  train: {HERE}\n"))},
+    "short-lifetime": {
+        "of-the-action": spoil(
+            GOOD, ("key: train\n", "key: train\n          lifetime: 45m\n"), ("minutes: 60\n", f"minutes: 60 {HERE}\n")
+        ),
+        "of-both": spoil(
+            GOOD, ("key: train\n", "key: train\n          lifetime: 1h\n"), ("minutes: 60\n", f"minutes: 60 {HERE}\n")
+        ),
+        "by-default": spoil(GOOD, ("minutes: 60\n", f"minutes: 375 {HERE}\n")),
+        "of-a-command": spoil(
+            COMMANDS, ("--max-price 0.60", "--lifetime=50m"), ("minutes: 60\n", f"minutes: 60 {HERE}\n")
+        ),
+        "of-the-reusable": spoil(
+            WHOLE, ("environment: gpu\n", f"timeout-minutes: 400 {HERE}\n      environment: gpu\n")
+        ),
+        "of-the-reusable-by-default": spoil(
+            WHOLE, ("environment: gpu\n", "lifetime: 30m\n      environment: gpu\n"), ("@v1\n", f"@v1 {HERE}\n")
+        ),
+    },
     "gpu-environment": {
         "name": spoil(GOOD, (TRAIN, TRAIN + f"    environment: production {HERE}\n")),
         "mapping": spoil(GOOD, (TRAIN, TRAIN + f"    environment:\n      name: production {HERE}\n")),
@@ -96,6 +167,8 @@ BAD = {
         "input-of-the-called": spoil(
             WHOLE, ("      key: seed", f"      run: x ${{{{ secrets.A }}}} {HERE}\n      key: seed")
         ),
+        "input-of-a-re-run": "on: push\njobs:\n  a:\n    steps:\n      - uses: octo/runner_provisioner@v1\n"
+        f"        with: {{mode: rerun, env: 'A=${{{{ secrets.A }}}}'}} {HERE}\n",
         "workflow": spoil(GOOD, ("jobs:\n", f"env:\n  HF: ${{{{ secrets.HF_TOKEN }}}} {HERE}\njobs:\n")),
     },
     "call-environment": {
@@ -119,6 +192,13 @@ BAD = {
             COMMANDS[: COMMANDS.index("  stop:\n")],
             ("run: exec runner-provisioner start", f"run: >- {HERE}\n          exec runner-provisioner start"),
         ),
+        **{
+            name: spoil(
+                COMMANDS[: COMMANDS.index("      - if:")],
+                ("exec runner-provisioner start --max-price 0.60", f"{run} {HERE}"),
+            )
+            for name, run in STARTS.items()
+        },
         "on-the-machine": spoil(
             GOOD[: GOOD.index("  stop:\n")],
             ("- id: rent\n", f"- id: rent {HERE}\n"),
@@ -161,6 +241,9 @@ jobs:
         "two-expressions": spoil(with_mark_on_last_uses(), ("always()", "${{ always() }} || ${{ inputs.a }}")),
         "negated": spoil(with_mark_on_last_uses(), ("always()", "${{ !always() }}")),
         "step-condition": spoil_stop(f"      - if: success()\n        run: exec runner-provisioner stop {HERE}\n"),
+        "after-a-step-that-fails": spoil_stop(
+            f"      - uses: actions/checkout@v4\n      - run: ./report\n      - run: 'runner-provisioner stop' {HERE}\n"
+        ),
         "same-job": f"""\
 on: push
 jobs:
@@ -260,6 +343,7 @@ jobs:
         "or-colon": spoil_stop(f"      - run: 'runner-provisioner stop || :' {HERE}\n"),
         "or-echo": spoil_stop(f"      - run: 'runner-provisioner stop || echo failed' {HERE}\n"),
         "or-exit-0": spoil_stop(f"      - run: runner-provisioner stop || exit 0 {HERE}\n"),
+        **{name: spoil_stop(f"      - run: '{run}' {HERE}\n") for name, run in SWALLOWED.items()},
         "then-true": spoil_stop(f"      - shell: bash {{0}}\n        run: 'runner-provisioner stop; true' {HERE}\n"),
         "pipe": spoil_stop(f"      - run: runner-provisioner stop --json | tee stopped.json {HERE}\n"),
         "background": spoil_stop(f"      - run: 'runner-provisioner stop &' {HERE}\n"),
@@ -331,6 +415,7 @@ jobs:
         "attempt": spoil(WHOLE, ("seed-", "${{ github.run_attempt }}-"), ("@v1\n", f"@v1 {HERE}\n")),
     },
     "bad-key": {
+        "of-a-watch": f"on: push\njobs:\n  a:\n    steps:\n      - run: runner-provisioner watch --key A {HERE}\n",
         "upper-case": spoil(
             WHOLE[: WHOLE.index("      environment")],
             (MATRIX, ""),
@@ -395,9 +480,15 @@ jobs:
     },
     "step-timeout": {
         "start": spoil(GOOD, ("- id: rent\n", f"- id: rent\n        timeout-minutes: 20 {HERE}\n")),
+        **{
+            mode: f"on: push\njobs:\n  a:\n    steps:\n      - uses: octo/runner_provisioner@v1\n"
+            f"        timeout-minutes: 5 {HERE}\n        with: {{mode: {mode}}}\n"
+            for mode in ("rerun", "watch", "cleanup")
+        },
         "stop": spoil_last(GOOD, "        with:\n", f"        timeout-minutes: 5 {HERE}\n        with:\n"),
     },
     "no-exec": {
+        "rerun": f"on: push\njobs:\n  a:\n    steps:\n      - run: runner-provisioner rerun --attempt 1 {HERE}\n",
         "plain": spoil(
             COMMANDS, ("run: exec runner-provisioner start --max-price 0.60", f"run: runner-provisioner start {HERE}")
         ),
@@ -410,6 +501,8 @@ jobs:
         ),
     },
     "pull-request-target": {
+        "rerun": f"on: pull_request_target {HERE}\njobs:\n  a:\n    steps:\n"
+        "      - run: exec runner-provisioner rerun --attempt 1\n",
         "list": spoil(GOOD, ("on: workflow_dispatch", f"on: [push, pull_request_target] {HERE}")),
         "mapping": spoil(GOOD, ("on: workflow_dispatch", f"on:\n  pull_request_target: {HERE}\n    types: [labeled]")),
         "reusable": spoil(WHOLE, ("on: push", f"on: pull_request_target {HERE}")),
@@ -427,6 +520,14 @@ jobs:
         ),
         "run": spoil(GOOD, ("on: workflow_dispatch", f"on:\n  workflow_run: {HERE}\n    workflows: [CI]")),
         "run-whole": spoil(WHOLE, ("on: push", f"on:\n  workflow_run: {HERE}\n    workflows: [CI]")),
+        **{
+            name: spoil(
+                GOOD,
+                ("on: workflow_dispatch", f"on: [{event}] {HERE}"),
+                (START_JOB, START_JOB + f"    if: >-\n      {condition}\n"),
+            )
+            for name, (event, condition) in LET_IN.items()
+        },
         "run-that-asks-something-else": spoil(
             GOOD,
             ("on: workflow_dispatch", f"on:\n  workflow_run: {HERE}\n    workflows: [CI]"),
@@ -436,6 +537,16 @@ jobs:
     "no-cleanup": {
         "unscheduled": "on: push\njobs:\n  cleanup:\n    uses: ./.github/workflows/cleanup.yml\n"
         + spoil(WHOLE, ("on: push\njobs:\n", ""), ("@v1\n", f"@v1 {HERE}\n")),
+    },
+    "cleanup-environment": {
+        "reusable": CLEANUP.replace("@v1\n", f"@v1 {HERE}\n") + WHOLE[WHOLE.index("  train:") :],
+        "step": CLEANUP[: CLEANUP.index("    uses")]
+        + f"    steps:\n      - run: runner-provisioner cleanup {HERE}\n"
+        + WHOLE[WHOLE.index("  train:") :],
+        "beside-a-stop": CLEANUP.replace("@v1\n", f"@v1 {HERE}\n")
+        + spoil(
+            GOOD[GOOD.index("  start:") :], ("    if: always()\n", "    if: always()\n    environment: gpu-stop\n")
+        ),
     },
     "rerun-failed": {
         "first-attempt": spoil(GOOD, (START_JOB, START_JOB + f"    if: github.run_attempt == 1 {HERE}\n")),

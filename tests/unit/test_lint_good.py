@@ -173,6 +173,17 @@ FINE = {
         GOOD,
         (LABEL, MATRIX + "    runs-on: ${{ needs.start.outputs[matrix.seed] }}\n"),
     ),
+    "stop-by-nix-and-a-word": stop_by("nix run . -- stop"),
+    "stop-after-other-things-of-nix": stop_by("nix run . -- lint\nnix build .#start-page\nrunner-provisioner stop"),
+    "stop-after-other-commands": stop_by(
+        "pip install runner-provisioner\nrunner-provisioner status\nrunner-provisioner stop"
+    ),
+    "longer-lifetime": spoil(COMMANDS, ("--max-price 0.60", "--lifetime 61m")),
+    "lifetime-that-cannot-be-known": spoil(GOOD, ("key: train\n", "key: train\n          lifetime: ${{ inputs.a }}\n")),
+    "lifetime-that-is-computed": spoil(COMMANDS, ("--max-price 0.60", "--lifetime $(./long)")),
+    "lifetime-that-is-none": spoil(COMMANDS, ("--max-price 0.60", "--lifetime 5x")),
+    "lifetime-with-too-many-digits": spoil(COMMANDS, ("--max-price 0.60", f"--lifetime {'9' * 5000}m")),
+    "timeout-that-cannot-be-known": spoil(GOOD, ("minutes: 60", "minutes: ${{ fromJSON(inputs.minutes) }}")),
     "stop-by-path": stop_by('"$RUNNER_TEMP/venv/bin/runner-provisioner" stop'),
     "stop-by-module": stop_by("python3 -m runner_provisioner stop --run-id 5"),
     "stop-by-nix": stop_by("nix run github:octo/runner_provisioner#stop -- --key default"),
@@ -181,6 +192,22 @@ FINE = {
     "stop-or-fail": stop_by("runner-provisioner stop || { echo '::error::left'; exit 1; }"),
     "stop-or-told": stop_by("runner-provisioner stop || echo left && exit 1"),
     "stop-if-not": stop_by("if ! runner-provisioner stop; then\n  exit 1\nfi"),
+    "stop-in-a-subshell": stop_by("(cd tools; runner-provisioner stop; echo done)"),
+    "stop-in-a-group": stop_by("{ runner-provisioner stop; echo done; }"),
+    "stop-in-a-group-or-fail": stop_by("{\n  runner-provisioner stop\n} || { echo left; exit 1; }"),
+    "stop-with-a-kept-result": stop_by('out="$(runner-provisioner stop)"\necho "$out"'),
+    "stop-with-a-kept-code": stop_by("runner-provisioner stop || rc=$?\necho done\nexit ${rc:-0}"),
+    "stop-or-pass-on": stop_by("runner-provisioner stop || exit"),
+    "stop-or-once-more": stop_by("runner-provisioner stop || (sleep 9; runner-provisioner stop)"),
+    "stop-if-not-in-brackets": stop_by("if ! out=$(runner-provisioner stop); then\n  exit 1\nfi"),
+    "stop-after-brackets": stop_by("clean() { rm -f x || true; }\nclean || true\nrunner-provisioner stop"),
+    "stop-with-a-case": stop_by("case $A in\n  b) echo c ;;\nesac\nrunner-provisioner stop"),
+    "stop-after-a-step-that-cannot-fail": spoil_last(
+        COMMANDS, STOP_STEP, "      - run: ./report\n        continue-on-error: true\n" + STOP_STEP
+    ),
+    "stop-always-after-a-step": spoil_last(
+        COMMANDS, STOP_STEP, "      - run: ./report\n      - if: always()\n        run: exec runner-provisioner stop\n"
+    ),
     "stop-pipefail": stop_by("set -o pipefail\nrunner-provisioner stop | tee log"),
     "stop-in-comment-and-talk": stop_by(
         "# runner-provisioner stop --key x\necho runner-provisioner stop --key y\nrunner-provisioner stop"
@@ -285,6 +312,56 @@ jobs:
         with: {mode: stop}
 """,
 }
+
+
+KEPT_OUT = {
+    "by-event": ("[push, issue_comment]", "github.event_name != 'issue_comment'"),
+    "by-another-event": ("[push, issue_comment]", "github.event_name == 'push'"),
+    "no-pull-request": ("issue_comment", "${{ github.event.issue.pull_request == null }}"),
+    "only-members": (
+        "issue_comment",
+        'contains(fromJSON(\'["OWNER", "MEMBER"]\'), github.event.comment.author_association)',
+    ),
+    "only-the-owner": ("issue_comment", "github.event.comment.author_association == 'OWNER'"),
+    "no-fork": ("workflow_run", "'!github.event.workflow_run.head_repository.fork'"),
+    "fork-is-false": ("workflow_run", "github.event.workflow_run.head_repository.fork == false"),
+    "after-a-push": ("workflow_run", "github.event.workflow_run.event == 'push' && inputs.a"),
+    "in-brackets": (
+        "[workflow_run, push]",
+        (
+            "github.event_name == 'push' || (github.event.workflow_run.head_repository.full_name == github.repository "
+            "&& (success() || inputs.a))"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(("event", "condition"), KEPT_OUT.values(), ids=KEPT_OUT)
+def test_a_condition_may_keep_strangers_out(event: str, condition: str) -> None:
+    """In every spelling that people use."""
+    text = spoil(GOOD, ("on: workflow_dispatch", f"on: {event}"), ("  start:\n", f"  start:\n    if: {condition}\n"))
+    assert [str(one) for one in look(text)] == []
+
+
+@pytest.mark.parametrize(
+    ("cleanup", "gpu"),
+    [
+        pytest.param(CLEANUP + "    with:\n      environment: gpu-stop\n", WHOLE, id="its-own"),
+        pytest.param(CLEANUP, GOOD, id="only-the-start-has-one"),
+    ],
+)
+def test_a_clean_up_needs_an_environment_only_where_stops_have_one(cleanup: str, gpu: str) -> None:
+    """An environment with reviewers for the start alone says nothing of where the secrets are."""
+    files = {".github/workflows/clean.yml": cleanup, ".github/workflows/gpu.yml": gpu}
+    assert [str(one) for one in check_workflows(files)] == []
+
+
+def test_a_clean_up_in_a_workflow_of_ones_own_may_have_the_environment_there() -> None:
+    """The schedule is in another file than the clean-up."""
+    clock = "on:\n  schedule: [{cron: '7 * * * *'}]\njobs:\n  a:\n    uses: ./.github/workflows/tidy.yml\n"
+    tidy = "on: workflow_call\njobs:\n  a:\n    environment: b\n    steps: [{run: runner-provisioner cleanup}]\n"
+    files = {f".github/workflows/{name}.yml": text for name, text in (("clock", clock), ("tidy", tidy), ("gpu", WHOLE))}
+    assert [str(one) for one in check_workflows(files)] == []
 
 
 @pytest.mark.parametrize("text", FINE.values(), ids=FINE)

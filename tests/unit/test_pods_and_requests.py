@@ -7,9 +7,10 @@ from decimal import Decimal
 
 import pytest
 
-from runner_provisioner.domain.offers import Offer
+from runner_provisioner.domain.bids import Bid
+from runner_provisioner.domain.offers import Interruptible, Offer
 from runner_provisioner.domain.pods import Pod, PodClass, PodId, PodState, PodTags
-from runner_provisioner.domain.request import DEFAULT_GPUS, HowRegistered, StartRequest, options
+from runner_provisioner.domain.request import DEFAULT_GPUS, Gate, HowRegistered, StartRequest, options
 from runner_provisioner.errors import InvalidRequest
 
 FULL = PodTags(
@@ -79,6 +80,7 @@ def test_a_request_that_cannot_work_is_refused(wrong: dict[str, object]) -> None
         ({"start_timeout": timedelta()}, "--start-timeout 0s"),
         ({"lifetime": timedelta(minutes=20)}, "--lifetime 20m"),
         ({"idle": timedelta()}, "--idle 0s"),
+        ({"idle": timedelta(hours=6, minutes=15)}, "--idle 6h15m"),
         ({"boot_timeout": timedelta()}, "--boot-timeout 0s"),
         ({"disk": 0}, "--disk 0"),
         ({"volume": -1}, "--volume -1"),
@@ -87,7 +89,12 @@ def test_a_request_that_cannot_work_is_refused(wrong: dict[str, object]) -> None
         ({"min_vram": 0}, "--min-vram 0"),
         ({"min_download": -1}, "--min-download -1"),
         ({"max_cost": Decimal(0)}, "--max-cost 0"),
+        ({"max_cost": Decimal("1e-30")}, "--max-cost 1E-30"),
+        ({"max_price": Decimal("1e400")}, "--max-price 1E+400"),
+        ({"budget_month": Decimal("NaN")}, "--budget-month NaN"),
         ({"budget_day": Decimal(-1)}, "--budget-day -1"),
+        ({"gate": Gate.OFF, "min_driver": "550.54"}, "--min-driver 550.54"),
+        ({"interruptible": Interruptible.NEVER, "bid": Bid(Decimal("0.2"))}, "--bid 0.2"),
         ({"region": ("Europe",)}, "--region Europe"),
         ({"region": ("US", "EU RO")}, "--region EU RO"),
         ({"cuda": "latest"}, "--cuda latest"),
@@ -115,6 +122,11 @@ def test_a_request_that_cannot_work_is_refused(wrong: dict[str, object]) -> None
         ({"volume_mount": "/usr/lib"}, "--volume-mount '/usr/lib'"),
         ({"volume_mount": "/opt/"}, "--volume-mount '/opt/'"),
         ({"volume_mount": "/root"}, "--volume-mount '/root'"),
+        ({"env": {"GITHUB_TOKEN": "hidden"}}, "--env 'GITHUB_TOKEN'"),
+        ({"env": {"A": "hidden", "rp_owner": "hidden"}}, "--env 'rp_owner'"),
+        ({"env": {"UID": "0"}}, "--env 'UID'"),
+        ({"env": {"größe": "hidden"}}, "--env 'größe'"),
+        ({"env": {"A": "hidden\0"}}, "--env 'A'"),
     ],
     ids=str,
 )
@@ -124,6 +136,7 @@ def test_a_refusal_names_the_option_and_its_value(wrong: dict[str, object], told
         StartRequest(**wrong)  # type: ignore[arg-type] # fields of the request
     assert str(caught.value).startswith(f"{told}: ")
     assert str(caught.value).isprintable()
+    assert "hidden" not in str(caught.value)
 
 
 def test_ports_and_mount_point_take_their_plain_form() -> None:

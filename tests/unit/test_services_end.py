@@ -13,7 +13,7 @@ from runner_provisioner.domain.names import RunKey, Scope
 from runner_provisioner.domain.orphans import Verdict
 from runner_provisioner.domain.pods import PodClass
 from runner_provisioner.domain.runners import RunnerState, RunStatus
-from runner_provisioner.errors import AuthenticationFailed, LeftBehind, RunnerBusy, RunnerProvisionerError, ServerError
+from runner_provisioner.errors import AuthenticationFailed, LeftBehind, RunnerProvisionerError, ServerError
 from runner_provisioner.services.ending import Ending, ForgetfulStore
 from runner_provisioner.services.reconcile import Polls
 from runner_provisioner.services.sweep import Sweep
@@ -198,8 +198,8 @@ async def test_every_name_is_tried_before_the_first_error_leaves() -> None:
     scene = Scene()
     for attempt in (1, 2):
         scene.put(_name(attempt), pod_id=f"p{attempt}")
-    scene.registry.put(_name(1), RunnerState.BUSY)
-    scene.registry.add("remove", *[RunnerBusy("busy")] * 100)
+    scene.registry.put(_name(1), RunnerState.IDLE)
+    scene.registry.add("remove", *[ServerError("down")] * 100)
     key = RunKey(owner8=OWNER8, run="zz", attempt=2, key="default")
     with pytest.raises(LeftBehind) as caught:
         await scene.ending.stop(key)

@@ -95,6 +95,19 @@ async def test_a_name_that_is_taken_is_freed_and_used() -> None:
     assert scene.registry.calls.count("jit_config") == 2
 
 
+async def test_a_name_that_a_busy_runner_holds_is_waited_for() -> None:
+    """Its pod was taken while its job ran: for ten minutes GitHub refuses to remove it (422)."""
+    scene = Scene()
+    scene.registry.put(NAME, RunnerState.BUSY, online=False)
+    scene.registry.add("remove", RunnerBusy("busy"))
+    with pytest.raises(RunnerBusy):
+        await scene.jit.give(pod(), NAME)
+    assert scene.way_in.given == []
+    assert await scene.jit.give(pod(), NAME)
+    assert len(scene.registry.runners) == len(scene.way_in.given) == 1
+    assert scene.registry.calls.count("jit_config") == 3
+
+
 async def test_a_name_whose_runner_is_gone_meanwhile_is_tried_again() -> None:
     """The list may be ahead of the refusal."""
     scene = Scene()
@@ -176,7 +189,9 @@ class Started(Scene):
         )
 
 
-def _draw_up(_offer: Offer, registration: Registration | None, _download: RunnerDownload) -> PodSpec:
+def _draw_up(
+    _offer: Offer, _lifetime: timedelta, registration: Registration | None, _download: RunnerDownload
+) -> PodSpec:
     assert registration is None
     return PodSpec(name=NAME, image="image", tags=tags(nonce="n", creator="c"))
 
@@ -227,6 +242,7 @@ async def test_after_the_start_only_a_queued_job_is_a_reason(
     assert not await scene.jit.give_if_wanted(pod(tags=tags(label=label)), queue, "o/r")
     assert queue.calls == ["o/r"]
     assert len(scene.way_in.given) == int(given)
+    assert [set(runner.labels) >= {*LABELS, *labels} for runner in scene.registry.runners.values()] == [True] * given
 
 
 @pytest.mark.parametrize(

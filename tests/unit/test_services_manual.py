@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 
 import anyio
 import pytest
-from support.fakes import REQUEST, FakeProvider, PausableProvider, offer
+from support.fakes import OWNER8, REQUEST, FakeHistory, FakeProvider, Memory, PausableProvider, offer
 
+from runner_provisioner.domain.budget import Budget
+from runner_provisioner.domain.history import Ending
 from runner_provisioner.domain.offers import Offer
 from runner_provisioner.domain.pods import Pod, PodClass, PodId, PodSpec, PodState, PodTags
 from runner_provisioner.errors import (
     AllOffersFailed,
+    BudgetExceeded,
     CapacityUnavailable,
     CreateOutcomeUnknown,
     InvalidRequest,
@@ -21,6 +25,8 @@ from runner_provisioner.errors import (
     ServerError,
     Timeout,
 )
+from runner_provisioner.services.budget import Purse
+from runner_provisioner.services.chronicle import Chronicle
 from runner_provisioner.services.manual import ManualPods
 from runner_provisioner.testing.clock import FakeClock
 
@@ -45,6 +51,34 @@ async def test_the_first_offer_that_can_be_had_is_rented() -> None:
     made = await scene.pods.create(SPEC, REQUEST)
     assert await scene.pods.get(made.id) == made
     assert await scene.pods.list() == [made]
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["history", "none"])
+async def test_a_pod_made_by_hand_is_remembered_and_kept_to_the_budget(*, kept: bool) -> None:
+    """Up to its end, by its lifetime; what the budget does not bear is not rented."""
+    scene, told, history = Scene(), Memory(), FakeHistory()
+    providers = {"one": scene.one, "two": scene.two}
+    pods = ManualPods(
+        providers,
+        clock=scene.clock,
+        settle=30,
+        chronicle=Chronicle(history if kept else None, clock=scene.clock, events=told),
+    )
+    purse = Purse(
+        Budget(day=Decimal(1)),
+        providers=providers,
+        history=history,
+        clock=scene.clock,
+        events=told,
+        owner8=OWNER8,
+        lifetime=timedelta(hours=24),
+    )
+    with pytest.raises(BudgetExceeded, match="RUNNER_PROVISIONER_BUDGET_DAY"):
+        await pods.create(SPEC, REQUEST, lifetime=timedelta(hours=24), purse=purse)
+    assert "create" not in scene.one.calls
+    made = await pods.create(SPEC, REQUEST, lifetime=timedelta(hours=1), purse=purse)
+    await pods.terminate(made.id)
+    assert [(one.id, one.ending) for one in history.records.values()] == ([(made.id, Ending.ASKED)] if kept else [])
 
 
 async def test_when_nothing_can_be_had_the_error_says_why() -> None:

@@ -18,6 +18,7 @@ from runner_provisioner.errors import (
     AuthenticationFailed,
     BootTimeout,
     BudgetExceeded,
+    CapacityUnavailable,
     CreateOutcomeUnknown,
     InvalidRequest,
     KeyInUse,
@@ -28,6 +29,7 @@ from runner_provisioner.errors import (
     RunnerProvisionerError,
     ServerError,
     SpotDiscontinued,
+    Stopped,
     StoreError,
     Timeout,
     UnknownGpu,
@@ -81,7 +83,9 @@ class Scene:
         )
 
 
-def _draw_up(_offer: Offer, _registration: Registration | None, _download: RunnerDownload) -> PodSpec:
+def _draw_up(
+    _offer: Offer, _lifetime: timedelta, _registration: Registration | None, _download: RunnerDownload
+) -> PodSpec:
     return PodSpec(name=NAME, image="image", tags=tags(nonce="n", creator="c"))
 
 
@@ -133,12 +137,32 @@ async def test_another_providers_offer_survives_a_refused_credential() -> None:
 
 
 async def test_spot_that_is_discontinued_leaves_on_demand() -> None:
-    """The other interruptible offers of that provider are not even asked for."""
+    """The other interruptible offers of that provider are not even asked for, and that is said of each."""
     scene = Scene(offer("A", spot=True, price="0.2"), offer("B", spot=True, price="0.2"), offer("A"))
     scene.provider.add("create", SpotDiscontinued("gone"))
     started = await scene.run()
     assert not started.offer or not started.offer.interruptible
     assert scene.provider.calls.count("create") == 2
+    (first, why), *others = started.refusals
+    assert (why, "interruptible" in first) == ("gone", True)
+    assert others
+    assert {text for _, text in others} == {"this holds for it too: gone"}
+    assert all("interruptible" in one for one, _ in others)
+    told = scene.memory.told("offer_skipped")
+    assert [event.fields["offer"] for event in told] == [one for one, _ in others]
+
+
+async def test_a_refusal_holds_for_a_later_offer_of_the_provider_too() -> None:
+    """Also where another provider's offer lies between and had another reason."""
+    scene = Scene(offer("A"), offer("B", price="0.9"))
+    other = FakeProvider(scene.clock, offer("A", price="0.7", provider="other"), name="other")
+    scene.others.append(other)
+    scene.provider.add("create", AuthenticationFailed("no"))
+    other.add("create", CapacityUnavailable("none"))
+    with pytest.raises(AuthenticationFailed):
+        await scene.run()
+    assert (scene.provider.calls.count("create"), other.calls.count("create")) == (1, 1)
+    assert [str(event.fields["error"]) for event in scene.memory.told("offer_skipped")] == ["this holds for it too: no"]
 
 
 async def test_a_create_of_unknown_outcome_is_looked_up() -> None:
@@ -268,6 +292,52 @@ async def test_an_unexpected_error_gives_the_pod_back() -> None:
     assert scene.memory.told("give_back_done")[0].fields["complete"] is True
 
 
+async def test_a_start_that_is_stopped_gives_its_pod_back() -> None:
+    """By a stop that shares its store; the end of its pod is no failed placement."""
+    scene = Scene(online_after=None)
+    scene.memory.add("save", *[None] * 4, *[Stopped("stopped")] * 50)
+    with pytest.raises(Stopped, match="stopped"):
+        await scene.run()
+    assert scene.provider.calls.count("create") == 1
+    assert not scene.provider.pods
+    assert scene.memory.told("give_back_done")[0].fields["complete"] is True
+
+
+async def test_a_start_whose_pod_is_ended_before_it_runs_rents_no_other() -> None:
+    """A stop elsewhere did that: the pod's own script could not."""
+    scene = Scene(online_after=None)
+
+    async def sleep(seconds: float) -> None:
+        await type(scene.clock).sleep(scene.clock, seconds)
+        if seconds >= 1:
+            scene.provider.pods.clear()
+
+    scene.clock.sleep = sleep  # type: ignore[method-assign]
+    with pytest.raises(Stopped, match="'stop' of its run"):
+        await scene.run()
+    assert scene.provider.calls.count("create") == 1
+
+
+async def test_pods_that_end_after_they_ran_have_failed_the_gate() -> None:
+    """Every offer is tried, and the last reason is what is said."""
+    scene = Scene(online_after=None)
+
+    async def sleep(seconds: float) -> None:
+        await type(scene.clock).sleep(scene.clock, seconds)
+        ran = [pod_id for pod_id, one in scene.provider.pods.items() if one.uptime_seconds is not None]
+        for pod_id, one in list(scene.provider.pods.items()):
+            scene.provider.pods[pod_id] = replace(one, uptime_seconds=1)
+        if seconds >= 1:
+            for pod_id in ran:
+                del scene.provider.pods[pod_id]
+
+    scene.clock.sleep = sleep  # type: ignore[method-assign]
+    with pytest.raises(ProvisioningFailed, match="ended itself before its runner was registered") as caught:
+        await scene.run()
+    assert not isinstance(caught.value, Stopped)
+    assert scene.provider.calls.count("create") >= 2
+
+
 async def test_what_cannot_be_given_back_is_named() -> None:
     """The first error leaves; the event says what is left."""
     scene = Scene(online_after=None)
@@ -358,7 +428,7 @@ async def test_a_pod_that_may_exist_is_named_when_the_drain_gives_up() -> None:
 async def test_an_adopted_pod_may_be_of_no_offer_of_today() -> None:
     """Its price is what counts then."""
     scene = Scene(online_after=1)
-    made = await scene.provider.create(_draw_up(offer(), None, None), offer())  # type: ignore[arg-type]
+    made = await scene.provider.create(_draw_up(offer(), timedelta(), None, None), offer())  # type: ignore[arg-type]
     scene.provider._offers = ()
     scene.lease = replace(scene.lease, inherited=frozenset({PodRef("fake", made.id)}))
     started = await scene.run()
@@ -377,11 +447,11 @@ async def test_markets_that_cannot_be_asked_are_passed_over() -> None:
         await survey({"bad": bad}, REQUEST)
 
 
-def test_a_placement_without_an_outcome_is_no_refusal() -> None:
-    """Nor is one of a plan that is over."""
+def test_a_failed_placement_of_a_plan_that_is_over_is_no_refusal() -> None:
+    """There is no offer that it could be of."""
     scene = Scene()
     hands = Hands(providers={}, registry=scene.registry, clock=scene.clock, events=scene.memory)
-    hands.note_failed_placement(Lease(name=NAME, phase=Phase.DRAINING, outcome=Outcome.LOST))
+    hands.note_failed_placement(Lease(name=NAME, phase=Phase.DRAINING, outcome=Outcome.LOST), "it ended")
     assert hands.refusals == []
 
 

@@ -15,16 +15,19 @@ from runner_provisioner.domain.history import Ending as HowEnded
 from runner_provisioner.domain.interruptions import Interruption, encode
 from runner_provisioner.domain.leases import Lease, Limits, Phase, PodRef
 from runner_provisioner.domain.names import RunKey
-from runner_provisioner.domain.pods import Pod, PodId, PodState
-from runner_provisioner.domain.runners import Job, RunnerState, RunStatus
+from runner_provisioner.domain.pods import Pod, PodId, PodState, SshEndpoint
+from runner_provisioner.domain.runners import Job, RunnerState, RunStatus, end_label
 from runner_provisioner.errors import (
     AuthenticationFailed,
     BudgetExceeded,
     JobStillRunning,
     LeftBehind,
     PermissionDenied,
+    ProvisioningFailed,
     RunnerBusy,
+    RunnerProvisionerError,
     ServerError,
+    SshFailed,
     StoreError,
 )
 from runner_provisioner.services.ending import Ending
@@ -33,7 +36,7 @@ from runner_provisioner.services.observe import Lookout
 from runner_provisioner.services.provision import Started
 from runner_provisioner.services.reconcile import Polls
 from runner_provisioner.services.rerun import Rental, Rerun
-from runner_provisioner.services.watch import Watch, Watched
+from runner_provisioner.services.watch import Over, Watch, Watched
 from runner_provisioner.testing.clock import EPOCH, FakeClock
 
 LABEL = "rp-" + "a" * 26
@@ -156,7 +159,18 @@ class Scene:
             polls=polls,
             settle=LIMITS.settle,
             history=history,  # type: ignore[arg-type]
+            hand_over=self.hand_over,
         )
+        self.asked: list[Pod] = []
+        self.answers: list[bool | RunnerProvisionerError] = []
+
+    async def hand_over(self, pod: Pod) -> bool:
+        """Whether another configuration was handed over: the next of `answers`, else no."""
+        self.asked.append(pod)
+        answer = self.answers.pop(0) if self.answers else False
+        if isinstance(answer, RunnerProvisionerError):
+            raise answer
+        return answer
 
     def put(self, **more: object) -> Pod:
         """The pod."""
@@ -267,7 +281,7 @@ async def test_a_pod_that_vanished_with_its_job_under_way() -> None:
 async def test_a_pod_that_was_never_seen_is_looked_for_twice() -> None:
     """Its list may lag; without a runner there is nothing to watch."""
     scene = Scene()
-    assert await scene.follow() == Watched()
+    assert await scene.follow() == Watched(over=Over.POD)
     assert scene.clock.now() > EPOCH
     scene = Scene(job(runner_name=None, status="queued", conclusion=None))
     scene.run_out(state=RunnerState.OFFLINE)
@@ -292,11 +306,95 @@ async def test_a_pod_that_ended_itself_after_its_job() -> None:
 
 
 async def test_a_job_that_is_over_ends_the_watch() -> None:
-    """The registration is gone in two looks; the pod is left to end itself."""
-    scene = Scene()
+    """GitHub says so; the pod is left to end itself."""
+    scene = Scene(job())
     scene.put()
-    assert await scene.follow() == Watched()
+    assert await scene.follow() == Watched(over=Over.JOB)
     assert scene.provider.pods
+
+
+async def test_a_runner_that_github_removed_while_it_waited_is_watched_on() -> None:
+    """No job has come: only that its pod goes too is an end."""
+    scene = Scene(job(runner_name=None, status="queued", conclusion=None))
+    scene.put()
+    scene.run_out(online=True)
+    acts: list[Callable[[], object]] = [scene.registry.runners.clear, *[lambda: None] * 60, scene.provider.pods.clear]
+    assert await scene.follow(*acts) == Watched(over=Over.POD)
+    assert scene.clock.now() - EPOCH >= 61 * timedelta(seconds=5)
+
+
+@pytest.mark.parametrize("registered", [False, True], ids=["removed", "offline"])
+async def test_a_pod_whose_runner_serves_no_more_is_offered_another_configuration(registered: bool) -> None:  # noqa: FBT001 - a column
+    """When GitHub was asked, until it took one; what fails is told once."""
+    scene = Scene(job(runner_name=None, status="queued", conclusion=None))
+    made = scene.put(ssh=SshEndpoint(host="203.0.113.7", port=22))
+    if registered:
+        scene.run_out(state=RunnerState.OFFLINE)
+    scene.answers = [False, SshFailed("broke"), SshFailed("broke"), True]
+    acts: list[Callable[[], object]] = [lambda: None] * 18
+    acts += [scene.registry.runners.clear, lambda: scene.run_out(online=True), *[lambda: None] * 20]
+    acts += [scene.provider.pods.clear]
+    await scene.follow(*acts)
+    assert scene.asked == [made] * 4
+    assert [event.fields["error"] for event in scene.memory.told("hand_over_failed")] == ["broke"]
+    assert len(scene.memory.told("hand_over_done")) == 1
+
+
+async def test_nothing_is_offered_to_a_pod_that_cannot_be_reached_or_whose_runner_is_unknown() -> None:
+    """Nor when the pods could not be seen."""
+    scene = Scene(job(runner_name=None, status="queued", conclusion=None))
+    scene.put()
+    await scene.follow(*[lambda: None] * 7, scene.provider.pods.clear)
+    scene.put(ssh=SshEndpoint(host="203.0.113.7", port=22))
+    scene.registry.add("find", *[ServerError("no", service="github")] * 3)
+    acts: list[Callable[[], object]] = [lambda: None, lambda: scene.run_out(online=True), scene.provider.pods.clear]
+    await scene.follow(*acts)
+    scene.registry.runners.clear()
+    scene.provider.add("list", *[ServerError("no", service="fake")] * 2)
+    await scene.follow()
+    assert scene.asked == []
+
+
+async def test_github_is_asked_every_thirty_seconds_and_when_the_pod_has_changed() -> None:
+    """The provider in every pass: an hour of it leaves an App its requests for others."""
+    scene = Scene(job(status="in_progress", conclusion=None))
+    scene.put()
+    scene.run_out(online=True)
+    asked: list[int] = []
+    acts: list[Callable[[], object]] = [lambda: None] * 59
+    acts += [lambda: asked.append(scene.registry.calls.count("find")), scene.provider.pods.clear]
+    watched = await scene.follow(*acts)
+    assert watched.interruption is not None
+    assert asked == [10]
+    assert scene.clock.now() - EPOCH == 61 * timedelta(seconds=5)
+    assert scene.provider.calls.count("list") >= 61
+
+
+ENDS = EPOCH + timedelta(minutes=8)
+
+
+@pytest.mark.parametrize(
+    ("passes", "over"), [(110, Over.END), (30, None)], ids=["at its own end", "long before its own end"]
+)
+async def test_a_pod_that_came_to_its_own_end_is_no_loss(passes: int, over: Over | None) -> None:
+    """Nobody took it back; a job that is too long for it would be too long for the next."""
+    scene = Scene(job(status="in_progress", conclusion=None))
+    scene.put()
+    runner = scene.registry.put(NAME, RunnerState.BUSY)
+    scene.registry.runners[runner.id] = replace(runner, labels=(LABEL, end_label(ENDS)))
+    watched = await scene.follow(*[lambda: None] * passes, scene.provider.pods.clear)
+    assert (watched.interruption is None) is (over is not None)
+    assert over in {None, watched.over}
+
+
+async def test_a_pod_that_its_user_stopped_is_ended_and_no_loss() -> None:
+    """It bills its disk; nobody wants another."""
+    scene = Scene(job(status="in_progress", conclusion=None))
+    scene.put(state=PodState.STOPPED)
+    watched = await scene.follow()
+    assert watched.interruption is None
+    assert watched.over is Over.STOPPED
+    assert not scene.provider.pods
 
 
 async def test_what_cannot_be_told_waits_for_the_next_pass() -> None:
@@ -338,13 +436,27 @@ async def test_without_a_repository_the_jobs_are_unknown_to_be_done() -> None:
     assert (await scene.follow()).interruption is not None
 
 
-async def test_stop_waits_for_a_runner_whose_pod_it_has_ended_itself() -> None:
-    """Only the registration of a pod that others ended is left to clean-up."""
+@pytest.mark.parametrize("online", [True, False])
+async def test_stop_waits_a_moment_for_a_runner_whose_pod_it_has_ended_itself(*, online: bool) -> None:
+    """Its job may just have been over; else GitHub frees it minutes later, and clean-up removes it."""
+    scene = Scene()
+    scene.put()
+    scene.run_out(online=online)
+    scene.registry.add("remove", *[RunnerBusy("busy")] * 500)
+    (ended,) = await scene.ending.stop(KEY)
+    assert ended.ghost
+    assert len(ended.pods) == 1
+    assert LIMITS.settle <= scene.clock.now() - EPOCH < 3 * LIMITS.settle
+
+
+async def test_a_pod_that_does_not_end_is_no_ghost() -> None:
+    """It bills, whatever GitHub says of its runner."""
     scene = Scene()
     scene.put()
     scene.run_out()
     scene.registry.add("remove", *[RunnerBusy("busy")] * 500)
-    with pytest.raises(LeftBehind):
+    scene.provider.add("terminate", *[ServerError("no", service="fake")] * 500)
+    with pytest.raises(LeftBehind, match="pod "):
         await scene.ending.stop(KEY)
 
 
@@ -464,10 +576,25 @@ async def test_a_survey_finds_nothing_to_do() -> None:
 async def test_all_are_rented_before_one_order() -> None:
     """And nothing is given back."""
     scene, rents = Scene(), Rents("b", "a")
+    scene.put()
     started = await rerun(scene).carry_out(rents.all)
     assert [one.name for one in started] == ["a", "b"]
     assert scene.runs.calls.count("rerun") == 1
     assert rents.given == []
+
+
+async def test_a_machine_that_went_while_the_others_were_rented_gives_all_back() -> None:
+    """Its job would wait for it without end; that a look fails does not say that it went."""
+    scene, rents = Scene(), Rents("a", "b")
+    scene.put(state=PodState.INTERRUPTED)
+    with pytest.raises(ProvisioningFailed, match="run 'rerun' again"):
+        await rerun(scene).carry_out(rents.all)
+    assert sorted(rents.given) == ["a", "b"]
+    assert "rerun" not in scene.runs.calls
+    scene.provider.add("get", *[ServerError("no", service="fake")] * 2)
+    assert len(await rerun(scene).carry_out(rents.all)) == 2
+    scene.provider.pods.clear()
+    assert len(await rerun(scene).carry_out(rents.all[:1])) == 1
 
 
 async def test_one_rental_that_fails_gives_all_back() -> None:

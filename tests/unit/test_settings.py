@@ -168,6 +168,8 @@ def test_flags_can_be_switched_off(read: Reader, value: str) -> None:
         ("RUNNER_PROVISIONER_POLL_RUNNING", "x"),
         ("RUNNER_PROVISIONER_RATE_PER_SECOND", "0"),
         ("RUNNER_PROVISIONER_RATE_PER_MINUTE", "1.5"),
+        ("RUNNER_PROVISIONER_BUDGET_DAY", "1e400"),
+        ("RUNNER_PROVISIONER_BUDGET_MONTH", "1e-30"),
         ("RUNNER_PROVISIONER_RETRY_BASE", "five"),
         ("RUNNER_PROVISIONER_REQUEST_TIMEOUT", "0"),
         ("RUNNER_PROVISIONER_SPKI_PINS", "api.runpod.io"),

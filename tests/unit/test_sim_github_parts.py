@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import subprocess
 import sys
 import tarfile
+from importlib import resources
 from pathlib import Path
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openapi_spec_validator import validate
 
 from runner_provisioner.simulators.faults import Fault, FaultKind
 from runner_provisioner.simulators.github import lines, rest_apps, tarball
@@ -180,3 +183,9 @@ def test_limits_are_answered_by_the_server_itself(sim: GitHubSimulator) -> None:
     exchange = sim._rest.exchange("GET", "/rate_limit", "", {}, b"", "http://github.test")
     with pytest.raises(ApiError):
         rest_apps.show_limits(exchange)
+
+
+def test_the_schema_that_every_exchange_is_held_against_is_one() -> None:
+    """The simulator does not look at each of its starts."""
+    text = (resources.files("runner_provisioner.simulators") / "data" / "github-openapi-subset.json").read_text("utf-8")
+    validate(json.loads(text))

@@ -12,8 +12,8 @@ import pytest
 
 from runner_provisioner.domain.leases import Lease, Phase, PodRef
 from runner_provisioner.domain.pods import PodId
-from runner_provisioner.errors import StoreError
-from runner_provisioner.storage.state_file import Record, StateFile, resume
+from runner_provisioner.errors import Stopped, StoreError
+from runner_provisioner.storage.state_file import Forgetting, Record, StateFile, resume
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 RECORD = Record(name="rp-0123abcd-zz-1-a", scope="https://github.com/o/r", label="rp-" + "a" * 26, nonce="0f1e")
@@ -127,8 +127,28 @@ def test_a_vanished_file_stops_the_start(tmp_path: Path) -> None:
     store.forget()
     store.forget()
     assert store.read() is None
-    with pytest.raises(StoreError, match="vanished"):
+    with pytest.raises(Stopped, match="this start was stopped"):
         store.save(LEASE)
+
+
+def test_a_start_learns_of_a_stop_also_when_it_has_nothing_new_to_keep(tmp_path: Path) -> None:
+    """The stop forgets the file before it ends the pod, and goes on where that cannot be done."""
+    path = tmp_path / f"{LEASE.name}.json"
+    store, _record, _found = StateFile.begin(path, RECORD, creator="one")
+    assert store.save(LEASE) == LEASE
+    assert store.save(LEASE) == LEASE
+    forgetting = Forgetting(tmp_path)
+    assert forgetting.save(LEASE) == LEASE
+    assert forgetting.save(LEASE) == LEASE
+    assert (forgetting.forgotten, forgetting.trouble) == ({LEASE.name}, None)
+    with pytest.raises(Stopped, match="this start was stopped"):
+        store.save(LEASE)
+    path.mkdir()
+    assert forgetting.save(LEASE) == LEASE
+    assert "cannot be removed" in str(forgetting.trouble)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreError, match="cannot be read"):
+        StateFile(tmp_path / "file" / "a.json", creator="one").save(LEASE)
 
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:

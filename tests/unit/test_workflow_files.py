@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from runner_provisioner.github.runs import CLEANING_STEP
 from runner_provisioner.lint.checking import check_workflows
+from runner_provisioner.lint.checks.machines import WHOLE_JOB_MINUTES
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -89,12 +91,13 @@ def test_the_auditor_finds_nothing_in_the_examples() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_auditor_has_a_single_exception() -> None:
-    """Our own action by its moving tag; in the files only the trigger without which no re-run can be asked for."""
+def test_the_auditor_has_few_exceptions() -> None:
+    """Our own action by its moving tag and, where it is tried, by the checkout; the trigger that a re-run needs."""
     settings = read(ROOT / ".github/zizmor.yml")
     own = SLUG.partition("@")[0]
     policies = {"*": "hash-pin", own: "ref-pin", f"{own}/*": "ref-pin"}
-    assert settings == {"rules": {"unpinned-uses": {"config": {"policies": policies}}}}
+    unpinned = {"config": {"policies": policies}}
+    assert settings == {"rules": {"self-repository": {"ignore": ["action.yml"]}, "unpinned-uses": unpinned}}
     ignored = [line.strip() for one in (*EVERY, ROOT / "action.yml") for line in one.read_text("utf-8").splitlines()]
     assert [line for line in ignored if "zizmor:" in line] == ["workflow_run: # zizmor: ignore[dangerous-triggers]"]
 
@@ -136,9 +139,15 @@ def test_every_use_is_pinned(path: Path) -> None:
         if "/runner_provisioner" in name:
             own, tag = SLUG.split("@")
             assert (name.split("/.github/")[0], ref) == (own, tag)
-        elif name != "$/":
+        elif name != "./":
             assert re.fullmatch(r"[0-9a-f]{40}", ref), line
             assert found[2], line
+
+
+@pytest.mark.parametrize("path", EVERY, ids=IDS)
+def test_a_reference_to_the_repository_itself_has_a_path(path: Path) -> None:
+    """The runner refuses a bare one (actions/runner#4457)."""
+    assert not re.search(r"uses: \$/+\s", path.read_text("utf-8"))
 
 
 def test_one_commit_for_each_version() -> None:
@@ -232,6 +241,53 @@ def test_a_release_writes_no_file_and_pushes_no_commit() -> None:
     assert "workflows: write" not in text
 
 
+LISTED = "api --paginate repos/o/r/git/matching-refs/tags/v2. --jq .[].ref"
+
+
+def move_tag(
+    folder: Path, tags: tuple[str, ...] = (), *, known: bool = True, refused: bool = False, fails: bool = False
+) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """The step as v2.3.4 runs it, in a repository with these tags; what GitHub was asked."""
+    listed = "".join(f"refs/tags/{tag}\\n" for tag in (*tags, "v2.3.4"))
+    gh = folder / "gh"
+    gh.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$*" >>{folder}/calls\n'
+        f"case \"$*\" in *matching-refs*) printf '{listed}'; exit {int(fails)} ;; "
+        f"*--method*) exit {int(refused)} ;; *) exit {int(not known)} ;; esac\n"
+    )
+    gh.chmod(0o755)
+    environ = {"PATH": f"{folder}:/usr/bin:/bin", "GITHUB_REPOSITORY": "o/r", "GITHUB_REF_NAME": "v2.3.4"}
+    command = ["bash", "-e", "-c", step_named("major-tag", "Move the tag")]
+    done = subprocess.run(
+        command, env={**environ, "GITHUB_SHA": "0123abcd"}, capture_output=True, text=True, check=False
+    )
+    return done, (folder / "calls").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("tags", "stays"),
+    [
+        pytest.param((), False, id="the-first"),
+        pytest.param(("v2.3.3", "v2.2.10", "v2", "v2.4.0-rc1", "v2.4"), False, id="the-newest"),
+        pytest.param(("v2.4.0",), True, id="of-an-older-line"),
+        pytest.param(("v2.3.10",), True, id="by-number-and-not-by-letter"),
+    ],
+)
+def test_the_tag_of_the_major_version_never_goes_back(tmp_path: Path, tags: tuple[str, ...], *, stays: bool) -> None:
+    """A patch of an older line, and an older release that is run again, leave it where it is."""
+    done, calls = move_tag(tmp_path, tags)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ("v2 stays where it is" in done.stdout) is stays
+    assert any("--method" in call for call in calls) is not stays
+
+
+def test_without_the_list_of_tags_nothing_is_moved(tmp_path: Path) -> None:
+    """The job fails, and can be run again."""
+    done, calls = move_tag(tmp_path, fails=True)
+    assert done.returncode == 1
+    assert calls == [LISTED]
+
+
 @pytest.mark.parametrize(
     ("known", "refused", "asked"),
     [
@@ -244,18 +300,9 @@ def test_the_tag_of_the_major_version_goes_to_the_released_commit(
     tmp_path: Path, *, known: bool, refused: bool, asked: str
 ) -> None:
     """By one call; where GitHub refuses it, the job fails with the line to run by hand."""
-    gh = tmp_path / "gh"
-    gh.write_text(
-        f'#!/bin/sh\nprintf "%s\\n" "$*" >>{tmp_path}/calls\n'
-        f'case "$*" in *--method*) exit {int(refused)} ;; *) exit {int(not known)} ;; esac\n'
-    )
-    gh.chmod(0o755)
-    environ = {"PATH": f"{tmp_path}:/usr/bin:/bin", "GITHUB_REPOSITORY": "o/r", "GITHUB_REF_NAME": "v2.3.4"}
-    command = ["bash", "-e", "-c", step_named("major-tag", "Move the tag")]
-    done = subprocess.run(
-        command, env={**environ, "GITHUB_SHA": "0123abcd"}, capture_output=True, text=True, check=False
-    )
-    assert (tmp_path / "calls").read_text().splitlines() == [
+    done, calls = move_tag(tmp_path, known=known, refused=refused)
+    assert calls == [
+        LISTED,
         "api --silent repos/o/r/git/ref/tags/v2",
         f"api --silent {asked} -f sha=0123abcd",
     ]
@@ -284,6 +331,12 @@ def test_the_reusable_workflow_hands_every_input_on() -> None:
         assert give_back["with"][name] == follow["with"][name] == rent["with"][name]
     assert rent["with"].keys() <= action.keys()
     assert give_back["with"].keys() <= action.keys()
+
+
+def test_the_workflow_check_knows_how_long_the_reusable_workflow_may_take() -> None:
+    """Where a caller says nothing."""
+    inputs = read(ROOT / ".github/workflows/gpu-job.yml")["on"]["workflow_call"]["inputs"]
+    assert inputs["timeout-minutes"]["default"] == WHOLE_JOB_MINUTES
 
 
 def test_the_re_run_rents_as_the_start_did() -> None:
@@ -315,6 +368,12 @@ def test_the_machine_gets_neither_secrets_nor_an_environment() -> None:
     assert gpu["timeout-minutes"] == "${{ inputs.timeout-minutes }}"
 
 
+def test_a_clean_up_that_was_skipped_is_known_by_its_step() -> None:
+    """A start asks whether that one has run."""
+    names = [one["name"] for one in jobs(ROOT / ".github/workflows/cleanup.yml")["cleanup"]["steps"] if "if" in one]
+    assert names == [CLEANING_STEP]
+
+
 def test_a_clean_up_runs_alone() -> None:
     """A second one waits; neither is cancelled."""
     job = jobs(ROOT / ".github/workflows/cleanup.yml")["cleanup"]
@@ -322,7 +381,12 @@ def test_a_clean_up_runs_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [ROOT / ".github/workflows/scheduled-cleanup.yml", ROOT / "examples/scheduled-cleanup.yml"]
+    "path",
+    [
+        ROOT / ".github/workflows/scheduled-cleanup.yml",
+        ROOT / "examples/scheduled-cleanup.yml",
+        ROOT / "examples/fork-safe-cleanup.yml",
+    ],
 )
 def test_the_clean_up_is_scheduled(path: Path) -> None:
     """And can be started by hand."""

@@ -8,7 +8,7 @@ from typing import Final
 from runner_provisioner.lint.document import Node
 from runner_provisioner.lint.expressions import secrets
 from runner_provisioner.lint.findings import CALL_ENVIRONMENT, GPU_SECRETS, Finding
-from runner_provisioner.lint.model import Job, Mode, Repository, Workflow
+from runner_provisioner.lint.model import RENTING, Job, Mode, Repository, Workflow
 
 _INHERITED: Final = "inherit"
 _PROVIDER: Final = "RUNPOD_API_KEY"
@@ -25,7 +25,7 @@ def check(workflow: Workflow, _repository: Repository) -> Iterator[Finding]:
             yield from _environment(workflow, job)
             yield from _secrets(workflow, job.node.get("with"))
         for call in job.calls:
-            if call.mode is Mode.START and call.step is not None:
+            if call.mode in RENTING and call.step is not None:
                 yield from _secrets(workflow, call.step.node.get("with"))
 
 

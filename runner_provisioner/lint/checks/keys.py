@@ -34,7 +34,7 @@ def check(workflow: Workflow, _repository: Repository) -> Iterator[Finding]:
                 "give each its own key",
                 call.line,
             )
-    for call in workflow.calls(Mode.START, Mode.GPU_JOB, Mode.STOP):
+    for call in workflow.calls(Mode.START, Mode.GPU_JOB, Mode.STOP, Mode.WATCH):
         yield from _text(workflow, call, call.key or "")
 
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import Final
 
+from runner_provisioner.domain.durations import parse_duration, show_duration
+from runner_provisioner.domain.request import StartRequest
+from runner_provisioner.errors import InvalidRequest
 from runner_provisioner.lint.document import Node
 from runner_provisioner.lint.expressions import secrets
 from runner_provisioner.lint.findings import (
@@ -15,9 +20,10 @@ from runner_provisioner.lint.findings import (
     GPU_SECRETS,
     NO_TIMEOUT,
     SERVICES,
+    SHORT_LIFETIME,
     Finding,
 )
-from runner_provisioner.lint.model import Job, Repository, Step, Workflow
+from runner_provisioner.lint.model import Call, Job, Mode, Repository, Step, Workflow
 
 # Actions whose action.yml says `using: docker`, or that run docker themselves.
 _DOCKER_ACTION = re.compile(
@@ -29,6 +35,9 @@ _DOCKER_COMMAND = re.compile(
     r"^\s*(?:sudo\s+)?(?:docker\s+(?:run|build|buildx|compose|pull|push|login|exec|load|ps)|docker-compose)\b",
     re.MULTILINE,
 )
+_LONGEST_TEXT: Final = 20
+# The default of timeout-minutes in gpu-job.yml.
+WHOLE_JOB_MINUTES: Final = "60"
 
 
 def check(workflow: Workflow, _repository: Repository) -> Iterator[Finding]:
@@ -36,7 +45,12 @@ def check(workflow: Workflow, _repository: Repository) -> Iterator[Finding]:
     for gpu in workflow.gpu_jobs:
         yield from _docker(workflow, gpu.job)
         yield from _limits(workflow, gpu.job)
+        timeout = gpu.job.node.get("timeout-minutes")
+        yield from _lifetime(workflow, timeout.text, timeout.line, gpu.starts)
         yield from _secrets(workflow, gpu.job)
+    for call in workflow.calls(Mode.GPU_JOB):
+        timeout = workflow.jobs[call.job].node.get("with").get("timeout-minutes")
+        yield from _lifetime(workflow, timeout.text or WHOLE_JOB_MINUTES, timeout.line or call.line, [call])
 
 
 def _docker(workflow: Workflow, job: Job) -> Iterator[Finding]:
@@ -88,6 +102,32 @@ def _limits(workflow: Workflow, job: Job) -> Iterator[Finding]:
             "bills, and its secrets would go to a rented machine; move the environment to the start job",
             job.environment.line,
         )
+
+
+def _lifetime(workflow: Workflow, minutes: str, line: int, starts: Sequence[Call]) -> Iterator[Finding]:
+    # A lifetime begins when the machine is rented, so it is over first when both are the same.
+    allowed = _duration(f"{minutes}m")
+    lives = [life for start in starts if (life := _lifetime_of(start)) is not None]
+    if allowed is None or not lives or allowed < min(lives):
+        return
+    yield workflow.finding(
+        SHORT_LIFETIME,
+        f"the job may take {show_duration(allowed)} and its machine is ended {show_duration(min(lives))} after it was "
+        "rented: give the start a longer lifetime, or the job a shorter timeout-minutes",
+        line,
+    )
+
+
+def _lifetime_of(start: Call) -> timedelta | None:
+    return StartRequest().lifetime if start.lifetime == "" else _duration(start.lifetime or "")
+
+
+def _duration(text: str) -> timedelta | None:
+    """None for what cannot be known, or is no duration."""
+    try:
+        return parse_duration(text) if len(text) <= _LONGEST_TEXT else None
+    except InvalidRequest:
+        return None
 
 
 def _secrets(workflow: Workflow, job: Job) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from runner_provisioner.lint.findings import (
     STOP_TOO_EARLY,
     Finding,
 )
-from runner_provisioner.lint.model import Call, Job, Mode, Repository, Workflow
+from runner_provisioner.lint.model import Call, Job, Mode, Repository, Step, Workflow
 
 
 def check(workflow: Workflow, _repository: Repository) -> Iterator[Finding]:
@@ -72,7 +72,13 @@ def _runs_always(workflow: Workflow, stop: Call, start: Call) -> bool:
     if stop.job != start.job and not _job_runs_always(job):
         return False
     condition = stop.step.condition if stop.step is not None else ""
-    return runs_always(condition) or (not condition and stop.job != start.job)
+    return runs_always(condition) or (not condition and stop.job != start.job and not _may_be_skipped(job, stop.step))
+
+
+def _may_be_skipped(job: Job, step: Step | None) -> bool:
+    """Whether a step without a condition comes after one that can fail."""
+    before = job.steps[: step.index] if step is not None else ()
+    return any(one.node.get("continue-on-error").text.lower() != "true" for one in before)
 
 
 def _job_runs_always(job: Job) -> bool:

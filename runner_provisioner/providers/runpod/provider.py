@@ -143,7 +143,7 @@ class RunPodProvider:
         if wanted not in known:
             there = ", ".join(sorted(known)) or "none"
             raise NotFound(
-                f"RunPod has no network volume '{wanted}' in this account: give one that is there ({there})",
+                f"RunPod has no network volume '{wanted}' in this account: give --network-volume one of them ({there})",
                 service=SERVICE,
                 operation="networkVolumes",
             )

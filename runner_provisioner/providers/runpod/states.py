@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container
+from datetime import datetime
 
 from runner_provisioner.domain.pods import Pod, PodId, PodState, PodTags
 from runner_provisioner.providers.runpod.wire import WirePod, WireTelemetry
@@ -13,6 +14,8 @@ TERMINATED = "TERMINATED"
 _SPOT_TYPES = frozenset({"INTERRUPTABLE", "BID"})
 _BY_USER = re.compile(r"\b(exited|stopped|paused)\b.*\bby user\b", re.IGNORECASE)
 _BY_RUNPOD = re.compile(r"run ?pod|\bhost\b", re.IGNORECASE)  # free text such as "Exited by Runpod: ..." (docs)
+# With the moment as JavaScript writes it.
+_EXITED_AT = re.compile(r"\bexited\b.*?\b(\w{3} \w{3} \d\d \d{4} \d\d:\d\d:\d\d GMT[+-]\d{4})\b", re.IGNORECASE)
 _ENDED = {"PAUSED": PodState.STOPPED, "DEAD": PodState.FAILED}
 
 
@@ -56,6 +59,15 @@ def _exited(pod: WirePod, *, asked: bool) -> PodState:
     return PodState.INTERRUPTED if taken else PodState.FAILED
 
 
+def _stopped_at(pod: WirePod) -> datetime | None:
+    exited = (pod.desired_status or "").upper() == "EXITED"
+    found = _EXITED_AT.search(pod.last_status_change or "") if exited else None
+    try:
+        return datetime.strptime(found[1], "%a %b %d %Y %H:%M:%S GMT%z") if found else None
+    except ValueError:
+        return None
+
+
 def is_interruptible(pod: WirePod) -> bool | None:
     """Whether RunPod may take the machine back; None when it does not say."""
     return pod.pod_type.upper() in _SPOT_TYPES if pod.pod_type else None
@@ -82,6 +94,7 @@ def to_pod(pod: WirePod, *, asked_to_stop: Container[str] = ()) -> Pod | None:
         ssh=pod.ssh(),
         ssh_proxy=pod.ssh_proxy(),
         uptime_seconds=pod.runtime.uptime_in_seconds if pod.runtime else None,
+        stopped_at=_stopped_at(pod),
         machine=pod.machine_id,
         telemetry=pod.telemetry(),
         status=pod.desired_status or "",

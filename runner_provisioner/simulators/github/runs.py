@@ -327,7 +327,8 @@ class Runs:
         # The lock is good for ten minutes without renewal (runner#3539); the registration stays behind, offline.
         if job.status != "completed":
             self.write(job, f"##[error]The self-hosted runner: {runner.name} {LOST}")
-        self._end(job, "failure")
+        # Told to stop before: the server ends it as cancelled (docs.github.com, "Workflow cancellation reference").
+        self._end(job, "cancelled" if job.told_to_stop else "failure")
         runner.job = None
 
     # ------------------------------------------------------------------ jobs that somebody else plays

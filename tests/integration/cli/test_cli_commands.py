@@ -111,6 +111,7 @@ def test_start_and_stop_in_a_workflow_leave_nothing(services: Services) -> None:
     assert services.runpod.live() == []
     assert services.github.runners() == []
     assert list((services.folder / "temp" / "runner-provisioner").glob("*.json")) == []
+    assert "attempt.jobs" not in [call.operation for call in services.github.calls], "its runner was idle"
     again = services.run("stop", **environment)
     assert (again.code, again.out.splitlines()[0]) == (0, f"found nothing named {ended['name']}")
     assert "status" not in again.err

@@ -22,6 +22,7 @@ from runner_provisioner.domain.names import RunKey, base36
 from runner_provisioner.domain.pods import PodId
 from runner_provisioner.errors import InvalidRequest, StoreError
 from runner_provisioner.services.ending import Ended
+from runner_provisioner.simulators.faults import Fault, FaultKind
 from runner_provisioner.storage.history import HistoryFile
 
 if TYPE_CHECKING:
@@ -318,3 +319,41 @@ def test_a_cleanup_notes_the_ends_of_orphans(services: Services, damaged: bool) 
     if not damaged:
         (ended,) = recall(services.folder / "h.sqlite3")
         assert (ended.id, ended.ending) == (known.id, Ending.ASKED)
+
+
+def test_cleanup_closes_records_of_pods_that_are_gone(services: Services) -> None:
+    """At the end of their lifetime, or now; not that of a young one, nor on a dry run, nor when nobody could look."""
+    begin = now() - 9 * HOUR
+    nothing = {"job_at": None, "job_ended_at": None, "ended_at": None, "ending": None}
+    over = record("rp-0123abcd-yy-1-a", "p1", created_at=begin, **nothing)
+    early = record("rp-0123abcd-yy-1-b", "p2", created_at=now() - HOUR, **nothing)
+    young = record("rp-0123abcd-yy-1-c", "p3", created_at=now() - MINUTE, **nothing)
+    remember(place(services), over, early, young)
+    assert services.run("cleanup", "--dry-run").code == 0
+    services.runpod.faults.add(Fault(operation="*", kind=FaultKind.ERROR, status=500, times=None))
+    assert services.run("cleanup").code != 0
+    assert [one.ended_at for one in recall(place(services))] == [None, None, None]
+    services.runpod.faults.clear()
+    assert services.run("cleanup").code == 0
+    found = {str(one.id): one for one in recall(place(services))}
+    assert (found["p1"].ended_at, found["p1"].ending) == (over.expires_at, Ending.ITSELF)
+    assert found["p2"].ended_at is not None
+    assert found["p3"].ended_at is None
+
+
+def test_a_pod_made_by_hand_counts_in_budget_and_costs(services: Services) -> None:
+    """From its create to its end; nothing says what it was for."""
+    create = ("pods", "create", "--gpu", "RTX A4000", "--image", "ubuntu:24.04")
+    refused = services.run(*create, RUNNER_PROVISIONER_BUDGET_DAY="0.01")
+    assert (refused.code, len(refused.errors)) == (25, 1)
+    assert services.runpod.live() == []
+    made = services.run(*create, "--json", "--budget", "advisory", RUNNER_PROVISIONER_BUDGET_DAY="0.01")
+    assert made.code == 0, made.err
+    dear = services.run(*create, RUNNER_PROVISIONER_BUDGET_DAY="0.01")
+    assert dear.code == 25
+    assert "left of the day's budget of 0.01" in dear.errors[0]
+    assert services.run("pods", "terminate", made.data["id"]).code == 0
+    (known,) = recall(place(services))
+    assert (str(known.id), known.ending) == (made.data["id"], Ending.ASKED)
+    (job,) = services.run("costs", "--json").data["jobs"]
+    assert job["unknown"]["seconds"] == job["billed-seconds"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -96,8 +97,42 @@ def test_a_network_volume_decides_where_the_pod_is_rented(services: Services) ->
     lost = services.run("plan", "--network-volume", "vol-unknown")
     assert lost.code == 6
     assert "'vol-unknown'" in lost.errors[0]
+    assert "--network-volume" in lost.errors[0]
     with services.runpod.lock:
         made = services.runpod.shelf.create_volume({"name": "data", "size": 20, "dataCenterId": "EU-RO-1"})
     data = services.run("plan", "--json", "--network-volume", made["id"]).data
     assert {one["region"] for one in data["offers"]} == {"EU-RO-1"}
     nothing_changed(services)
+
+
+def test_a_plan_foresees_what_an_earlier_start_left(services: Services) -> None:
+    """Its own pod, which would be gone on with; on another machine, which has no state file of it, the taken key."""
+    arguments = ("--run-id", "zz", "--gpu", "RTX A4000")
+    services.usher()
+    started = services.run("start", "--json", *arguments)
+    assert started.code == 0, started.err
+    assert services.run("plan", "--json", *arguments).data["kept-pod"] == started.data["pod-id"]
+    for file in services.folder.rglob("rp-*.json"):
+        file.unlink()
+    taken = services.run("plan", *arguments)
+    again = services.run("start", *arguments)
+    assert (taken.code, taken.errors) == (again.code, again.errors)
+    assert "--key" in taken.errors[0]
+
+
+def test_a_plan_foresees_an_empty_account(services: Services) -> None:
+    """With the code that start ends with."""
+    services.runpod.set_balance(Decimal("0.05"))
+    done = services.run("plan")
+    assert (done.code, services.run("start").code) == (22, 22)
+    assert "add funds" in done.errors[0]
+
+
+def test_a_plan_names_the_calls_of_each_way_to_register(services: Services) -> None:
+    """A token is got before, a configuration made and handed over when the pod waits for it."""
+    told = {}
+    for way in ("token", "jit"):
+        done = services.run("plan", "--json", "--registration", way)
+        told[way] = {(one["service"], one["operation"]) for one in done.data["would-call"]}
+    assert told["token"] - told["jit"] == {("github", "get a registration token")}
+    assert {service for service, _what in told["jit"] - told["token"]} == {"github", "ssh"}

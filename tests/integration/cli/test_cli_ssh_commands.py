@@ -43,8 +43,15 @@ def rented(services: Services, sshd: Server) -> Rented:
         "runner_provisioner.simulators.runpod.simulator.inert_address", lambda *_: ("127.0.0.1", sshd.port)
     )
 
-    def add(name: str = "rp-00000000-1-1-default", *, host_key: str = sshd.host_key, label: str = "rp-one") -> SimPod:
+    def add(
+        name: str = "rp-00000000-1-1-default",
+        *,
+        host_key: str = sshd.host_key,
+        label: str = "rp-one",
+        nonce: str | None = None,
+    ) -> SimPod:
         env = {"RP_OWNER": "0" * 8, "RP_CLASS": "runner", "RP_LABEL": label, "RP_HOST_KEY": host_key}
+        env |= {"RP_NONCE": nonce} if nonce else {}
         return services.runpod.add_pod(name, env=env)
 
     return add
@@ -90,6 +97,8 @@ COMMANDS = {
     "follow": ("logs", "{pod}", "--follow"),
     "wait": ("wait", "{pod}", "--for", "ssh", "--timeout", "20s"),
     "info": ("info", "{pod}"),
+    "hand-over": ("hand-over", "{pod}"),
+    "hand-over-follow": ("hand-over", "{pod}", "--follow"),
 }
 
 
@@ -99,18 +108,25 @@ def test_a_changed_host_key_is_refused(
     services: Services, sshd: Server, rented: Rented, words: tuple[str, ...], *, trusting: bool
 ) -> None:
     """By every command, whatever else was asked for; nothing is sent there or printed."""
-    pod = rented(host_key=OTHER_KEY)
+    pod = rented(host_key=OTHER_KEY, nonce="ab")
+    services.github.queue_job("octo/hello", ["rp-one"])
     (services.folder / "file").write_text("x")
     command, *rest = [word.format(pod=pod.id, home=services.folder) for word in words]
-    more = ["--trust-first"] if trusting else []
-    result = services.run(command, "-i", str(sshd.identity), *more, *rest)
+    given = ["-i", str(sshd.identity), *(["--trust-first"] if trusting else [])]
+    more = [] if command == "hand-over" else given  # that logs in with a key of its own, and cannot be told to trust
+    result = services.run(command, *more, *rest)
     assert (result.code, result.out) == (255, ""), result.err
     assert "host key verification failed" in result.err.lower()
     assert not (services.folder / "here").exists()
     assert not Path("/tmp/never-there").exists()  # noqa: S108 - what the command would have written
+    assert services.github.runners() == []
 
 
-@pytest.mark.parametrize("words", [pytest.param(words, id=name) for name, words in COMMANDS.items() if name != "info"])
+# Those that can be told to trust what is shown, and that need a connection.
+ASKING = {name: words for name, words in COMMANDS.items() if words[0] not in {"hand-over", "info"}}
+
+
+@pytest.mark.parametrize("words", [pytest.param(words, id=name) for name, words in ASKING.items()])
 def test_a_pod_without_a_host_key_needs_trust_first(
     services: Services, sshd: Server, rented: Rented, words: tuple[str, ...]
 ) -> None:
@@ -619,6 +635,14 @@ def test_hand_over_says_what_it_cannot_serve(
     result = services.run("hand-over", *(pod.id if word == "ID" else word for word in words), **more)
     assert result.code == code, result.err
     assert said in result.errors[0]
+
+
+def test_hand_over_is_for_pods_that_say_their_host_key(services: Services, rented: Rented) -> None:
+    """As those of start do; nothing of a configuration goes to whoever answers there."""
+    pod = rented(host_key="", nonce="ab")
+    result = services.run("hand-over", pod.id)
+    assert result.code == 6, result.err
+    assert "is not one that start rented" in result.errors[0]
 
 
 def test_hand_over_gives_through_the_pipe_and_goes_on_until_the_pod_ends(services: Services, sshd: Server) -> None:

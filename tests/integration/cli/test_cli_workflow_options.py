@@ -59,6 +59,20 @@ def test_what_this_job_started_is_ended(services: Services) -> None:
     assert not state.exists()
 
 
+@pytest.mark.parametrize("words", [("--own", "--attempt", "2"), ("--attempt", "2")], ids=["settled", "stopped"])
+def test_a_start_for_another_attempt_is_ended_under_that_attempt(services: Services, words: tuple[str, ...]) -> None:
+    """Which its name holds; without being told, the stop of attempt 1 ends attempt 1."""
+    services.usher()
+    environment = workflow(services)
+    assert services.run("start", "--attempt", "2", **environment).code == 0
+    assert services.run("stop", words[0].replace("--attempt", "--json"), **environment).code == 0
+    assert len(services.runpod.live()) == 1
+    result = services.run("stop", *words, **environment)
+    assert result.code == 0, result.err
+    assert services.runpod.live() == []
+    assert services.run("stop", "--run-id", "abc", "--attempt", "2").code == InvalidRequest.exit_code
+
+
 def test_another_start_with_the_same_key_keeps_its_pod(services: Services) -> None:
     """The second job knows the name, not the nonce: it ends nothing and forgets its own."""
     services.usher()
@@ -118,11 +132,19 @@ def test_a_stop_tells_the_cost(services: Services) -> None:
     assert again.data["cost-usd"] is None
 
 
-def test_a_moment_that_is_none_is_refused(services: Services) -> None:
-    """By the option's name."""
-    result = services.run("stop", "--started-at", "noon", **workflow(services))
-    assert result.code == InvalidRequest.exit_code
-    assert "--started-at" in result.errors[0]
+@pytest.mark.parametrize(
+    ("option", "value"), [("--price-per-hour", "0,39"), ("--price-per-hour", "-1"), ("--started-at", "noon")]
+)
+def test_what_only_the_cost_needs_keeps_a_stop_from_nothing(services: Services, option: str, value: str) -> None:
+    """The pod is ended; then there is a warning by the option's name, and the cost is unknown."""
+    services.usher()
+    environment = {**workflow(services), "RUNNER_PROVISIONER_HISTORY": "off"}
+    assert services.run("start", **environment).code == 0
+    result = services.run("stop", option, value, **environment)
+    assert (result.code, result.errors) == (0, [])
+    assert f"::warning title=runner-provisioner::{option}: " in result.err
+    assert "cost: unknown" in result.out
+    assert services.runpod.live() == []
 
 
 @pytest.mark.parametrize("allowed", [False, True], ids=["refused", "allowed"])
@@ -132,6 +154,8 @@ def test_an_event_of_strangers_needs_leave(services: Services, *, allowed: bool)
     event.write_text(json.dumps({"pull_request": {"head": {"repo": {"full_name": "stranger/hello"}}}}))
     foreign = {**workflow(services), "GITHUB_EVENT_NAME": "pull_request", "GITHUB_EVENT_PATH": str(event)}
     if not allowed:
+        own = ("rerun", "--own", "--run-id", "7000000001", "--attempt", "1")
+        assert services.run(*own, **foreign).code == 0  # it only ends
         result = services.run("start", **foreign, RUNPOD_API_KEY="", GITHUB_TOKEN="")
         assert result.code == UntrustedEvent.exit_code
         assert "stranger/hello" in result.errors[0]

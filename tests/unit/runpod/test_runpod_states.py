@@ -85,6 +85,32 @@ def test_a_pod_that_we_stopped_is_stopped_whatever_its_kind(pod_answer: Build) -
     assert pod.state is PodState.STOPPED
 
 
+SPOKEN = "Sun Nov 01 2026 14:00:00 GMT+0200 (Eastern European Standard Time)"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        pytest.param({"desiredStatus": "EXITED", "lastStatusChange": f"Exited by Runpod: {SPOKEN}"}, True, id="taken"),
+        pytest.param({"desiredStatus": "EXITED", "lastStatusChange": f"Exited by User: {SPOKEN}"}, True, id="stopped"),
+        pytest.param({"desiredStatus": "EXITED", "lastStatusChange": f"Rented by User: {SPOKEN}"}, False, id="before"),
+        pytest.param({"desiredStatus": "EXITED", "lastStatusChange": "Exited by Runpod: outbid"}, False, id="no-time"),
+        pytest.param(
+            {"desiredStatus": "EXITED", "lastStatusChange": f"Exited: {SPOKEN.replace('01 2026', '41 2026')}"},
+            False,
+            id="no-day",
+        ),
+        pytest.param({"desiredStatus": "EXITED", "lastStatusChange": None}, False, id="no-word"),
+        pytest.param({"lastStatusChange": f"Exited by User: {SPOKEN}"}, False, id="runs-again"),
+    ],
+)
+def test_since_when_a_pod_does_not_run(pod_answer: Build, changes: dict[str, object], *, told: bool) -> None:
+    """As RunPod says it; a moment of anything else is none of that."""
+    pod = to_pod(parse(WirePod, pod_answer(**changes), "pod"))
+    assert pod
+    assert pod.stopped_at == (datetime(2026, 11, 1, 12, tzinfo=UTC) if told else None)
+
+
 def test_a_pod_is_read_whole(pod_answer: Build) -> None:
     """Money is exact, times are aware, tags come from the "K=V" strings, telemetry from the container."""
     load = {"cpuPercent": 12.5, "memoryPercent": 30}
