@@ -150,6 +150,11 @@ class MarketSimulator(ABC, Generic[P]):
         path = self.log_path(pod_id)
         return path.read_text("utf-8", errors="replace") if path.exists() else ""
 
+    def say(self, pod_id: str, text: str) -> None:
+        """Let an inert pod's container write this to its output."""
+        with self.log_path(pod_id).open("a", encoding="utf-8") as file:
+            file.write(text)
+
     def state(self) -> dict[str, Any]:
         """Everything a test in another process may want to know, as JSON values."""
         bill = self.bill()

@@ -245,6 +245,16 @@ async def test_templates(web: httpx.AsyncClient, sim: CeliumSimulator, template:
     assert code(await send(template_id=slow)) == "template_not_verified"
 
 
+async def test_the_output_of_a_pod(web: httpx.AsyncClient, sim: CeliumSimulator, rent: Rent) -> None:
+    """Its last lines, or all."""
+    pod_id = (await rent())["id"]
+    assert (await web.get(f"/pods/{pod_id}/logs")).text == ""
+    sim.say(pod_id, "one\ntwo\nthree\n")
+    assert (await web.get(f"/pods/{pod_id}/logs", params={"tail": 2, "follow": "false"})).text == "two\nthree\n"
+    assert (await web.get(f"/pods/{pod_id}/logs", params={"tail": 0})).text == "one\ntwo\nthree\n"
+    assert (await web.get("/pods/none/logs")).status_code == 404
+
+
 async def test_keys_of_ssh_and_volumes(web: httpx.AsyncClient, rent: Rent) -> None:
     """Made, listed, deleted; not a volume that a pod has."""
     key = (await web.post("/ssh-keys", json={"name": "a", "public_key": "ssh-ed25519 AAAA"})).json()

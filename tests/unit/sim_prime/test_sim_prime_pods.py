@@ -245,6 +245,15 @@ async def test_only_with_auto_restart_a_container_starts_again(
     assert (await look(plain))["status"] == "ACTIVE"
 
 
+async def test_the_output_of_a_pod(web: httpx.AsyncClient, sim: PrimeSimulator, create: Create) -> None:
+    """As text."""
+    pod_id = (await create())["id"]
+    sim.say(pod_id, "hello\n")
+    told = await web.get(f"/pods/{pod_id}/logs")
+    assert (told.text, told.headers["content-type"]) == ("hello\n", "text/plain")
+    assert (await web.get("/pods/none/logs")).status_code == 404
+
+
 async def test_foreign_pods_bill_too(web: httpx.AsyncClient, sim: PrimeSimulator) -> None:
     """A test puts them there."""
     pod = sim.add_pod("somebody", age=3600, price=Decimal("0.50"), spot=True)
