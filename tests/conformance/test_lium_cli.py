@@ -15,6 +15,7 @@ import pytest
 
 from runner_provisioner.clock import SystemClock
 from runner_provisioner.simulators.celium import CeliumSimulator, executor_id, rows
+from runner_provisioner.simulators.faults import Fault
 from runner_provisioner.simulators.pods.host import PodHost, PodsUnavailable, best_host
 
 pytestmark = [pytest.mark.conformance, pytest.mark.timeout(900)]
@@ -137,7 +138,7 @@ def test_the_cheapest_that_fits(lium: Lium, sim: CeliumSimulator) -> None:
         pytest.param(rows.no_stock(), 3, "already rented", id="no stock"),
     ],
 )
-def test_refusals_are_told(lium: Lium, sim: CeliumSimulator, fault: rows.Fault, code: int, words: str) -> None:
+def test_refusals_are_told(lium: Lium, sim: CeliumSimulator, fault: Fault, code: int, words: str) -> None:
     """Nothing is rented."""
     sim.faults.add(fault)
     done = lium("up", A4000, "--name", "ci-4", "-y")

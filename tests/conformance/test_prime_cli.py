@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from runner_provisioner.clock import SystemClock
+from runner_provisioner.simulators.faults import Fault
 from runner_provisioner.simulators.prime import PrimeSimulator, rows
 
 pytestmark = [pytest.mark.conformance, pytest.mark.timeout(900)]
@@ -120,7 +121,7 @@ def test_where_ssh_goes(prime: Prime, sim: PrimeSimulator, tmp_path: Path) -> No
         pytest.param(rows.internal_error(rows.CREATE), "500", id="broken"),
     ],
 )
-def test_refusals_are_told(prime: Prime, sim: PrimeSimulator, fault: rows.Fault, words: str) -> None:
+def test_refusals_are_told(prime: Prime, sim: PrimeSimulator, fault: Fault, words: str) -> None:
     """Nothing is rented."""
     sim.faults.add(fault)
     done = prime(*CREATE, "--image", "ubuntu_22_cuda_12")
