@@ -80,6 +80,13 @@ def ssh(key: Key, port: int, command: str) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
+def _known(port: int) -> str | None:
+    try:
+        return host_key(port)
+    except (subprocess.CalledProcessError, IndexError):
+        return None
+
+
 def host_key(port: int) -> str:
     """The pod's own."""
     found = subprocess.run(
@@ -217,10 +224,14 @@ def test_a_start_command_goes_through_the_nodes_shell_and_runs_again(
         return ssh(key, port, "cat /etc/environment") if port else None
 
     assert "A=a b" in until(beside, "a login")
+    before = until(look, "an address")
+    known = until(lambda: _known(before), "a host key")
     until(lambda: True if celium.pod(pod_id).restarts >= 1 else None, "a restart")
     log = until(lambda: text if "start 1" in (text := celium.log(pod_id)) else None, "a second start")
     assert log.splitlines()[:2] == ["start 0 in a b", "start 1 in a b"]
     assert celium.pod(pod_id).on_node == []
+    assert look() == before
+    assert until(lambda: _known(before), "a host key") == known
     celium_web.delete(f"/pods/{pod_id}")
     assert celium.wait_quiet()
     assert celium.processes() == frozenset()

@@ -100,6 +100,8 @@ async def test_a_dead_container_is_only_started_again_where_the_market_does(
     eventually(lambda: celium.pod(pod_id).running_since)
     host.containers[0].finish(0)
     eventually(lambda: len(host.containers) == 2)
+    first, second = (container.launch for container in host.containers)
+    assert first.ssh_port == second.ssh_port == celium.pod(pod_id).ssh_port
     assert celium.pod(pod_id).restarts == 1
 
 

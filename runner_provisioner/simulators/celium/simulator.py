@@ -37,6 +37,7 @@ class CeliumSimulator(MarketSimulator[CeliumPod]):
 
     name = "celium"
     always_addressed = True
+    keeps_ports = True
     fleet: Fleet
 
     def __init__(

@@ -55,6 +55,8 @@ class MarketSimulator(ABC, Generic[P]):
     """The provider's."""
     always_addressed = False
     """Whether a pod that is up has an address for SSH even where no sshd can run: nobody listens there then."""
+    keeps_ports = False
+    """Whether a container that is started again answers where it did."""
     app: ASGIApp
     """The ASGI application."""
     fleet: Fleet[P]
@@ -235,7 +237,8 @@ class MarketSimulator(ABC, Generic[P]):
         """Start the pod's container (called by the fleet)."""
         if self._containers is None or self.host is None:
             return
-        pod.ssh_port = free_port() if self.host.offers_ssh and pod.wants_ssh else None
+        kept = pod.ssh_port if self.keeps_ports else None
+        pod.ssh_port = (kept or free_port()) if self.host.offers_ssh and pod.wants_ssh else None
         self._containers.launch(self.launch_of(pod), pod.incarnation)
 
     def stop(self, pod: P, grace: float, *, discard: bool) -> None:

@@ -33,6 +33,7 @@ class PrimeSimulator(MarketSimulator[PrimePod]):
 
     name = "prime"
     always_addressed = True
+    keeps_ports = True
     fleet: Fleet
 
     def __init__(
