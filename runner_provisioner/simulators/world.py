@@ -14,8 +14,8 @@ from typing import Self
 from runner_provisioner.clock import SystemClock
 from runner_provisioner.errors import ConfigurationError
 from runner_provisioner.simulators.github.server import GitHubSimulator
+from runner_provisioner.simulators.market.money import Bill
 from runner_provisioner.simulators.pods.host import InertHost, PodHost
-from runner_provisioner.simulators.runpod.money import Bill
 from runner_provisioner.simulators.runpod.settings import Progress, Settings
 from runner_provisioner.simulators.runpod.simulator import RunPodSimulator
 from runner_provisioner.simulators.serving import Loopback

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from decimal import Decimal
-from enum import StrEnum
+
+from runner_provisioner.simulators.market.hosts import Defect, Host
+
+__all__ = ["CENTERS", "Catalog", "Center", "Defect", "GpuModel", "Machine", "default_catalog"]
 
 
 @dataclass(kw_only=True)
@@ -32,42 +35,20 @@ class GpuModel:
         return self.secure_bid if secure else self.community_bid
 
 
-class Defect(StrEnum):
-    """How a machine can be other than it was rented."""
-
-    NO_GPU_TOOL = "no nvidia-smi"
-    ONE_GPU_LESS = "one GPU less"
-    LITTLE_VRAM = "little VRAM"
-    OLD_DRIVER = "old driver"
-    OTHER_MODEL = "other model"
-
-
 @dataclass(kw_only=True)
-class Machine:
+class Machine(Host):
     """A host with GPUs of one model; `taken` of them are rented."""
 
-    id: str
     gpu_type_id: str
     secure: bool
     data_center_id: str
     country: str
-    gpus: int
-    taken: int = 0
     vcpus_per_gpu: int = 8
     memory_per_gpu: int = 48
     disk_in_gb: int = 2000
     download_mbps: int = 1000
     upload_mbps: int = 800
-    cuda: str = "12.8"
-    driver: str = "570.124.06"
     public_ip: bool = True
-    defect: Defect | None = None
-    """What is wrong with it, though the market does not say so."""
-
-    @property
-    def free(self) -> int:
-        """GPUs that can be rented."""
-        return max(0, self.gpus - self.taken)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,119 +1,46 @@
-"""`/_sim/`: what a test in another process sees of the simulator and does to it.
+"""What `/_sim/` can do to RunPod beyond what it can do to every market.
 
-Only loopback may ask. Bodies are JSON. `GET state`, `GET log/POD`; `POST faults` (a fault's fields, or `row` with the
-name and arguments of a ready-made one), `DELETE faults`, `POST release`; `POST interrupt` (`pod_id`, `after`; without
-`pod_id` the next new pod), `POST finish` (`pod_id`, `code`), `POST market` (`spot`, `graphql` (false: retired),
-`balance`, `list_lag`, `stock` and `price` by GPU type, `defect` by machine), `POST pods` (a foreign pod).
+`POST market` also takes `spot`, `graphql` (false: retired), `stock` and `price` by GPU type, `defect` by machine.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from runner_provisioner.simulators.faults import Fault, FaultKind
+from runner_provisioner.simulators.market import control as market
 from runner_provisioner.simulators.runpod.catalog import Defect
 from runner_provisioner.simulators.runpod.rows import ROWS
-from runner_provisioner.simulators.serving import Receive, Scope, Send, answer, answer_json, read_body
 
 if TYPE_CHECKING:
     from runner_provisioner.simulators.runpod.simulator import RunPodSimulator
 
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "testclient"})
-_PREFIX = "/_sim/"
-_FAULT_FIELDS = frozenset({"operation", "kind", "status", "body", "headers", "skip", "times", "seconds"})
-
 Row = dict[str, Any]
 
 
-class Control:
+class Control(market.Control):
     """The control interface of one simulator."""
 
     def __init__(self, simulator: RunPodSimulator) -> None:
-        self._simulator = simulator
-        self._ordered: list[Fault] = []
-        self._verbs: dict[tuple[str, str], Callable[[Row], object]] = {
-            ("GET", "state"): lambda _given: simulator.state(),
-            ("POST", "faults"): self._order,
-            ("DELETE", "faults"): lambda _given: simulator.faults.clear(),
-            ("POST", "release"): self._release,
-            ("POST", "interrupt"): self._interrupt,
-            ("POST", "finish"): lambda given: simulator.finish(given["pod_id"], given.get("code", 0)),
-            ("POST", "market"): self._market,
-            ("POST", "pods"): self._add_pod,
-        }
+        super().__init__(simulator, ROWS)
+        self._runpod = simulator
 
-    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
-        client = scope.get("client")
-        if client is not None and client[0] not in _LOOPBACK:
-            await answer_json(send, 403, {"error": "only for this machine"})
-            return
-        name = scope["path"].removeprefix(_PREFIX)
-        if scope["method"] == "GET" and name.startswith("log/"):
-            await answer(send, 200, self._simulator.log(name[4:]), {"content-type": "text/plain"})
-            return
-        verb = self._verbs.get((scope["method"], name))
-        if verb is None:
-            await answer_json(send, 404, {"error": f"no {scope['method']} {name}"})
-            return
-        await self._do(verb, await read_body(receive), send)
-
-    async def _do(self, verb: Callable[[Row], object], body: bytes, send: Send) -> None:
-        try:
-            result = verb(json.loads(body) if body else {})
-        except (KeyError, TypeError, ValueError, InvalidOperation) as error:
-            await answer_json(send, 400, {"error": repr(error)})
-            return
-        await answer_json(send, 200, {} if result is None else result)
-
-    def _order(self, given: Row) -> Row:
-        row = given.pop("row", None)
-        if row is not None:
-            fault = ROWS[row](**given)
-        else:
-            unknown = given.keys() - _FAULT_FIELDS
-            if unknown:
-                raise KeyError(*unknown)
-            fault = Fault(**{**given, "kind": FaultKind(given["kind"])})
-        self._ordered.append(self._simulator.faults.add(fault))
-        return {"fault": len(self._ordered) - 1}
-
-    def _release(self, given: Row) -> Row:
-        """Let go of one held fault (`fault`, its number), or of all; tells which were reached."""
-        chosen = self._ordered if given.get("fault") is None else [self._ordered[given["fault"]]]
-        reached = [fault.reached.is_set() for fault in chosen]
-        if not given.get("look"):
-            for fault in chosen:
-                fault.release.set()
-        return {"reached": reached}
-
-    def _interrupt(self, given: Row) -> None:
-        after = float(given.get("after", 0))
-        if given.get("pod_id"):
-            self._simulator.interrupt(given["pod_id"], after=after)
-        else:
-            self._simulator.interrupt_new(after=after, times=given.get("times", 1))
-
-    def _market(self, given: Row) -> None:
-        simulator = self._simulator
+    def change_market(self, given: Row) -> None:
+        """Anything of the market, the account and the settings."""
+        simulator = self._runpod
         with simulator.lock:
             if "spot" in given:
                 simulator.market.spot = bool(given["spot"])
             if "graphql" in given:
                 simulator.settings.graphql_retired = not given["graphql"]
-            if "list_lag" in given:
-                simulator.settings.list_lag = float(given["list_lag"])
             for gpu_type_id, count in given.get("stock", {}).items():
                 simulator.market.set_stock(gpu_type_id, count)
             for gpu_type_id, price in given.get("price", {}).items():
                 simulator.market.set_price(gpu_type_id, on_demand=Decimal(str(price)))
             for machine_id, defect in given.get("defect", {}).items():
                 simulator.market.machine(machine_id).defect = Defect(defect) if defect else None
-            if "balance" in given:
-                simulator.set_balance(Decimal(str(given["balance"])))
+            super().change_market(given)
 
-    def _add_pod(self, given: Row) -> Row:
-        return {"id": self._simulator.add_pod(**given).id}
+    def add_pod(self, given: Row) -> Row:
+        """A pod that somebody else made; tells its `id`."""
+        return {"id": self._runpod.add_pod(**given).id}

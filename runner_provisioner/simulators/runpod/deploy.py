@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from runner_provisioner.simulators.market.hosts import real_gpus
 from runner_provisioner.simulators.runpod import texts
 from runner_provisioner.simulators.runpod.account import Keys, Shelf
-from runner_provisioner.simulators.runpod.catalog import Defect, GpuModel
+from runner_provisioner.simulators.runpod.catalog import GpuModel
 from runner_provisioner.simulators.runpod.command import base_environment, tcp_ports, with_secrets
 from runner_provisioner.simulators.runpod.market import Market, Placement, Wish
 from runner_provisioner.simulators.runpod.pods import INTERRUPTABLE, RESERVED, SimPod
@@ -135,18 +136,4 @@ def pod_environment(pod: SimPod, settings: Settings) -> dict[str, str]:
 def gpus_of(pod: SimPod, model: GpuModel | None) -> dict[str, Any]:
     """What the pod's machine really has, as fields of a Launch."""
     memory = (model.memory_in_gb if model else 16) * 1024
-    found: dict[str, Any] = {
-        "gpu": pod.gpu_type_id or "",
-        "gpu_count": pod.gpu_count,
-        "gpu_memory": memory - memory // 16,  # what ECC and the driver leave
-        "driver": pod.machine.driver,
-        "cuda": pod.machine.cuda,
-    }
-    changed: dict[Defect | None, dict[str, Any]] = {
-        Defect.NO_GPU_TOOL: {"nvidia_smi": False},
-        Defect.ONE_GPU_LESS: {"gpu_count": pod.gpu_count - 1},
-        Defect.LITTLE_VRAM: {"gpu_memory": memory // 2},
-        Defect.OLD_DRIVER: {"driver": "470.57.02", "cuda": "11.4"},
-        Defect.OTHER_MODEL: {"gpu": "NVIDIA GeForce GTX 1060"},
-    }
-    return found | changed.get(pod.machine.defect, {})
+    return real_gpus(pod.machine, gpu=pod.gpu_type_id or "", count=pod.gpu_count, memory=memory)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -49,8 +48,6 @@ class Resolvers:
         self._keys = keys
         self._shelf = shelf
         self._views = views
-        self.interrupt_new: list[float] = []
-        """For each of the next new pods the seconds after its creation at which it is interrupted."""
 
     def root(self) -> Mapping[str, Callable[..., Any]]:
         """Name of the root field -> function of (info, **arguments)."""
@@ -176,9 +173,7 @@ class Resolvers:
         pod = build_pod(given, place, spot=spot, now=now, keys=self._keys)
         pod.gpu_count = count
         pod.gpu_type_id = place.model.id or None
-        if self.interrupt_new:
-            pod.interrupt_at = now + timedelta(seconds=self.interrupt_new.pop(0))
-        self._fleet.add(pod)
+        self._fleet.rent(pod)
         return self._views.pod(pod)
 
     # -- changing

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
@@ -16,7 +15,6 @@ from runner_provisioner.simulators.runpod.settings import Settings
 Row = dict[str, Any]
 Address = Callable[[str, int], "tuple[str, int] | None"]
 _PROXY_PORT = 60000
-_INERT_PORT = 40000
 
 
 def written_time(at: datetime, *, go: bool) -> str:
@@ -227,11 +225,6 @@ class Views:
             "available": status is not None,
             "stockStatus": status,
         }
-
-
-def inert_address(pod_id: str, number: int) -> tuple[str, int]:
-    """A public port for a pod without process; nobody listens there."""
-    return ("127.0.0.1", _INERT_PORT + zlib.crc32(f"{pod_id}:{number}".encode()) % 10000)
 
 
 def _port(ip: str, private: int, public_port: int, kind: str, *, public: bool) -> Row:

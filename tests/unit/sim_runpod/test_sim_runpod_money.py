@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner_provisioner.simulators.market.money import Meter
 from runner_provisioner.simulators.runpod import RunPodSimulator
-from runner_provisioner.simulators.runpod.money import HOURS_PER_MONTH, Meter
+from runner_provisioner.simulators.runpod.money import HOURS_PER_MONTH
 from runner_provisioner.testing.clock import EPOCH, FakeClock
 
 Ask = Callable[..., Awaitable[httpx.Response]]
