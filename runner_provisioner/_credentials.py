@@ -22,6 +22,8 @@ from pydantic import SecretStr
 from runner_provisioner.errors import ConfigurationError, MissingCredential
 
 RUNPOD_NAMES = ("RUNPOD_API_KEY", "RUNPOD_KEY")
+PRIME_NAMES = ("PRIME_API_KEY",)
+CELIUM_NAMES = ("CELIUM_API_KEY", "LIUM_API_KEY")
 GITHUB_NAMES = ("RUNNER_PROVISIONER_GITHUB_TOKEN", "GITHUB_TOKEN", "GH_TOKEN")
 APP_ID_NAMES = ("GITHUB_APP_CLIENT_ID", "GITHUB_APP_ID")
 APP_KEY, APP_KEY_PATH, APP_INSTALLATION = (
@@ -29,8 +31,6 @@ APP_KEY, APP_KEY_PATH, APP_INSTALLATION = (
     "GITHUB_APP_PRIVATE_KEY_PATH",
     "GITHUB_APP_INSTALLATION_ID",
 )
-# All that `.env` is read for: an address there would send the credential wherever the working directory says.
-DOTENV_NAMES = (*RUNPOD_NAMES, *GITHUB_NAMES, *APP_ID_NAMES, APP_KEY, APP_KEY_PATH, APP_INSTALLATION)
 
 _MAX_FILE = 1024 * 1024
 _MAX_DEPTH = 8
@@ -91,7 +91,11 @@ class Sources:
         return Found(SecretStr(key), "~/.cursor/mcp.json") if key else None
 
     def first(self, names: tuple[str, ...]) -> Found | None:
-        """The first of these that the environment has, else that `.env` has; blank is absent."""
+        """The first of these that the environment has, else that `.env` has; blank is absent.
+
+        For credentials, and what belongs to one: an address in `.env` would send the credential wherever the working
+        directory says.
+        """
         for label, values in (("{}", self.environ), ("{} in ./.env", self._dotenv)):
             for name in names:
                 value = values.get(name)
@@ -101,7 +105,7 @@ class Sources:
 
     def secrets(self) -> tuple[str, ...]:
         """Every secret that stands in the environment or in `.env`, used or not."""
-        names = (*RUNPOD_NAMES, *GITHUB_NAMES, APP_KEY)
+        names = (*RUNPOD_NAMES, *PRIME_NAMES, *CELIUM_NAMES, *GITHUB_NAMES, APP_KEY)
         values = [source.get(name) for source in (self.environ, self._dotenv) for name in names]
         return tuple(value for value in values if isinstance(value, str) and value.strip())
 
@@ -182,8 +186,7 @@ def _parse_dotenv(text: str) -> Mapping[str, object]:
 
     # Its warnings name lines of the file; they would be the first thing a user sees for a comment in the wrong place.
     logging.getLogger("dotenv.main").setLevel(logging.ERROR)
-    values = DotEnv(dotenv_path=None, stream=io.StringIO(text), interpolate=False).dict()
-    return {name: values[name] for name in DOTENV_NAMES if name in values}
+    return dict(DotEnv(dotenv_path=None, stream=io.StringIO(text), interpolate=False).dict())
 
 
 def _config_keys(config: Mapping[str, object]) -> Iterator[object]:

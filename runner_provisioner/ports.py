@@ -85,6 +85,15 @@ class GpuProvider(Protocol):
 
 
 @runtime_checkable
+class Closable(Protocol):
+    """A provider that holds connections."""
+
+    async def aclose(self) -> None:
+        """Give them back; nothing can be asked of it afterwards."""
+        ...
+
+
+@runtime_checkable
 class ReadsMany(Protocol):
     """A provider that reads several pods in one request."""
 

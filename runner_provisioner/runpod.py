@@ -216,7 +216,7 @@ def _connect(api_key: str | None, api_url: str | None) -> tuple[RawPods, Callabl
     from runner_provisioner._http import CallMetrics, Pace, Plumbing, Tempo  # noqa: PLC0415 - heavy
     from runner_provisioner.clock import SystemClock  # noqa: PLC0415 - heavy
     from runner_provisioner.logging import Redactor  # noqa: PLC0415 - heavy
-    from runner_provisioner.providers.runpod import RunPodApi, RunPodProvider  # noqa: PLC0415 - heavy
+    from runner_provisioner.providers.runpod import Api, RunPodApi, RunPodProvider  # noqa: PLC0415 - heavy
     from runner_provisioner.providers.runpod.raw import RawPods  # noqa: PLC0415 - heavy
     from runner_provisioner.settings import Settings  # noqa: PLC0415 - heavy
 
@@ -239,7 +239,7 @@ def _connect(api_key: str | None, api_url: str | None) -> tuple[RawPods, Callabl
         pace=Pace(per_second=settings.rate_per_second, per_minute=settings.rate_per_minute),
         rest=None if api_url else settings.runpod_rest_url,
     )
-    provider = RunPodProvider(api, clock=clock, cache_dir=settings.cache_dir)
+    provider = RunPodProvider(api, clock=clock, cache_dir=settings.cache_dir, prefer=Api(settings.runpod_api))
     pods = RawPods(api, provider, clock=clock, letters=_letters, owner8=_owner8(settings), settle=settings.settle)
     return pods, provider.aclose
 

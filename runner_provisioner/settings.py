@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, Self
+from typing import Annotated, Any, Literal, NoReturn, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError
@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from runner_provisioner._credentials import (
     APP_KEY,
     GITHUB_NAMES,
+    RUNPOD_NAMES,
     Found,
     GitHubApp,
     GitHubToken,
@@ -38,6 +39,14 @@ _PROGRAM = "runner-provisioner"
 _RUNPOD_GRAPHQL = "https://api.runpod.io/graphql"
 _GITHUB = "https://github.com"
 _MAX_SECONDS = 3600.0
+_ADDRESSES = (
+    "RUNPOD_API_URL",
+    "RUNPOD_REST_URL",
+    "PRIME_API_BASE_URL",
+    "LIUM_BASE_URL",
+    "GITHUB_API_URL",
+    "GITHUB_SERVER_URL",
+)
 
 
 def _seconds(value: float) -> float:
@@ -143,6 +152,12 @@ class Settings(BaseSettings):
 
     runpod_api_url: str = Field(_RUNPOD_GRAPHQL, alias="RUNPOD_API_URL")
     runpod_rest_url: str = Field("", alias="RUNPOD_REST_URL")
+    runpod_api: Literal["graphql", "rest"] = Field(
+        "graphql", alias="RUNPOD_API", description="must be graphql or rest: which of RunPod's APIs is preferred"
+    )
+    prime_api_url: str = Field("", alias="PRIME_API_BASE_URL")
+    prime_team_id: str = Field("", alias="PRIME_TEAM_ID")
+    lium_base_url: str = Field("", alias="LIUM_BASE_URL")
     github_api_url: str = Field("", alias="GITHUB_API_URL")
     github_server_url: str = Field("", alias="GITHUB_SERVER_URL")
     https_proxy: Annotated[SecretStr | None, BeforeValidator(_proxy)] = Field(
@@ -208,6 +223,43 @@ class Settings(BaseSettings):
         password = urlsplit(self.https_proxy.get_secret_value()).password if self.https_proxy is not None else None
         return (*found, password) if password else tuple(found)
 
+    def credential(self, names: tuple[str, ...]) -> Found | None:
+        """The first of these variables that is set, also in `.env`; RunPod's is looked for in its tools' files too."""
+        if names == RUNPOD_NAMES:
+            return self.runpod
+        return self._sources.first(names) if self._sources is not None else None
+
+    def held(self, names: tuple[str, ...]) -> Found:
+        """The same where it is known to be there. Raises ConfigurationError for one that no request can carry."""
+        found = self.credential(names)
+        if found is None:
+            raise MissingCredential(f"no key found: set {names[0]}")
+        return _one_word(found)
+
+    def address(self, name: str) -> str:
+        """An address by its variable, from the real environment alone; empty where it is not set.
+
+        Raises InvalidRequest for one that is neither https nor on loopback.
+        """
+        known = self._of_alias(name)
+        if known is not None:
+            return known
+        given = self._sources.environ.get(name, "").strip() if self._sources is not None else ""
+        return check_base_url(given, name=name) if given else ""
+
+    def variable(self, name: str) -> str:
+        """A variable that belongs to a credential, also one in `.env`; empty where it is not set."""
+        known = self._of_alias(name)
+        if known:
+            return known
+        found = self._sources.first((name,)) if self._sources is not None else None
+        return found.value.get_secret_value() if found is not None else ""
+
+    def _of_alias(self, alias: str) -> str | None:
+        """One of our own variables, its default filled in; None for another."""
+        fields = type(self).model_fields
+        return next((str(getattr(self, name)) for name, one in fields.items() if one.alias == alias), None)
+
     def runpod_key(self) -> SecretStr:
         """RunPod's key; raises MissingCredential, which names the places that were looked at."""
         if self.runpod is None:
@@ -270,17 +322,14 @@ def _given(settings: type[BaseSettings], environ: Mapping[str, str]) -> dict[str
 
 
 def _addresses(given: Mapping[str, str]) -> dict[str, str]:
-    """The four addresses, those that were not given derived from those that were."""
-    checked = {
-        name: check_base_url(given[name], name=name)
-        for name in ("RUNPOD_API_URL", "RUNPOD_REST_URL", "GITHUB_API_URL", "GITHUB_SERVER_URL")
-        if name in given
-    }
+    """The addresses, GitHub's and RunPod's that were not given derived from those that were."""
+    checked = {name: check_base_url(given[name], name=name) for name in _ADDRESSES if name in given}
     runpod = checked.get("RUNPOD_API_URL", _RUNPOD_GRAPHQL)
     parts = urlsplit(runpod)
     api = checked.get("GITHUB_API_URL")
     server = checked.get("GITHUB_SERVER_URL") or (_server_url_of(api) if api else _GITHUB)
     return {
+        **checked,
         "RUNPOD_API_URL": runpod,
         "RUNPOD_REST_URL": checked.get("RUNPOD_REST_URL") or f"{parts.scheme}://{parts.netloc}/v2",
         "GITHUB_API_URL": api or api_url_of(server),

@@ -6,14 +6,15 @@ import math
 import re
 import secrets
 import string
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner_provisioner._http import CallMetrics, Pace, Plumbing, Tempo
+from runner_provisioner import accounts
+from runner_provisioner._http import CallMetrics, Plumbing, Tempo
 from runner_provisioner.bootstrap.host_key import HostKey, login_key, new_host_key
 from runner_provisioner.bootstrap.render import RunnerScript, render, render_gate
 from runner_provisioner.clock import SystemClock
@@ -25,9 +26,7 @@ from runner_provisioner.domain.request import Gate, HowRegistered, StartRequest
 from runner_provisioner.domain.runners import creator_label, end_label
 from runner_provisioner.errors import InvalidRequest
 from runner_provisioner.github.connect import AppCredential, TokenCredential, connect
-from runner_provisioner.ports import HasAccountKeys
-from runner_provisioner.providers.runpod.api import RunPodApi
-from runner_provisioner.providers.runpod.provider import RunPodProvider
+from runner_provisioner.ports import Closable, HasAccountKeys
 from runner_provisioner.services.ending import Ending
 from runner_provisioner.services.jit import JitHandOver
 from runner_provisioner.services.outlast import Outlast
@@ -279,7 +278,7 @@ class Program:
         return JitHandOver(registry=self._github().runners, way_in=way_in, labels=labels)
 
     def _login(self, nonce: str) -> HostKey:
-        login = login_key(self.settings.runpod_key().get_secret_value(), nonce)
+        login = login_key(accounts.secret_of(self.settings), nonce)
         self.redactor.add(login.private)
         return login
 
@@ -422,8 +421,12 @@ async def assemble(
     runner_group: str | None = None,
     needs_github: bool = True,
     clock: Clock | None = None,
+    providers: Sequence[str] = (),
 ) -> AsyncIterator[Program]:
-    """Build the program and close it. Raises a ConfigurationError before anything is sent."""
+    """Build the program and close it. Raises a ConfigurationError before anything is sent.
+
+    `providers` are those that take part; by default all whose credential is there.
+    """
     clock = clock or SystemClock()
     tempo = Tempo(request_timeout=settings.request_timeout, retry_base=settings.retry_base)
     plumbing = Plumbing(
@@ -447,9 +450,10 @@ async def assemble(
         place=place,
     )
     async with AsyncExitStack() as stack:
-        runpod = _runpod(settings, plumbing)
-        stack.push_async_callback(runpod.aclose)
-        program.providers = {runpod.name: runpod}
+        program.providers = providers_of(settings, plumbing, providers)
+        for one in program.providers.values():
+            if isinstance(one, Closable):
+                stack.push_async_callback(one.aclose)
         program.history = history = history_of(settings, clock)
         if history is not None:
             stack.push_async_callback(history.aclose)
@@ -470,15 +474,15 @@ def history_of(settings: Settings, clock: Clock) -> HistoryFile | None:
     return HistoryFile(path, clock=clock) if path is not None else None
 
 
-def _runpod(settings: Settings, plumbing: Plumbing) -> RunPodProvider:
-    api = RunPodApi.connect(
-        url=settings.runpod_api_url,
-        api_key=settings.runpod_key().get_secret_value(),
-        plumbing=plumbing,
-        pace=Pace(per_second=settings.rate_per_second, per_minute=settings.rate_per_minute),
-        rest=settings.runpod_rest_url,
-    )
-    return RunPodProvider(api, clock=plumbing.clock, cache_dir=settings.cache_dir)
+def providers_of(settings: Settings, plumbing: Plumbing, chosen: Sequence[str] = ()) -> dict[str, GpuProvider]:
+    """The providers that take part, by name; their credentials are kept out of every log from here on.
+
+    Raises MissingCredential, UnknownProvider, and ConfigurationError for a plug-in or an address that is broken.
+    """
+    found = accounts.markets(settings, chosen)
+    for one in found:
+        plumbing.redactor.add(one.account.credential)
+    return {one.plugin.name: one.plugin.build(one.account, plumbing) for one in found}
 
 
 def _connect(settings: Settings, plumbing: Plumbing, place: Place, runner_group: str | None) -> GitHub:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from runner_provisioner.accounts import secret_of
 from runner_provisioner.domain.interruptions import Explained, seal_key
 from runner_provisioner.domain.leases import Lease, Outcome, Phase, drain
 from runner_provisioner.domain.offers import Interruptible
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 def seal_of(settings: Settings) -> bytes:
     """The key of the seal on records of interruptions: who has the provider's credential, has it."""
-    return seal_key(settings.runpod_key().get_secret_value())
+    return seal_key(secret_of(settings))
 
 
 def watch_of(program: Program, place: Place) -> Watch:

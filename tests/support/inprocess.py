@@ -448,7 +448,6 @@ class Process:
             transport=self.wire,
             user_agent="runner-provisioner/test",
         )
-        runpod = wiring._runpod(settings, plumbing)
         program = wiring.Program(
             settings=settings,
             clock=self.world.clock,
@@ -457,7 +456,7 @@ class Process:
             redactor=self.world.redactor,
             events=self,
             plumbing=plumbing,
-            providers={runpod.name: runpod},
+            providers=wiring.providers_of(settings, plumbing),
             place=place,
             github=wiring._connect(settings, plumbing, place, None),
             history=self.world.history if self.history is None else self.history,

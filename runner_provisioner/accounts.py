@@ -1,0 +1,133 @@
+"""Which markets take part: the plug-ins that are installed, and of them those whose credential is there."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
+
+from runner_provisioner._http import Pace
+from runner_provisioner.errors import ConfigurationError, MissingCredential, UnknownProvider
+from runner_provisioner.providers.plugin import GROUP, Account, ProviderPlugin
+
+if TYPE_CHECKING:
+    from runner_provisioner.settings import Settings
+
+FIRST = "runpod"
+_OWN_PACKAGE = "runner-provisioner"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Market:
+    """A plug-in whose credential is there, and what its provider is built from."""
+
+    plugin: ProviderPlugin
+    account: Account
+
+
+def names() -> list[str]:
+    """Every provider that is installed, in the order in which they are asked; nothing is imported."""
+    return sorted(_installed(), key=lambda name: (name != FIRST, name))
+
+
+def plugins(chosen: Sequence[str] = ()) -> list[ProviderPlugin]:
+    """The plug-ins of these names, or all. Raises UnknownProvider, and ConfigurationError for a broken plug-in."""
+    installed = _installed()
+    for name in chosen:
+        if name not in installed:
+            raise UnknownProvider(_no_such(name, names()))
+    return [_load(installed[name]) for name in names() if not chosen or name in chosen]
+
+
+def markets(settings: Settings, chosen: Sequence[str] = ()) -> list[Market]:
+    """Those that take part: of the chosen ones all, else every one whose credential is there.
+
+    Raises MissingCredential, which names all variables that would do, UnknownProvider and ConfigurationError.
+    """
+    wanted = plugins(chosen)
+    found = [(plugin, settings.credential(plugin.credentials)) for plugin in wanted]
+    missing = [plugin for plugin, credential in found if credential is None]
+    if missing and (chosen or len(missing) == len(found)):
+        raise MissingCredential(_missing(missing, settings))
+    return [
+        Market(plugin=plugin, account=_account(plugin, settings))
+        for plugin, credential in found
+        if credential is not None
+    ]
+
+
+def secret_of(settings: Settings) -> str:
+    """The credential that keys of the installation's own are derived from: RunPod's where it is there.
+
+    It does not depend on the providers that a command is narrowed to. Raises MissingCredential.
+    """
+    return markets(settings)[0].account.credential
+
+
+def _installed() -> Mapping[str, EntryPoint]:
+    found: dict[str, EntryPoint] = {}
+    for one in entry_points(group=GROUP):
+        other = found.get(one.name)
+        if other is not None and other.value != one.value:
+            raise ConfigurationError(
+                f"two packages are the provider '{one.name}' ({_package(other)} and {_package(one)}): uninstall one"
+            )
+        found[one.name] = one
+    return found
+
+
+def _load(point: EntryPoint) -> ProviderPlugin:
+    where = f"the provider '{point.name}' ({_package(point)})"
+    try:
+        plugin = point.load()
+    except Exception as error:
+        raise ConfigurationError(
+            f"{where} cannot be loaded ({type(error).__name__}): update or uninstall the package, or name the others "
+            "with --provider"
+        ) from error
+    if not isinstance(plugin, ProviderPlugin) or plugin.name != point.name:
+        raise ConfigurationError(
+            f"{where} names no ProviderPlugin of that name: update or uninstall the package, or name the others with "
+            "--provider"
+        )
+    return plugin
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else point.module
+
+
+def _account(plugin: ProviderPlugin, settings: Settings) -> Account:
+    values = {name: settings.address(name) for name in plugin.addresses}
+    values |= {name: settings.variable(name) for name in plugin.variables}
+    credential = settings.held(plugin.credentials)
+    return Account(
+        credential=credential.value.get_secret_value(),
+        source=credential.source,
+        cache_dir=settings.cache_dir,
+        pace=Pace(per_second=settings.rate_per_second, per_minute=settings.rate_per_minute),
+        values={name: value for name, value in values.items() if value},
+    )
+
+
+def _missing(plugins: Sequence[ProviderPlugin], settings: Settings) -> str:
+    notes = f" ({'; '.join(settings.notes)})" if settings.notes else ""
+    if len(plugins) == 1:
+        return f"no {plugins[0].title} key found: set {plugins[0].remedy}{_looked_at(plugins)}{notes}"
+    ways = "; ".join(f"{plugin.remedy} for {plugin.title}" for plugin in plugins)
+    return f"no provider's key found: set one of {ways}{_looked_at(plugins)}{notes}"
+
+
+def _looked_at(plugins: Sequence[ProviderPlugin]) -> str:
+    own = ", ~/.runpod/config.toml, ~/.cursor/mcp.json" if any(one.name == FIRST for one in plugins) else ""
+    return f" (looked at the environment, .env{own})"
+
+
+def _no_such(name: str, known: Sequence[str]) -> str:
+    if not known:
+        return f"no provider '{name}': none is installed, install {_OWN_PACKAGE} again"
+    near = difflib.get_close_matches(name.casefold(), known, n=3)
+    meant = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
+    return f"no provider '{name}': {meant}"
