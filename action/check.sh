@@ -104,6 +104,7 @@ single idle "$INPUT_IDLE"
 single start-timeout "$INPUT_START_TIMEOUT"
 single boot-timeout "$INPUT_BOOT_TIMEOUT"
 single lifetime "$INPUT_LIFETIME"
+single accept-no-kill-time "$INPUT_ACCEPT_NO_KILL_TIME"
 single all "$INPUT_ALL"
 single allow-untrusted "$INPUT_ALLOW_UNTRUSTED"
 single price-per-hour "$INPUT_PRICE_PER_HOUR"
@@ -111,6 +112,7 @@ single started-at "$INPUT_STARTED_AT"
 single cancel-stuck "$INPUT_CANCEL_STUCK"
 single dry-run "$INPUT_DRY_RUN"
 single state-cache "$INPUT_STATE_CACHE"
+lines provider "$INPUT_PROVIDER"
 lines gpu "$INPUT_GPU"
 lines port "$INPUT_PORT"
 lines region "$INPUT_REGION"
@@ -130,6 +132,7 @@ flag cancel-stuck "$INPUT_CANCEL_STUCK"
 flag dry-run "$INPUT_DRY_RUN"
 flag allow-untrusted "$INPUT_ALLOW_UNTRUSTED"
 flag state-cache "$INPUT_STATE_CACHE"
+flag accept-no-kill-time "$INPUT_ACCEPT_NO_KILL_TIME"
 only_in all "$INPUT_ALL" stop
 only_in unique-label "$INPUT_UNIQUE_LABEL" start
 only_in max-attempts "$INPUT_MAX_ATTEMPTS" rerun
@@ -158,9 +161,11 @@ if [ "$keeps" != true ] && [ "$INPUT_BUDGET" != advisory ] && [[ $INPUT_MODE == 
   done
 fi
 
-if [ "$HAS_RUNPOD_API_KEY" != true ]; then
-  fail "input 'runpod-api-key' is empty: give it a secret; secrets are empty in pull requests from forks"
-fi
+case $HAS_RUNPOD_API_KEY/$HAS_PRIME_API_KEY/$HAS_CELIUM_API_KEY in
+  false/false/false)
+    fail "inputs 'runpod-api-key', 'prime-api-key' and 'celium-api-key' are empty: give one of them a secret; secrets are empty in pull requests from forks"
+    ;;
+esac
 case $HAS_GITHUB_APP_ID/$HAS_GITHUB_APP_PRIVATE_KEY/$HAS_GITHUB_TOKEN in
   true/true/false | false/false/true) ;;
   false/false/false) fail "inputs 'github-app-id' and 'github-token' are empty: give an App with its key, or a token" ;;

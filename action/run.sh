@@ -33,6 +33,7 @@ one organization "$INPUT_ORGANIZATION"
 one owner "$INPUT_OWNER"
 # What is rented, by start and by rerun alike.
 request() {
+  many provider "$INPUT_PROVIDER"
   many gpu "$INPUT_GPU"
   one min-vram "$INPUT_MIN_VRAM"
   one rank "$INPUT_RANK"
@@ -65,6 +66,7 @@ request() {
   one gate "$INPUT_GATE"
   one runner-group "$INPUT_RUNNER_GROUP"
   one ssh-key "$INPUT_SSH_KEY"
+  flag accept-no-kill-time "$INPUT_ACCEPT_NO_KILL_TIME"
   one idle "$INPUT_IDLE"
   one start-timeout "$INPUT_START_TIMEOUT"
   one boot-timeout "$INPUT_BOOT_TIMEOUT"
@@ -100,6 +102,7 @@ case $INPUT_MODE in
     request
     ;;
   cleanup)
+    many provider "$INPUT_PROVIDER"
     flag cancel-stuck "$INPUT_CANCEL_STUCK"
     flag dry-run "$INPUT_DRY_RUN"
     ;;

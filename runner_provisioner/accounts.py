@@ -37,7 +37,7 @@ def plugins(chosen: Sequence[str] = ()) -> list[ProviderPlugin]:
     installed = _installed()
     for name in chosen:
         if name not in installed:
-            raise UnknownProvider(_no_such(name, names()))
+            raise UnknownProvider(no_such(name, names()))
     return [_load(installed[name]) for name in names() if not chosen or name in chosen]
 
 
@@ -125,7 +125,8 @@ def _looked_at(plugins: Sequence[ProviderPlugin]) -> str:
     return f" (looked at the environment, .env{own})"
 
 
-def _no_such(name: str, known: Sequence[str]) -> str:
+def no_such(name: str, known: Sequence[str]) -> str:
+    """What to say of a name that is none of the known ones."""
     if not known:
         return f"no provider '{name}': none is installed, install {_OWN_PACKAGE} again"
     near = difflib.get_close_matches(name.casefold(), known, n=3)

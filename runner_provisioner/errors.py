@@ -207,6 +207,10 @@ class OfferUnfit(CapacityUnavailable):
         self.option = option
 
 
+class NoKillTime(OfferUnfit):
+    """The provider ends no forgotten pod by itself, and nobody has accepted that; nothing was sent."""
+
+
 class BidTooLow(ProviderError):
     """The bid is under the market's minimum."""
 

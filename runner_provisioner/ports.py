@@ -174,6 +174,16 @@ class HasKillTime(Protocol):
 
 
 @runtime_checkable
+class EndsFromInside(Protocol):
+    """A provider whose pods can end themselves: each holds a credential that is good for itself alone."""
+
+    @property
+    def ends_from_inside(self) -> bool:
+        """Whether a pod rented now could."""
+        ...
+
+
+@runtime_checkable
 class HasLogs(Protocol):
     """A provider that gives the output of a pod's container."""
 

@@ -13,12 +13,15 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from runner_provisioner import accounts
 from runner_provisioner._http import CallMetrics, Plumbing, Tempo
 from runner_provisioner.bootstrap.host_key import HostKey, login_key, new_host_key
 from runner_provisioner.bootstrap.render import RunnerScript, render, render_gate
 from runner_provisioner.clock import SystemClock
 from runner_provisioner.domain.gate import GATE, GateFloor
+from runner_provisioner.domain.kill_layers import QUIET
 from runner_provisioner.domain.leases import Lease, Limits, Phase
 from runner_provisioner.domain.names import RunKey, Scope
 from runner_provisioner.domain.pods import PodClass, PodSpec, PodTags
@@ -27,7 +30,9 @@ from runner_provisioner.domain.runners import creator_label, end_label
 from runner_provisioner.errors import InvalidRequest
 from runner_provisioner.github.connect import AppCredential, TokenCredential, connect
 from runner_provisioner.ports import Closable, HasAccountKeys
+from runner_provisioner.services.asking import ask_all
 from runner_provisioner.services.ending import Ending
+from runner_provisioner.services.foresee import Foresight
 from runner_provisioner.services.jit import JitHandOver
 from runner_provisioner.services.outlast import Outlast
 from runner_provisioner.services.provision import Order, Start
@@ -49,7 +54,6 @@ if TYPE_CHECKING:
         LeaseStore,
         RunAttempts,
         RunFiles,
-        RunnerRegistry,
     )
     from runner_provisioner.settings import Settings
     from runner_provisioner.storage.history import HistoryFile
@@ -103,6 +107,8 @@ class Program:
     github: GitHub | None = None
     history: History | None = None
     workflow: GitHub | None = None
+    _asking: anyio.Lock = field(default_factory=anyio.Lock, repr=False)
+    _cleaned: bool | None = None
 
     @property
     def polls(self) -> Polls:
@@ -128,7 +134,33 @@ class Program:
             polls=self.polls,
             hurry=self.tempo.hurry,
             history=self.history,
+            cleaned=self.cleaned,
+            patience=self.tempo.request_timeout,
+            rent_from=request.provider,
         )
+
+    def foresight(self) -> Foresight:
+        """The use case of `plan`."""
+        return Foresight(
+            providers=self.providers,
+            registry=self._github().runners,
+            clock=self.clock,
+            events=self.events,
+            history=self.history,
+            cleaned=self.cleaned,
+            patience=self.tempo.request_timeout,
+        )
+
+    async def cleaned(self) -> bool | None:
+        """Whether a scheduled clean-up of the repository has succeeded in the last day; None = nobody can tell.
+
+        GitHub is asked once. Raises RemoteError.
+        """
+        async with self._asking:
+            if self._cleaned is None and self.github is not None and self.place is not None and self.place.repository:
+                since = self.clock.now() - QUIET
+                self._cleaned = await self.github.runs.cleaned_up(self.place.repository, since)
+            return self._cleaned
 
     def ending(self, store: LeaseStore | None = None) -> Ending:
         """The use case that ends a key; `store` is told of each lease before its pod is asked to end."""
@@ -199,12 +231,16 @@ class Program:
         """The user's keys for a pod: `own`, or where there are none and it matters, those of the provider's account.
 
         A provider adds the account's keys by itself, except where `PUBLIC_KEY` is set, as it is for a pod that waits
-        for its configuration. Raises RemoteError.
+        for its configuration. Raises RemoteError when no provider tells.
         """
         if own or request.registration is not HowRegistered.JIT:
             return own
-        accounts = [one for one in self.providers.values() if isinstance(one, HasAccountKeys)]
-        return tuple(dict.fromkeys([key for one in accounts for key in await one.ssh_keys()]))
+        asked = {name: one.ssh_keys for name, one in self.providers.items() if isinstance(one, HasAccountKeys)}
+        replies = await ask_all(asked, patience=self.tempo.request_timeout)
+        if not replies.answers:
+            for error in replies.errors.values():
+                raise error
+        return tuple(dict.fromkeys([key for keys in replies.answers.values() for key in keys]))
 
     def order(
         self,
@@ -267,6 +303,7 @@ class Program:
             terms=request.terms,
             budget=request.budgets(day=self.settings.budget_day, month=self.settings.budget_month),
             lenient=request.gate is Gate.OFF,
+            accept_no_kill_time=request.accept_no_kill_time,
         )
         return order, store
 
@@ -298,13 +335,6 @@ def lease_of(program: Program, name: str) -> Lease:
     record = StateFile(program.settings.state_dir / f"{name}.json", creator="").read()
     lease = Lease(name=name, phase=Phase.REQUESTED, nonce="")  # a nonce that no pod bears: all are of other starts
     return lease if record is None else resume(record, creator="", deadline=program.clock.now(), lease=lease)
-
-
-def registry_of(program: Program) -> RunnerRegistry:
-    """Where the program registers runners. Raises InvalidRequest for a program without GitHub."""
-    if program.github is None:
-        raise InvalidRequest("this command needs GitHub")
-    return program.github.runners
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -412,7 +442,7 @@ class Draftsman:
 
 
 @asynccontextmanager
-async def assemble(
+async def assemble(  # noqa: PLR0913 - what a program is made of, by keyword
     settings: Settings,
     *,
     events: EventSink,
@@ -422,10 +452,11 @@ async def assemble(
     needs_github: bool = True,
     clock: Clock | None = None,
     providers: Sequence[str] = (),
+    required: Sequence[str] = (),
 ) -> AsyncIterator[Program]:
     """Build the program and close it. Raises a ConfigurationError before anything is sent.
 
-    `providers` are those that take part; by default all whose credential is there.
+    `providers` are those that take part; by default all whose credential is there, which have to be all `required`.
     """
     clock = clock or SystemClock()
     tempo = Tempo(request_timeout=settings.request_timeout, retry_base=settings.retry_base)
@@ -450,6 +481,7 @@ async def assemble(
         place=place,
     )
     async with AsyncExitStack() as stack:
+        accounts.markets(settings, required)
         program.providers = providers_of(settings, plumbing, providers)
         for one in program.providers.values():
             if isinstance(one, Closable):

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runner_provisioner.cli.session import Session, command_options, place_of, place_options, run, table, usd, when
+from runner_provisioner.cli.session import (
+    Session,
+    command_options,
+    narrowable,
+    place_of,
+    place_options,
+    run,
+    table,
+    usd,
+    when,
+)
 from runner_provisioner.errors import LeftBehind
 
 if TYPE_CHECKING:
@@ -28,6 +38,7 @@ if TYPE_CHECKING:
     help="Also cancel runs of the repository with a job that waits for over 5 minutes for a machine that is gone.",
 )
 @command_options
+@narrowable
 def command(
     *,
     session: Session,

@@ -11,10 +11,10 @@ import click
 from runner_provisioner.cli.options import Duration
 from runner_provisioner.cli.session import Session, command_options, run, table, when
 from runner_provisioner.domain.durations import show_duration
-from runner_provisioner.errors import InvalidRequest
+from runner_provisioner.errors import InvalidRequest, UnknownProvider
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime, timedelta
     from decimal import Decimal
 
@@ -34,23 +34,26 @@ _PARTS = ("boot", "useful", "wasted", "retried", "unknown")
     show_default=True,
     help="One row for each job, day (UTC) or GPU.",
 )
+@click.option("--provider", multiple=True, metavar="NAME", help="Only pods of this provider; may be repeated.")
 @command_options
-def command(*, session: Session, since: timedelta, as_csv: bool, by: str) -> None:
+def command(*, session: Session, provider: tuple[str, ...], since: timedelta, as_csv: bool, by: str) -> None:
     """Show what jobs have cost, and what the money was for: from this installation's own records, asking nobody.
 
     Times are waiting (nothing was rented), boot, useful, wasted, retried (done again by a later pod) and unknown.
     """
     if as_csv and session.as_json:
         raise InvalidRequest("--csv contradicts --json: remove one of them")
-    run(lambda: _costs(session, since, by=by, as_csv=as_csv))
+    run(lambda: _costs(session, since, provider, by=by, as_csv=as_csv))
 
 
-async def _costs(session: Session, since: timedelta, *, by: str, as_csv: bool) -> None:
+async def _costs(session: Session, since: timedelta, providers: Collection[str], *, by: str, as_csv: bool) -> None:
     from runner_provisioner.clock import SystemClock  # noqa: PLC0415 - keeps --help quick
     from runner_provisioner.domain.costs import by_day, by_gpu, end_of, jobs  # noqa: PLC0415 - likewise
 
     now = SystemClock().now()
-    records = [one for one in await _records(session, now - since) if end_of(one, now) >= now - since]
+    noted = await _records(session, now - since)
+    _check_names(providers, {one.provider for one in noted})
+    records = [one for one in noted if end_of(one, now) >= now - since and (not providers or one.provider in providers)]
     found = jobs(records, now)
     rows: list[dict[str, Any]]
     if by == "job":
@@ -68,6 +71,16 @@ async def _costs(session: Session, since: timedelta, *, by: str, as_csv: bool) -
         "total": describe_total(_sum(by_gpu(records, now))),
     }
     session.show(data, lines=_lines(data, by) if found else [f"no pod in the last {show_duration(since)}"])
+
+
+def _check_names(providers: Collection[str], noted: Collection[str]) -> None:
+    """Raise UnknownProvider for one that is neither installed nor in the records."""
+    from runner_provisioner.accounts import names, no_such  # noqa: PLC0415 - keeps --help quick
+
+    known = sorted({*names(), *noted}) if providers else []
+    for name in providers:
+        if name not in known:
+            raise UnknownProvider(no_such(name, known))
 
 
 async def _records(session: Session, since: datetime) -> Sequence[PodRecord]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
-from runner_provisioner.cli.session import Session, command_options, run, table
+from runner_provisioner.cli.session import Session, command_options, narrowable, run, table
 
 
 @click.command("gpu-types")
 @command_options
+@narrowable
 def command(*, session: Session) -> None:
     """List the GPU models that the provider knows, rentable or not."""
     run(lambda: _gpu_types(session))

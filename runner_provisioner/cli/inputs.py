@@ -15,6 +15,9 @@ IN_ACTION: Final = "RUNNER_PROVISIONER_IN_ACTION"
 _RENAMED: Final = {"--label": "extra-labels"}  # beside the output `label` an input of that name would mislead
 _VARIABLES: Final = {
     "RUNPOD_API_KEY": "runpod-api-key",
+    "PRIME_API_KEY": "prime-api-key",
+    "PRIME_TEAM_ID": "prime-team-id",
+    "CELIUM_API_KEY": "celium-api-key",
     "GITHUB_APP_ID": "github-app-id",
     "GITHUB_APP_PRIVATE_KEY": "github-app-private-key",
     "RUNNER_PROVISIONER_GITHUB_TOKEN": "github-token",

@@ -110,6 +110,8 @@ def request_of(cls: type[Any], values: Mapping[str, Any]) -> Any:  # noqa: ANN40
 
 
 def _option(field: Field[Any], hint: Any) -> Callable[[F], F]:  # noqa: ANN401 - a type of any kind
+    if hint is bool:
+        return click.option(f"--{field.name.replace('_', '-')}", field.name, is_flag=True, help=field.metadata["help"])
     many = bool(field.metadata["many"])
     shown = _shown_default(field)
     help_text = field.metadata["help"] + (f"  [default: {shown}]" if shown else "")

@@ -46,6 +46,7 @@ def command(
     code that start would end with before it rents.
     """
     request: StartRequest = request_of(StartRequest, values)
+    session.providers = request.provider
     place = place_of(session, repository, organization, owner)
     part = run_part(run_id, session.settings)
     run(lambda: _plan(session, place, request, _name(place, part, key)))
@@ -61,20 +62,19 @@ def _name(place: Place, part: tuple[str, int] | None, key: str) -> str | None:
 
 async def _plan(session: Session, place: Place, request: StartRequest, name: str | None) -> None:
     from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
-    from runner_provisioner.services.foresee import Foresight  # noqa: PLC0415 - keeps --help quick
-    from runner_provisioner.wiring import lease_of, registry_of  # noqa: PLC0415 - imports everything
+    from runner_provisioner.wiring import lease_of  # noqa: PLC0415 - imports everything
 
     async with opened(session, place=place, runner_group=request.runner_group) as program:
-        foresight = Foresight(
-            providers=program.providers,
-            registry=registry_of(program),
-            clock=program.clock,
-            events=program.events,
-            history=program.history,
-        )
         budget = request.budgets(day=program.settings.budget_day, month=program.settings.budget_month)
         lease = lease_of(program, name) if name is not None else None
-        found = await foresight.run(request.gpus, request.terms, budget, owner8=place.owner8, lease=lease)
+        found = await program.foresight().run(
+            request.gpus,
+            request.terms,
+            budget,
+            owner8=place.owner8,
+            lease=lease,
+            accept_no_kill_time=request.accept_no_kill_time,
+        )
         if request.gate is Gate.OFF:
             found = replace(found, kept_out=())
         calls = would_call(program, found, request)
@@ -133,6 +133,7 @@ def _data(found: Foreseen, calls: list[dict[str, str]], name: str | None) -> dic
             {"span": one.span.value, "budget": str(one.budget), "left": str(one.amount), "by": one.by}
             for one in found.left
         ],
+        "passed-over": [{"provider": name, "reason": str(error)} for name, error in found.passed_over.items()],
         "kept-out": [describe_kept_out(one) for one in found.kept_out],
         "ready-after-seconds": found.ready.total_seconds() if found.ready is not None else None,
         "would-call": calls,
@@ -170,6 +171,7 @@ def _lines(found: Foreseen, calls: list[dict[str, str]], name: str | None) -> li
     lines += table(("offer", "useful hour", "boot", "lifetime", "costs at most"), [_row(one) for one in found.rungs])
     if found.refusals:
         lines += ["", "not tried:", *(f"  {_said(one.offer)}: {one.error}" for one in found.refusals)]
+    lines += [f"passed over: {name}: {error}" for name, error in found.passed_over.items()]
     lines += ["", "permissions:"]
     lines += [f"  {one.name}: {one.error or _granted(one.detail)}" for one in found.permissions]
     lines += [f"budget: {one}" for one in found.left]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from runner_provisioner.cli.options import BidText, Duration, NameValue, Price
-from runner_provisioner.cli.session import Session, command_options, run, table, usd, when
+from runner_provisioner.cli.pods_markets import COMMANDS
+from runner_provisioner.cli.session import Session, command_options, narrowable, run, table, usd, when
 from runner_provisioner.domain.budget import Strictness
 from runner_provisioner.domain.containers import check_image, check_mount, check_ports
 from runner_provisioner.domain.durations import show_duration
 from runner_provisioner.domain.pods import CloudType
-from runner_provisioner.errors import InvalidRequest, OutputLost
+from runner_provisioner.errors import InvalidRequest, OutputLost, RunnerProvisionerError
 
 if TYPE_CHECKING:
     from runner_provisioner.domain.pods import Pod
@@ -126,6 +127,7 @@ def command() -> None:
     help="Further field of the provider's API, such as countryCode=US.",
 )
 @command_options
+@narrowable
 def create(*, session: Session, **values: Any) -> None:  # noqa: ANN401 - click's options by name
     """Rent a pod. Shows it, and when it will end."""
     run(
@@ -198,14 +200,19 @@ def _check(values: dict[str, Any]) -> None:
 
 @command.command("list")
 @command_options
+@narrowable
 def list_(*, session: Session) -> None:
-    """List every pod of the account."""
+    """List every pod of every account, with its provider."""
 
     async def work(pods: ManualPods) -> None:
-        found = await pods.list()
-        rows = [(pod.id, pod.name, _shown(pod), pod.gpu_model, usd(pod.price), _end(pod)) for pod in found]
-        lines = table(("id", "name", "status", "GPU", "USD/h", "ends"), rows) if rows else ["no pods"]
-        session.show({"pods": [describe(pod) for pod in found]}, lines=lines)
+        found, errors = await pods.look()
+        rows = [
+            (pod.id, pod.name, pod.provider, _shown(pod), pod.gpu_model, usd(pod.price), _end(pod)) for pod in found
+        ]
+        lines = table(("id", "name", "provider", "status", "GPU", "USD/h", "ends"), rows) if rows else ["no pods"]
+        data = {"pods": [describe(pod) for pod in found], "errors": [str(error) for error in errors.values()]}
+        session.show(data, lines=lines if found or not errors else [])
+        tell_unseen(session, errors)
 
     run(lambda: _with_pods(session, work))
 
@@ -213,6 +220,7 @@ def list_(*, session: Session) -> None:
 @command.command("get")
 @click.argument("pod_id")
 @command_options
+@narrowable
 def get(*, session: Session, pod_id: str) -> None:
     """Show one pod and how busy it is."""
     _one(session, lambda pods: pods.get(_id(pod_id)))
@@ -221,6 +229,7 @@ def get(*, session: Session, pod_id: str) -> None:
 @command.command("stop")
 @click.argument("pod_id")
 @command_options
+@narrowable
 def stop(*, session: Session, pod_id: str) -> None:
     """Stop a pod; its volume goes on billing, at double price."""
     _one(session, lambda pods: pods.stop(_id(pod_id)))
@@ -232,6 +241,7 @@ def _resume(name: str, help_text: str) -> click.Command:
     @click.option("--gpu-count", type=click.IntRange(1), metavar="N", help="How many GPUs.")
     @click.option("--bid-per-gpu", type=Price(), metavar="USD", help="Bid per GPU and hour, for an interruptible pod.")
     @command_options
+    @narrowable
     def resume(*, session: Session, pod_id: str, gpu_count: int | None, bid_per_gpu: Decimal | None) -> None:
         _one(session, lambda pods: pods.resume(_id(pod_id), gpu_count=gpu_count, bid_per_gpu=bid_per_gpu))
 
@@ -240,11 +250,14 @@ def _resume(name: str, help_text: str) -> click.Command:
 
 command.add_command(_resume("start", "Start a stopped pod again (the same as resume)."))
 command.add_command(_resume("resume", "Start a stopped pod again."))
+for _more in COMMANDS:
+    command.add_command(_more)
 
 
 @command.command("terminate")
 @click.argument("pod_id")
 @command_options
+@narrowable
 def terminate(*, session: Session, pod_id: str) -> None:
     """End a pod for good and look that it is gone."""
 
@@ -254,6 +267,14 @@ def terminate(*, session: Session, pod_id: str) -> None:
         session.show({"id": pod_id, "existed": pod is not None}, lines=[line])
 
     run(lambda: _with_pods(session, work))
+
+
+def tell_unseen(session: Session, errors: Mapping[str, RunnerProvisionerError]) -> None:
+    """Warn about every provider that could not be looked at, and end with the error of the first."""
+    for name, error in errors.items():
+        session.warn(f"{name} could not be looked at: {error}")
+    for error in errors.values():
+        raise error
 
 
 def _one(session: Session, call: Callable[[ManualPods], Awaitable[Pod]]) -> None:

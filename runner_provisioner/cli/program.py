@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -23,8 +23,12 @@ async def opened(
     needs_github: bool = True,
     runner_group: str | None = None,
     progress: Progress | None = None,
+    required: Sequence[str] = (),
 ) -> AsyncIterator[Program]:
-    """The program of a command, its events told through `progress`. Raises a ConfigurationError."""
+    """The program of a command, its events told through `progress`. Raises a ConfigurationError.
+
+    `required` are providers that must be among those that take part.
+    """
     clock = SystemClock()
     async with assemble(
         session.settings,
@@ -34,6 +38,8 @@ async def opened(
         runner_group=runner_group,
         needs_github=needs_github,
         clock=clock,
+        providers=session.providers,
+        required=required,
     ) as program:
         session.metrics = program.metrics
         yield program

@@ -28,6 +28,8 @@ _WORDS = {
     "bill_unknown": "the bill of {provider} could not be read, so our records alone count: {error}",
     "budget_incomplete": "the records of what was spent begin on {since}: what was spent before is not counted",
     "history_failed": "the history could not be used, so that what happens may not be remembered: {error}",
+    "provider_passed_over": "not renting from {provider}, which could not be asked: {error}",
+    "pod_layers": "what ends pod {pod}: {layers}",
     "offer_refused": "  not taken: {error}",
     "create_not_sent": "  not sent, will try again: {error}",
     "create_unanswered": "  no answer to the create ({error}): looking whether a pod exists",
@@ -53,7 +55,7 @@ _WORDS = {
     "give_back_failed": "giving back failed: {error}",
     "give_back_done": "not seen gone yet: {left}; 'stop' or 'cleanup' ends what is left",
 }
-_SERVICES = {"runpod": "RunPod", "github": "GitHub"}
+_SERVICES = {"runpod": "RunPod", "prime": "Prime Intellect", "celium": "Lium", "github": "GitHub"}
 _HINT = re.compile(r"[:;] (?:look it up|check the network|try again|wait and try)")
 _ERASE = "\r\x1b[2K"
 

@@ -77,7 +77,8 @@ async def _rerun(session: Session, place: Place, request: StartRequest, run_id: 
     from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
     from runner_provisioner.cli.repeating import rerun_of  # noqa: PLC0415 - imports everything
 
-    async with opened(session, place=place, runner_group=request.runner_group) as program:
+    group, required = request.runner_group, request.provider
+    async with opened(session, place=place, runner_group=group, required=required) as program:
         again = rerun_of(program, place, run_id, attempt)
         survey = await again.survey(most_attempts=most)
         started = await _carry_out(session, program, again, survey, request) if survey.jobs else []

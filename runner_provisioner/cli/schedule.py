@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from runner_provisioner.errors import RunnerProvisionerError
@@ -11,7 +10,6 @@ if TYPE_CHECKING:
     from runner_provisioner.cli.session import Session
     from runner_provisioner.wiring import Place, Program
 
-QUIET = timedelta(hours=24)
 WARNING = (
     "no scheduled clean-up has succeeded in the last 24 hours: what a broken run leaves would stay until its lifetime "
     "ends; add a scheduled workflow that runs 'cleanup' (a schedule stops after 60 quiet days and is off in forks; one "
@@ -24,7 +22,7 @@ async def warn_unless_cleaned(session: Session, program: Program, place: Place) 
     if not session.settings.in_actions or place.repository is None or program.github is None:
         return
     try:
-        cleaned = await program.github.runs.cleaned_up(place.repository, program.clock.now() - QUIET)
+        cleaned = await program.cleaned()
     except RunnerProvisionerError:
         return
     if cleaned is False:

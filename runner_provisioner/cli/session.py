@@ -44,11 +44,15 @@ def redactor() -> Redactor:
 
 @dataclass(kw_only=True)
 class Session:
-    """One command that runs: its settings, where data and talk go, and what was counted on the way."""
+    """One command that runs: its settings, where data and talk go, and what was counted on the way.
+
+    `providers` are those that it is narrowed to; none means every one whose key is there.
+    """
 
     settings: Settings
     as_json: bool
     timeline: list[dict[str, Any]] = field(default_factory=list)
+    providers: tuple[str, ...] = ()
     metrics: CallMetrics | None = None
     _shown: bool = False
 
@@ -136,6 +140,23 @@ def command_options(command: F) -> F:
             session.sound_alerts()
 
     return with_session  # type: ignore[return-value] # click replaces the signature
+
+
+def narrowable(command: F) -> F:
+    """--provider, for the session of the command below; to be written under `command_options`."""
+
+    @click.option(
+        "--provider",
+        multiple=True,
+        metavar="NAME",
+        help="Only at this provider; may be repeated; default: every one whose key is there.",
+    )
+    @functools.wraps(command)
+    def narrowed(*args: Any, session: Session, provider: tuple[str, ...], **values: Any) -> Any:  # noqa: ANN401 - whatever the command takes and gives
+        session.providers = provider
+        return command(*args, session=session, **values)
+
+    return narrowed  # type: ignore[return-value] # click replaces the signature
 
 
 def place_options(command: F) -> F:

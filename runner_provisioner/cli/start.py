@@ -108,7 +108,13 @@ async def _start(session: Session, place: Place, key: RunKey, request: StartRequ
         session.talk("no --ssh-key and no key in an SSH agent: the keys of the provider's account are used, if any")
     with anyio.CancelScope() as rest:
         async with (
-            opened(session, place=place, runner_group=request.runner_group, progress=progress) as program,
+            opened(
+                session,
+                place=place,
+                runner_group=request.runner_group,
+                progress=progress,
+                required=request.provider,
+            ) as program,
             anyio.create_task_group() as group,
         ):
             ssh_keys = await program.public_keys(request, ssh_keys)

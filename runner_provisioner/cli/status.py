@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runner_provisioner.cli.session import Session, command_options, place_of, place_options, run
+from runner_provisioner.cli.session import Session, command_options, narrowable, place_of, place_options, run
 
 if TYPE_CHECKING:
     from runner_provisioner.wiring import Place
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 @click.command("status")
 @place_options
 @command_options
+@narrowable
 def command(*, session: Session, repository: str | None, organization: str | None, owner: str | None) -> None:
     """Show all pods and runners of this owner, and who is taken to own each."""
     place = place_of(session, repository, organization, owner)

@@ -11,6 +11,7 @@ from runner_provisioner.cli.session import (
     Session,
     attempt_of,
     command_options,
+    narrowable,
     place_of,
     place_options,
     run,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 @click.option("--price-per-hour", metavar="USD", help="What start said, to tell the cost.")
 @click.option("--started-at", metavar="TIME", help="What start said, to tell the cost.")
 @command_options
+@narrowable
 def command(  # noqa: PLR0913 - one for each option
     *,
     session: Session,

@@ -18,6 +18,7 @@ from runner_provisioner.errors import (
     BudgetExceeded,
     CapacityUnavailable,
     InvalidRequest,
+    NoKillTime,
     OfferUnfit,
     RunnerProvisionerError,
     SpotDiscontinued,
@@ -183,6 +184,12 @@ def nothing_rented(request: GpuRequest, refusals: Sequence[Refusal]) -> RunnerPr
     attempts = [(str(refusal.offer), str(refusal.error)) for refusal in refusals]
     refusals = [refusal for refusal in refusals if not isinstance(refusal.error, OfferUnfit)] or refusals
     if all(isinstance(refusal.error, OfferUnfit) for refusal in refusals):
+        unended = next((refusal for refusal in refusals if isinstance(refusal.error, NoKillTime)), None)
+        if unended is not None:
+            return AllOffersFailed(
+                f"every offer for {wish} that fits is one that nobody would surely end: {unended.error}",
+                attempts=attempts,
+            )
         kind = {Interruptible.REQUIRE: "interruptible ", Interruptible.NEVER: "on-demand "}.get(
             request.interruptible, ""
         )

@@ -76,6 +76,12 @@ def option(help_text: str, *, metavar: str = "", many: bool = False, default: An
 class StartRequest:
     """Everything about one runner that a user may choose. Prices are USD per hour for the whole pod, sizes GB."""
 
+    provider: tuple[str, ...] = option(
+        "Provider to rent from; may be repeated; default: every one whose key is there.",
+        metavar="NAME",
+        many=True,
+        default=(),
+    )
     gpu: tuple[str, ...] = option(
         "GPU model (id or name); repeat it in order of preference.", metavar="MODEL", many=True, default=DEFAULT_GPUS
     )
@@ -171,6 +177,11 @@ class StartRequest:
     ssh_key: str | None = option(
         "Public SSH key, or its file, that may log in; default: the agent's keys, else the account's.",
         metavar="KEY",
+    )
+    accept_no_kill_time: bool = option(
+        "Rent also where the provider ends no forgotten pod by itself, though no scheduled clean-up is known to have "
+        "succeeded in the last 24 hours.",
+        default=False,
     )
     idle: timedelta = option(
         "End the pod when no job came within this time.", metavar="TIME", default=timedelta(minutes=10)

@@ -49,6 +49,8 @@ from runner_provisioner.errors import (
 from runner_provisioner.ports import Clock, EventSink, GpuProvider, History, RunnerRegistry
 from runner_provisioner.services.chronicle import Chronicle
 from runner_provisioner.services.jit import JitHandOver
+from runner_provisioner.services.kill_time import layers_at
+from runner_provisioner.services.observe import provider_of
 
 Blueprint = Callable[[Offer, timedelta], PodSpec]
 
@@ -92,6 +94,7 @@ class Hands:
         self.given_back = ""
         """Why the latest pod that never served was given back."""
         self.troubles: dict[str, RunnerProvisionerError] = {}
+        self._passed_over: dict[str, RemoteError] = {}
         self._told_looks = told_looks if told_looks is not None else set()
         self._billing: tuple[Decimal, datetime] | None = None  # since when the pod of the last create may cost what
 
@@ -123,7 +126,7 @@ class Hands:
 
     async def _end(self, pod: PodRef) -> None:
         try:
-            await self._providers[pod.provider].terminate(pod.id)
+            await provider_of(pod, self._providers).terminate(pod.id)
         except RemoteError as error:
             self.troubles[pod.id] = error
             self.tell("pod_end_failed", pod=pod.id, error=str(error))
@@ -163,8 +166,10 @@ class Hands:
         terms = self._charged(self._plan.terms)
         self._plan = replace(self._plan, terms=terms)
         try:
+            if offer.provider in self._passed_over:
+                raise self._passed_over[offer.provider]
             terms.check(offer)
-        except BudgetExceeded as error:
+        except (BudgetExceeded, RemoteError) as error:
             return self._refuse(lease, offer, error)
         # A pod that turns up without an answer is held to the same price.
         lease = replace(lease, cap=terms.cap(offer.price))
@@ -176,7 +181,7 @@ class Hands:
             spec = self._plan.blueprint(offer, terms.lifetime_at(offer.price))
             pod = await self._providers[offer.provider].create(spec, offer)
         except RemoteError as error:
-            if isinstance(error, _NEXT_OFFER):
+            if isinstance(error, _NEXT_OFFER) and not isinstance(error, OfferUnfit):
                 await self.chronicle.refused(offer, error)
             return self._not_created(lease, offer, error)
         except InvalidRequest as error:
@@ -184,6 +189,7 @@ class Hands:
         self.tell(
             "pod_rented", pod=pod.id, provider=pod.provider, gpu=offer.gpu_model, price=str(pod.price or offer.price)
         )
+        self.tell("pod_layers", pod=pod.id, layers=layers_at(self._providers[pod.provider]))
         plan = self._plan = replace(self._plan, rungs=without_raises(self._plan.rungs, rung))
         lease = replace(created(lease, pod), rungs=len(plan.rungs))
         await self.chronicle.rented(pod, offer, lifetime=plan.terms.lifetime_at(offer.price))
@@ -234,8 +240,15 @@ class Hands:
             next_rung += 1
         return refused(lease, next_rung=next_rung)
 
+    def pass_over(self, provider: str, error: RemoteError) -> None:
+        """Say that a provider is not rented from any more; its rungs are refused when it is their turn."""
+        self._passed_over[provider] = error
+        self.tell("provider_passed_over", provider=provider, error=str(error))
+
     def _hopeless(self, offer: Offer) -> RunnerProvisionerError | None:
-        """The refusal of another offer that holds for this one as well."""
+        """The refusal of another offer, or the failure of its provider, that holds for this one as well."""
+        if offer.provider in self._passed_over:
+            return self._passed_over[offer.provider]
         return next((one.error for one in self.refusals if _holds_for(offer, one)), None)
 
     def note_failed_placement(self, lease: Lease, why: str) -> None:

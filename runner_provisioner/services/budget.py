@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 
 from runner_provisioner.domain.budget import Budget, Left, Span, Strictness, bounds, presumed
 from runner_provisioner.domain.events import Event
@@ -16,6 +17,7 @@ from runner_provisioner.domain.history import OfferKind, PodRecord
 from runner_provisioner.domain.pods import Pod, PodId
 from runner_provisioner.errors import BudgetExceeded, RemoteError, RunnerProvisionerError, StoreError
 from runner_provisioner.ports import BillsPerPod, Clock, EventSink, GpuProvider, HasSpend, History
+from runner_provisioner.services.asking import ask_all
 
 _NO_RECORDS = (
     "no record of what was spent is there (a new installation, or a lost cache), and the provider does not tell: "
@@ -50,6 +52,8 @@ class Purse:
         self._events = events
         self._owner8 = owner8
         self._lifetime = lifetime
+        self.unseen: Mapping[str, RemoteError] = {}
+        """Providers that are known not to answer: they are not asked once more."""
 
     async def left(self) -> tuple[Left, ...]:
         """What is left of each budget.
@@ -179,8 +183,17 @@ class Purse:
         return tuple(records)
 
     async def _live(self) -> list[Pod]:
-        """One provider after the other: a look that fails is raised as it is."""
-        return [pod for provider in self._providers.values() for pod in await provider.list(self._owner8)]
+        """Every provider, side by side; a look that fails is raised as it is."""
+        for name, error in self.unseen.items():
+            raise BudgetExceeded(
+                f"no budget can be reckoned while {name} cannot be looked at ({error}): take its key away, rent with "
+                "--provider from the others, or give --budget advisory"
+            )
+        asked = {name: partial(one.list, self._owner8) for name, one in self._providers.items()}
+        replies = await ask_all(asked)
+        for failed in replies.errors.values():
+            raise failed
+        return [pod for pods in replies.answers.values() for pod in pods]
 
     def _record(self, pod: Pod) -> PodRecord:
         created_at = pod.created_at or self._clock.now()

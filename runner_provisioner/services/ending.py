@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import anyio
 
@@ -12,6 +13,7 @@ from runner_provisioner.domain.names import RunKey
 from runner_provisioner.errors import LeftBehind, RemoteError, RunnerProvisionerError
 from runner_provisioner.ports import Clock, EventSink, GpuProvider, LeaseStore, RunnerRegistry
 from runner_provisioner.services.act import Hands
+from runner_provisioner.services.asking import ask_all
 from runner_provisioner.services.leaving import Remembering
 from runner_provisioner.services.observe import Lookout
 from runner_provisioner.services.reconcile import Polls, Reconciler, cause_of
@@ -87,11 +89,9 @@ class Ending:
             found |= {runner.name for runner in await self._registry.list(f"rp-{key.owner8}-{key.run}-")}
         except RemoteError as error:
             errors.append(error)
-        for provider in self._providers.values():
-            try:
-                found |= {pod.name for pod in await provider.list(key.owner8)}
-            except RemoteError as error:
-                errors.append(error)
+        replies = await ask_all({name: partial(one.list, key.owner8) for name, one in self._providers.items()})
+        found |= {pod.name for pods in replies.answers.values() for pod in pods}
+        errors += [error for error in replies.errors.values() if isinstance(error, RemoteError)]
         names = {key.name}
         for name in found:
             parsed = RunKey.parse(name)

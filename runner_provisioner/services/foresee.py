@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 
 from runner_provisioner.domain.budget import Budget, Left, Terms, affordable
 from runner_provisioner.domain.history import Memory
@@ -16,7 +17,7 @@ from runner_provisioner.domain.offers import GpuRequest, Offer
 from runner_provisioner.domain.pods import Pod
 from runner_provisioner.domain.quarantine import KeptOut, kept_out
 from runner_provisioner.domain.ranking import Outlook, outlook
-from runner_provisioner.errors import ApiRetired, InsufficientFunds, RunnerProvisionerError
+from runner_provisioner.errors import ApiRetired, InsufficientFunds, RemoteError, RunnerProvisionerError
 from runner_provisioner.ports import (
     Clock,
     EventSink,
@@ -26,9 +27,11 @@ from runner_provisioner.ports import (
     History,
     RunnerRegistry,
 )
+from runner_provisioner.services.asking import ask_all
 from runner_provisioner.services.budget import Purse
 from runner_provisioner.services.chronicle import Chronicle
-from runner_provisioner.services.offers import survey
+from runner_provisioner.services.kill_time import Cleaned, KillTimes
+from runner_provisioner.services.offers import PATIENCE, survey
 from runner_provisioner.services.provision import key_in_use
 
 
@@ -66,6 +69,7 @@ class Foreseen:
 
     `ready` is when the first offer's runner is to be expected, from its create on. `kept_out` are the machines whose
     pods it would give back, `kept` is the pod of an earlier try of the same start, which would be gone on with.
+    `passed_over` are the providers that could not be asked.
     """
 
     rungs: tuple[Rung, ...]
@@ -76,6 +80,7 @@ class Foreseen:
     ready: timedelta | None
     failure: RunnerProvisionerError | None
     kept: Pod | None = None
+    passed_over: Mapping[str, RemoteError] = field(default_factory=dict)
 
 
 class Foresight:
@@ -89,19 +94,31 @@ class Foresight:
         clock: Clock,
         events: EventSink,
         history: History | None = None,
+        cleaned: Cleaned | None = None,
+        patience: float = PATIENCE,
     ) -> None:
+        """`cleaned` and `patience` are as in a start."""
         self._providers = providers
+        self._kill_times = KillTimes(providers=providers, cleaned=cleaned)
+        self._patience = patience
         self._registry = registry
         self._clock = clock
         self._events = events
         self._history = history
 
     async def run(
-        self, request: GpuRequest, terms: Terms, budget: Budget, *, owner8: str, lease: Lease | None = None
+        self,
+        request: GpuRequest,
+        terms: Terms,
+        budget: Budget,
+        *,
+        owner8: str,
+        lease: Lease | None = None,
+        accept_no_kill_time: bool = False,
     ) -> Foreseen:
         """Look at everything; what fails is in the answer. `lease` is what the start would begin with."""
         register = await self._register()
-        accounts = [await _account(one) for one in self._providers.values() if isinstance(one, HasBalance)]
+        accounts = await self._accounts()
         failures = [register.error]
         chronicle = Chronicle(self._history, clock=self._clock, events=self._events)
         memory = await chronicle.memory()
@@ -110,17 +127,22 @@ class Foresight:
         found = Ladder(rungs=(), refusals=())
         left: tuple[Left, ...] = ()
         kept: Pod | None = None
+        passed_over: Mapping[str, RemoteError] = {}
         try:
-            found = await survey(self._providers, request, memory)
+            surveyed = await survey(self._providers, request, memory, patience=self._patience)
+            passed_over = purse.unseen = surveyed.passed_over
+            found, _ = await replace(self._kill_times, accepted=accept_no_kill_time).allowed(surveyed.ladder)
             left = await purse.left()
             found = _solvent(affordable(found, terms, purse.binding(left)), accounts)
-            kept = await self._kept(lease, owner8)
+            kept = await self._kept(lease, owner8, passed_over)
             if not found.rungs and kept is None:
                 failures.append(nothing_rented(request, found.refusals))
         except RunnerProvisionerError as error:
             failures.append(error)
-        failures += [one.error for one in accounts]
         rungs = tuple(_rung(offer, memory, terms) for offer in found.rungs)
+        refused = {one.provider: one.error for one in accounts if one.error is not None}
+        if all(offer.provider in refused for offer in found.rungs):
+            failures += refused.values()
         return Foreseen(
             rungs=rungs,
             refusals=found.refusals,
@@ -130,7 +152,15 @@ class Foresight:
             ready=rungs[0].outlook.boot if rungs else None,
             failure=next((error for error in failures if error is not None), None),
             kept=kept,
+            passed_over=passed_over,
         )
+
+    async def _accounts(self) -> list[Permission]:
+        """Those that can be looked at, side by side."""
+        asked = {name: partial(_account, one) for name, one in self._providers.items() if isinstance(one, HasBalance)}
+        replies = await ask_all(asked, patience=self._patience)
+        late = {name: _unusable(name, error) for name, error in replies.errors.items()}
+        return [{**replies.answers, **late}[name] for name in asked]
 
     def _purse(self, budget: Budget, owner8: str, lifetime: timedelta) -> Purse:
         return Purse(
@@ -143,12 +173,16 @@ class Foresight:
             lifetime=lifetime,
         )
 
-    async def _kept(self, lease: Lease | None, owner8: str) -> Pod | None:
+    async def _kept(self, lease: Lease | None, owner8: str, unseen: Collection[str]) -> Pod | None:
         """The pod that is there already and would be gone on with; raises KeyInUse where it is another start's."""
         if lease is None:
             return None
-        pods = [pod for one in self._providers.values() for pod in await one.list(owner8) if pod.name == lease.name]
-        pods = [pod for pod in pods if counted(lease, pod)]
+        asked = {name: partial(one.list, owner8) for name, one in self._providers.items() if name not in unseen}
+        replies = await ask_all(asked)
+        for error in replies.errors.values():
+            raise error
+        listed = [pod for pods in replies.answers.values() for pod in pods if pod.name == lease.name]
+        pods = [pod for pod in listed if counted(lease, pod)]
         if not all(ours(lease, pod) for pod in pods):
             key = RunKey.parse(lease.name)
             raise key_in_use(key.key if key is not None else lease.name)
@@ -164,11 +198,18 @@ class Foresight:
 
 async def _account(account: HasBalance) -> Permission:
     provider = str(getattr(account, "name", "a provider"))
-    what = f"use the account at {provider}"
     try:
-        return Permission(name=what, provider=provider, balance=await _told(account))
+        return Permission(name=_use(provider), provider=provider, balance=await _told(account))
     except RunnerProvisionerError as error:
-        return Permission(name=what, provider=provider, error=error)
+        return _unusable(provider, error)
+
+
+def _unusable(provider: str, error: RunnerProvisionerError) -> Permission:
+    return Permission(name=_use(provider), provider=provider, error=error)
+
+
+def _use(provider: str) -> str:
+    return f"use the account at {provider}"
 
 
 def _solvent(found: Ladder, accounts: Sequence[Permission]) -> Ladder:
@@ -177,17 +218,23 @@ def _solvent(found: Ladder, accounts: Sequence[Permission]) -> Ladder:
     Such a create is refused (docs.runpod.io, "at least one hour's worth"), and with it the market for this start.
     """
     for one in accounts:
-        first = next((offer for offer in found.rungs if offer.provider == one.provider), None)
-        if first is not None and one.balance is not None and one.balance < first.price:
-            poor = InsufficientFunds(
-                f"{one.balance} USD on the account at {one.provider} are less than an hour of {first}: add funds"
-            )
+        poor = _too_poor(one, found)
+        if poor is not None:
             refusals = tuple(
                 Refusal(offer=offer, error=poor) for offer in found.rungs if offer.provider == one.provider
             )
             rungs = tuple(offer for offer in found.rungs if offer.provider != one.provider)
             found = Ladder(rungs=rungs, refusals=(*found.refusals, *refusals))
     return found
+
+
+def _too_poor(account: Permission, found: Ladder) -> RunnerProvisionerError | None:
+    first = next((offer for offer in found.rungs if offer.provider == account.provider), None)
+    if first is None or account.balance is None or account.balance >= first.price:
+        return None
+    return InsufficientFunds(
+        f"{account.balance} USD on the account at {account.provider} are less than an hour of {first}: add funds"
+    )
 
 
 async def _told(account: HasBalance) -> Decimal | None:

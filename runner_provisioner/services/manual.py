@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 
 import anyio
 
@@ -22,10 +23,12 @@ from runner_provisioner.errors import (
     LeftBehind,
     NotFound,
     RemoteError,
+    RunnerProvisionerError,
     SpotDiscontinued,
     TransientError,
 )
 from runner_provisioner.ports import Clock, GpuProvider, Pausable
+from runner_provisioner.services.asking import ask_all
 from runner_provisioner.services.budget import Purse
 from runner_provisioner.services.chronicle import Chronicle
 from runner_provisioner.services.offers import survey
@@ -67,7 +70,7 @@ class ManualPods:
         CreateOutcomeUnknown is raised after two looks. Raises like a start when nothing could be rented.
         When cancelled while a create is on its way, its pod is looked for and ended within `CANCEL_WINDOW` seconds.
         """
-        found = await survey(self._providers, request)
+        found = (await survey(self._providers, request)).ladder
         if purse is not None:
             found = affordable(found, Terms(lifetime=lifetime, max_price=request.max_price), await purse.enforced())
         refusals = list(found.refusals)
@@ -126,9 +129,17 @@ class ManualPods:
                 return mine
         return None
 
+    async def look(self) -> tuple[Sequence[Pod], Mapping[str, RunnerProvisionerError]]:
+        """Every pod that can be seen, and the providers that could not be looked at."""
+        replies = await ask_all({name: partial(one.list, None) for name, one in self._providers.items()})
+        return [pod for pods in replies.answers.values() for pod in pods], replies.errors
+
     async def list(self) -> list[Pod]:
-        """Every pod of every account."""
-        return [pod for provider in self._providers.values() for pod in await provider.list(None)]
+        """Every pod of every account. Raises the error of the first provider that could not be looked at."""
+        found, errors = await self.look()
+        for error in errors.values():
+            raise error
+        return [*found]
 
     async def get(self, pod_id: PodId) -> Pod:
         """One pod, wherever it is; raises NotFound."""
@@ -173,10 +184,15 @@ class ManualPods:
         return pod
 
     async def _find(self, pod_id: PodId) -> tuple[GpuProvider, Pod]:
-        for provider in self._providers.values():
-            pod = await provider.get(pod_id)
-            if pod is not None:
-                return provider, pod
+        replies = await ask_all({name: partial(one.get, pod_id) for name, one in self._providers.items()})
+        found = [(self._providers[name], pod) for name, pod in replies.answers.items() if pod is not None]
+        if len(found) > 1:
+            where = " and ".join(provider.name for provider, _ in found)
+            raise InvalidRequest(f"pod '{pod_id}' exists at {where}: say which with --provider")
+        if found:
+            return found[0]
+        for error in replies.errors.values():
+            raise error  # it may be there
         raise NotFound(f"no pod '{pod_id}': 'pods list' shows those that exist")
 
     async def _pausable(self, pod_id: PodId) -> tuple[GpuProvider, Pausable]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 import anyio
@@ -11,8 +12,15 @@ import anyio
 from runner_provisioner.domain.leases import Lease, Observation, PodRef, Unknown, ref
 from runner_provisioner.domain.pods import Pod, PodId
 from runner_provisioner.domain.runners import Runner
-from runner_provisioner.errors import ProtocolViolation, ProviderError, RemoteError
+from runner_provisioner.errors import (
+    AuthenticationFailed,
+    ProtocolViolation,
+    ProviderError,
+    RemoteError,
+    RunnerProvisionerError,
+)
 from runner_provisioner.ports import GpuProvider, ReadsMany, RunnerRegistry
+from runner_provisioner.services.asking import ask_all
 
 AT_ONCE = 16  # reads of single pods side by side, where a provider has no other way
 
@@ -54,6 +62,32 @@ class _Round:
     seen: Sequence[Observation] | None = None
 
 
+@dataclass(kw_only=True)
+class Passing:
+    """Which providers a start does not look at, as long as it has nothing there.
+
+    `errors` are those that have failed, `apart` those that it is not to rent from; `patience` is how many seconds one
+    that hangs may cost once another has answered; `tell` hears of each that fails.
+    """
+
+    patience: float
+    tell: Callable[[str, RemoteError], None]
+    errors: dict[str, RemoteError] = field(default_factory=dict)
+    apart: frozenset[str] = frozenset()
+
+    @property
+    def names(self) -> set[str]:
+        """Those of both kinds."""
+        return {*self.errors, *self.apart}
+
+    def pass_over(self, market: _Market) -> None:
+        """Look at it no more."""
+        assert market.trouble is not None  # noqa: S101 - that is why
+        assert market.trouble.error is not None  # noqa: S101 - a look fails with an error
+        self.errors[market.name] = market.trouble.error
+        self.tell(market.name, market.trouble.error)
+
+
 class Lookout:
     """One who looks: at the pods of a lease's name over all providers, and at the runner of that name.
 
@@ -61,8 +95,17 @@ class Lookout:
     as few requests as the provider allows, and one list of the runners (for a single lease: one search by name).
     """
 
-    def __init__(self, *, providers: Mapping[str, GpuProvider], registry: RunnerRegistry, owner8: str) -> None:
+    def __init__(
+        self,
+        *,
+        providers: Mapping[str, GpuProvider],
+        registry: RunnerRegistry,
+        owner8: str,
+        passing: Passing | None = None,
+    ) -> None:
+        """`passing` is for who rents; who ends something looks at every provider, whatever it costs."""
         self._providers = providers
+        self._passing = passing
         self._registry = registry
         self._owner8 = owner8
         self._turn = anyio.Lock()
@@ -90,12 +133,11 @@ class Lookout:
 
     async def look_at(self, leases: Sequence[Lease]) -> Sequence[Observation]:
         """See everything of all of them, in their order; see `look`."""
-        markets = [_Market(name=name) for name in self._providers]
         runners: dict[str, RunnerSight] = {}
+        markets: list[_Market] = []
         async with anyio.create_task_group() as group:
             group.start_soon(self._look_at_runners, [lease.name for lease in leases], runners)
-            for market in markets:
-                group.start_soon(self._look_at_market, market, leases)
+            markets += await self._look_at_markets(leases)
         return [_observed(lease, markets, runners[lease.name]) for lease in leases]
 
     async def look_at_runner(self, lease: Lease, before: Observation) -> Observation:
@@ -106,11 +148,34 @@ class Lookout:
 
     async def look_at_pods(self, lease: Lease, before: Observation) -> Observation:
         """See the pods anew and take the runner as it was a moment ago."""
-        markets = [_Market(name=name) for name in self._providers]
-        async with anyio.create_task_group() as group:
-            for market in markets:
-                group.start_soon(self._look_at_market, market, [lease])
-        return replace(_observed(lease, markets, before.runner), fresh=False)
+        return replace(_observed(lease, await self._look_at_markets([lease]), before.runner), fresh=False)
+
+    async def _look_at_markets(self, leases: Sequence[Lease]) -> list[_Market]:
+        """Every provider that has to be looked at for these leases, and those with pods that nobody has a key for."""
+        known = {one.provider for lease in leases for one in lease.known}
+        needed = self._needed(leases) | known
+        passing = self._passing
+        looks = {
+            name: partial(self._look_at_market, name, leases)
+            for name in self._providers
+            if name in needed or passing is None or name not in passing.names
+        }
+        replies = await ask_all(looks, patience=passing.patience if passing is not None else None)
+        late = [_Market(name=name, trouble=_unknown(error)) for name, error in replies.errors.items()]
+        markets = [*replies.answers.values(), *late]
+        if passing is not None and any(one.trouble is None for one in markets):
+            for one in [one for one in markets if one.trouble is not None and one.name not in needed]:
+                passing.pass_over(one)
+                markets.remove(one)
+        return markets + [_Market(name=name, trouble=_keyless(name)) for name in sorted(known - set(self._providers))]
+
+    def _needed(self, leases: Iterable[Lease]) -> set[str]:
+        """The providers without which nothing can be said: those at which a pod may be that nobody knows of yet."""
+        if self._passing is None:
+            return set(self._providers)
+        if any(lease.unsure for lease in leases):
+            return set(self._providers) - self._passing.names
+        return set()
 
     async def _look_at_runners(self, names: Sequence[str], found: dict[str, RunnerSight]) -> None:
         try:
@@ -124,8 +189,8 @@ class Lookout:
         found.update(dict.fromkeys(names))
         found.update({runner.name: runner for runner in listed})
 
-    async def _look_at_market(self, market: _Market, leases: Sequence[Lease]) -> None:
-        provider = self._providers[market.name]
+    async def _look_at_market(self, name: str, leases: Sequence[Lease]) -> _Market:
+        market, provider = _Market(name=name), self._providers[name]
         try:
             listed = await provider.list(self._owner8)
         except RemoteError as error:
@@ -134,6 +199,7 @@ class Lookout:
         for pod in listed:
             market.named.setdefault(pod.name, set()).add(ref(pod))
         market.read = await read_pods(provider, {one.id for lease in leases for one in market.of(lease)})
+        return market
 
 
 async def read_pods(provider: GpuProvider, pod_ids: Collection[PodId]) -> Mapping[PodId, PodSight]:
@@ -177,7 +243,8 @@ def _observed(lease: Lease, markets: Iterable[_Market], runner: RunnerSight) -> 
     for market in markets:
         trouble = trouble or market.trouble
         for one in sorted(market.of(lease)):
-            sight = market.read[one.id]
+            unread = market.trouble is not None and one.id not in market.read
+            sight = market.trouble if unread else market.read[one.id]
             if isinstance(sight, Unknown):
                 trouble = trouble or sight
             elif sight is None:
@@ -188,5 +255,24 @@ def _observed(lease: Lease, markets: Iterable[_Market], runner: RunnerSight) -> 
     return Observation(pods=pods, runner=runner, gone=frozenset(gone))
 
 
-def _unknown(error: RemoteError) -> Unknown:
-    return Unknown(reason=str(error), error=error)
+def provider_of(pod: PodRef, providers: Mapping[str, GpuProvider]) -> GpuProvider:
+    """Whose pod it is. Raises AuthenticationFailed where there is no key of that provider."""
+    provider = providers.get(pod.provider)
+    if provider is None:
+        raise _no_key(pod.provider)
+    return provider
+
+
+def _no_key(name: str) -> AuthenticationFailed:
+    return AuthenticationFailed(
+        f"a pod of this start is at {name}, and no key of {name} is here: set it, or end the pod at the provider",
+        service=name,
+    )
+
+
+def _keyless(name: str) -> Unknown:
+    return _unknown(_no_key(name))
+
+
+def _unknown(error: RunnerProvisionerError) -> Unknown:
+    return Unknown(reason=str(error), error=error if isinstance(error, RemoteError) else None)

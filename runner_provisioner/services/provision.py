@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -11,7 +11,7 @@ import anyio
 
 from runner_provisioner.domain.budget import Budget, Terms, affordable
 from runner_provisioner.domain.history import Memory
-from runner_provisioner.domain.ladder import Ladder, nothing_rented
+from runner_provisioner.domain.ladder import nothing_rented
 from runner_provisioner.domain.leases import Lease, Limits, Observation, Outcome, Phase, Unknown, drain, ref
 from runner_provisioner.domain.offers import GpuRequest, Offer
 from runner_provisioner.domain.pods import Pod, PodSpec
@@ -31,8 +31,9 @@ from runner_provisioner.services.act import Hands, Plan
 from runner_provisioner.services.budget import Purse
 from runner_provisioner.services.chronicle import Chronicle
 from runner_provisioner.services.jit import JitHandOver
-from runner_provisioner.services.observe import Lookout
-from runner_provisioner.services.offers import survey
+from runner_provisioner.services.kill_time import Cleaned, KillTimes
+from runner_provisioner.services.observe import Lookout, Passing
+from runner_provisioner.services.offers import PATIENCE, Surveyed, survey
 from runner_provisioner.services.quarantine import Warden
 from runner_provisioner.services.reconcile import Polls, Reconciler, cause_of, left_behind
 
@@ -47,7 +48,8 @@ class Order:
     """A start: whose it is, what it may rent, and the lease it begins with (perhaps one that an earlier try left).
 
     `terms` bound what its pod may cost, `budget` what all pods of the installation may. A `lenient`
-    one serves on any machine, also on one that failed before.
+    one serves on any machine, also on one that failed before. `accept_no_kill_time` rents also where the provider ends
+    no forgotten pod.
     """
 
     owner8: str
@@ -60,6 +62,7 @@ class Order:
     terms: Terms | None = None
     budget: Budget = field(default_factory=Budget)
     lenient: bool = False
+    accept_no_kill_time: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +106,14 @@ class Start:
         polls: Polls,
         hurry: Callable[[], None],
         history: History | None = None,
+        cleaned: Cleaned | None = None,
+        patience: float = PATIENCE,
+        rent_from: Collection[str] = (),
     ) -> None:
+        """`cleaned` tells whether a scheduled clean-up works; `rent_from` are the providers to rent from, none: all.
+
+        A provider that hangs costs `patience` seconds once another has answered, and is passed over from then on.
+        """
         self._providers = providers
         self._registry = registry
         self._clock = clock
@@ -113,6 +123,9 @@ class Start:
         self._polls = polls
         self._hurry = hurry
         self._history = history
+        self._cleaned = cleaned
+        self._patience = patience
+        self._rentable = {name: one for name, one in providers.items() if not rent_from or name in rent_from}
 
     async def run(self, order: Order) -> Started:
         """Rent, wait, and come back once the runner is online and `settle` has shown that its pod is the only one.
@@ -124,7 +137,7 @@ class Start:
         chronicle = Chronicle(self._history, clock=self._clock, events=self._events)
         memory = await chronicle.memory()
         spent = await chronicle.spent_on(order.lease.name)
-        plan, refused = await self._prepare_in_time(order, purse, memory, spent)
+        plan, found = await self._prepare_in_time(order, purse, memory, spent)
         hands = Hands(
             providers=self._providers,
             registry=self._registry,
@@ -134,14 +147,21 @@ class Start:
             jit=order.jit,
         )
         hands.chronicle = chronicle  # one for all: a history that fails is told once
-        for refusal in refused.refusals:
+        for name, error in found.passed_over.items():
+            hands.pass_over(name, error)
+        for refusal in found.ladder.refusals:
             hands.refuse(refusal.offer, refusal.error)
         warden = Warden(chronicle, memory, clock=self._clock, events=self._events, lenient=order.lenient)
         shunned = warden.shunned()
         reconciler = Reconciler(
             replace(order.lease, rungs=len(plan.rungs), hands_over=order.jit is not None, shunned=shunned),
             warden=warden,
-            lookout=Lookout(providers=self._providers, registry=self._registry, owner8=order.owner8),
+            lookout=Lookout(
+                providers=self._providers,
+                registry=self._registry,
+                owner8=order.owner8,
+                passing=self._passing(order, found, hands),
+            ),
             hands=hands,
             store=self._store,
             clock=self._clock,
@@ -170,6 +190,14 @@ class Start:
             raise self._failure(order, lease, hands)
         return self._started(order, reconciler, hands)
 
+    def _passing(self, order: Order, found: Surveyed, hands: Hands) -> Passing:
+        """Who is not looked at: nobody yet where an earlier try of this start may have a pod that it does not know."""
+        passing = Passing(patience=self._patience, tell=hands.pass_over)
+        if not order.lease.unsure:
+            passing.errors |= found.passed_over
+            passing.apart = frozenset(set(self._providers) - set(self._rentable))
+        return passing
+
     def _purse(self, order: Order) -> Purse:
         return Purse(
             order.budget,
@@ -181,7 +209,9 @@ class Start:
             lifetime=self._limits.lifetime,
         )
 
-    async def _prepare_in_time(self, order: Order, purse: Purse, memory: Memory, spent: Decimal) -> tuple[Plan, Ladder]:
+    async def _prepare_in_time(
+        self, order: Order, purse: Purse, memory: Memory, spent: Decimal
+    ) -> tuple[Plan, Surveyed]:
         deadline, now = order.lease.deadline, self._clock.now()
         try:
             with anyio.fail_after((deadline - now).total_seconds() if deadline else None):
@@ -190,22 +220,25 @@ class Start:
             message = "the services did not answer within the start timeout: nothing was rented; try again later"
             raise Timeout(message) from error
 
-    async def _prepare(self, order: Order, purse: Purse, memory: Memory, spent: Decimal) -> tuple[Plan, Ladder]:
+    async def _prepare(self, order: Order, purse: Purse, memory: Memory, spent: Decimal) -> tuple[Plan, Surveyed]:
         """Everything that can fail before anything is rented."""
         await self._registry.check()
-        found = await survey(self._providers, order.request, memory)
+        surveyed = await survey(self._rentable, order.request, memory, patience=self._patience)
+        kill_times = KillTimes(providers=self._providers, accepted=order.accept_no_kill_time, cleaned=self._cleaned)
+        found, unended = await kill_times.allowed(surveyed.ladder)
         terms = (order.terms or Terms(lifetime=self._limits.lifetime, max_price=order.lease.cap)).after(spent)
+        purse.unseen = surveyed.passed_over
         found = affordable(found, terms, await purse.enforced())
         registration = await self._registry.register() if order.jit is None else None
         download = await self._registry.download()
 
         def blueprint(offer: Offer, lifetime: timedelta) -> PodSpec:
-            return order.draw_up(offer, lifetime, registration, download)
+            return replace(order.draw_up(offer, lifetime, registration, download), needs_kill_time=not unended)
 
         if found.rungs:
             first = found.rungs[0]  # a pod that cannot be described must not cost a look for it
             blueprint(first, terms.lifetime_at(first.price))
-        return Plan(rungs=found.rungs, blueprint=blueprint, terms=terms), found
+        return Plan(rungs=found.rungs, blueprint=blueprint, terms=terms), replace(surveyed, ladder=found)
 
     async def _give_back(self, reconciler: Reconciler, hands: Hands, outcome: Outcome, seconds: float) -> None:
         """End what is known, shielded, for so long at most; the rest is in the stored lease for stop and clean-up."""

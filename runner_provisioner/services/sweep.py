@@ -6,16 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 
 from runner_provisioner.domain.leases import Lease, Outcome, Phase, Unknown, ref
 from runner_provisioner.domain.names import RunKey, Scope
 from runner_provisioner.domain.orphans import Attempt, Finding, Verdict, judge_pod, judge_runner
-from runner_provisioner.domain.pods import Pod
+from runner_provisioner.domain.pods import Pod, PodId
 from runner_provisioner.domain.runners import Runner
 from runner_provisioner.errors import LeftBehind, RemoteError
 from runner_provisioner.ports import Clock, GpuProvider, RunnerRegistry, WorkflowRuns
+from runner_provisioner.services.asking import ask_all
 from runner_provisioner.services.ending import Ending
-from runner_provisioner.services.observe import read_pods
+from runner_provisioner.services.observe import PodSight, read_pods
 
 ROUNDS = 3  # a sweep that finds new orphans after so many rounds reports them as left
 
@@ -122,18 +124,18 @@ class Sweep:
 
     async def _pods(self, errors: list[RemoteError]) -> list[Pod]:
         pods: list[Pod] = []
-        for provider in self._providers.values():
-            try:
-                listed = await provider.list(self._owner8)
-            except RemoteError as error:
-                errors.append(error)
-                continue
-            # A list may still show what is gone: only what a read by id shows is judged.
-            read = await read_pods(provider, {pod.id for pod in listed})
+        replies = await ask_all({name: partial(self._sights, one) for name, one in self._providers.items()})
+        errors += [error for error in replies.errors.values() if isinstance(error, RemoteError)]
+        for read in replies.answers.values():
             pods += [pod for pod in read.values() if isinstance(pod, Pod)]
             failed = (sight.error for sight in read.values() if isinstance(sight, Unknown))
             errors += {(type(error), str(error)): error for error in failed if error is not None}.values()
         return sorted(pods, key=lambda pod: (pod.provider, pod.name, pod.id))
+
+    async def _sights(self, provider: GpuProvider) -> Mapping[PodId, PodSight]:
+        """A list may still show what is gone: only what a read by id shows is judged."""
+        listed = await provider.list(self._owner8)
+        return await read_pods(provider, {pod.id for pod in listed})
 
     async def _runners(self, errors: list[RemoteError]) -> list[Runner] | Unknown:
         try:

@@ -18,7 +18,16 @@ from runner_provisioner.cli.app import cli
 from runner_provisioner.domain.durations import parse_duration
 from runner_provisioner.domain.request import StartRequest, options
 
-CREDENTIALS = {"runpod-api-key", "github-app-id", "github-app-private-key", "github-token", "workflow-token"}
+CREDENTIALS = {
+    "runpod-api-key",
+    "prime-api-key",
+    "prime-team-id",
+    "celium-api-key",
+    "github-app-id",
+    "github-app-private-key",
+    "github-token",
+    "workflow-token",
+}
 OUTPUTS = (
     "label",
     "runner-name",
@@ -58,6 +67,8 @@ def test_the_defaults_are_those_of_the_command_line(field: object) -> None:
     default = field.default  # type: ignore[attr-defined] # a dataclass field
     if default is MISSING or default is None:
         assert given == ""
+    elif isinstance(default, bool):
+        assert given == str(default).lower()
     elif isinstance(default, tuple):
         assert tuple(given.splitlines()) == default
     elif isinstance(default, timedelta):

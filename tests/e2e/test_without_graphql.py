@@ -18,7 +18,7 @@ def test_a_job_runs_and_its_pod_ends_itself(stage: Stage, *, whole: bool) -> Non
     runpod.settings.rest_command = whole
     run_id = stage.queue("echo the job ran")
     place = stage.job(run_id)
-    written = place.start()
+    written = place.start("--accept-no-kill-time")
     (pod,) = stage.live
     assert pod.id == written["pod-id"]
     assert pod.terminate_after is None

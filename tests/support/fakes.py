@@ -74,6 +74,7 @@ class FakeProvider(Troubles):
         """With these offers for rent."""
         super().__init__()
         self.name = name
+        self.kill_time = True
         self.pods: dict[PodId, Pod] = {}
         self.stubborn = 0
         self._number = 0

@@ -159,6 +159,8 @@ class _Play:
             return small_request(registration=HowRegistered.JIT)
         if self.case.market is Market.DEARER:
             return small_request(max_cost=MAX_COST, start_timeout=timedelta(minutes=9))
+        if self.case.market is Market.NO_GRAPHQL:
+            return small_request(accept_no_kill_time=True)
         return small_request(boot_timeout=MUTE_BOOT) if self.case.market is Market.MUTE else small_request()
 
     async def _starts(self) -> tuple[Process, Outcome]:

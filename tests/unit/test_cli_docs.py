@@ -139,7 +139,13 @@ def test_no_two_kinds_of_trouble_share_a_code_by_accident() -> None:
 
 def _variables() -> set[str]:
     names = {field.alias for field in Settings.model_fields.values() if field.alias is not None}
-    names |= {*credentials.RUNPOD_NAMES, *credentials.GITHUB_NAMES, *credentials.APP_ID_NAMES}
+    names |= {
+        *credentials.PRIME_NAMES,
+        *credentials.CELIUM_NAMES,
+        *credentials.RUNPOD_NAMES,
+        *credentials.GITHUB_NAMES,
+        *credentials.APP_ID_NAMES,
+    }
     return names | {credentials.APP_KEY, credentials.APP_KEY_PATH, credentials.APP_INSTALLATION}
 
 

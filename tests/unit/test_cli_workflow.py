@@ -214,7 +214,8 @@ def program(runs: object | None) -> Program:
     """As much of a program as is needed; it is three hours past the beginning."""
     clock = SimpleNamespace(now=lambda: EPOCH + timedelta(hours=3))
     github = None if runs is None else SimpleNamespace(runs=runs)
-    return cast("Program", SimpleNamespace(clock=clock, github=github))
+    cleaned = getattr(runs, "cleaned_up", None)
+    return cast("Program", SimpleNamespace(clock=clock, github=github, cleaned=cleaned))
 
 
 RATE = Rate(price=Decimal("0.50"), since=EPOCH)

@@ -442,7 +442,7 @@ async def test_markets_that_cannot_be_asked_are_passed_over() -> None:
     clock = FakeClock()
     good, bad = FakeProvider(clock, offer("A"), name="good"), FakeProvider(clock, name="bad")
     bad.add("offers", ServerError("down"), UnknownGpu("no such GPU"))
-    found = await survey({"good": good, "bad": bad}, REQUEST)
+    found = (await survey({"good": good, "bad": bad}, REQUEST)).ladder
     assert len(found.rungs) == 1
     with pytest.raises(UnknownGpu):
         await survey({"bad": bad}, REQUEST)

@@ -58,6 +58,11 @@ class RunPodProvider:
         """See HasKillTime: only while GraphQL answers."""
         return self.routes.kill_time
 
+    @property
+    def ends_from_inside(self) -> bool:
+        """See EndsFromInside: by the key that RunPod gives each pod for itself alone."""
+        return True
+
     async def offers(self, request: GpuRequest) -> Sequence[Offer]:
         """See the port. Interruptible ones are left out once RunPod has refused one, unless they are required."""
         models = await self._models.wanted(request)

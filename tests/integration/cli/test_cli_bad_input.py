@@ -298,7 +298,7 @@ def test_an_error_is_an_annotation_in_actions(services: Services) -> None:
 
 def test_an_internal_error_asks_for_a_report(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     """Our own mistakes are one line as well, with a code of their own."""
-    monkeypatch.setattr("runner_provisioner.services.manual.ManualPods.list", None)
+    monkeypatch.setattr("runner_provisioner.services.manual.ManualPods.look", None)
     result = services.run("pods", "list")
     assert result.code == 70
     assert result.errors == [

@@ -280,7 +280,7 @@ def test_offers_lists_the_ladder(services: Services) -> None:
     assert tried[0] == "NVIDIA RTX A4000"
     assert any("above the max price 0.2" in one["refused"] for one in data if one["refused"])
     table = services.run("offers").out.splitlines()
-    assert table[0].split() == ["GPU", "count", "kind", "USD/h", "stock", "refused", "because"]
+    assert table[0].split() == ["provider", "GPU", "count", "kind", "USD/h", "stock", "refused", "because"]
 
 
 def test_gpu_types_lists_what_there_is(services: Services) -> None:

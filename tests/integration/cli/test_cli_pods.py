@@ -112,5 +112,7 @@ def test_the_list_is_a_table_or_says_that_there_is_nothing(services: Services, s
     if stock:
         _create(services)
     lines = services.run("pods", "list").out.splitlines()
-    assert lines[0].split() == (["id", "name", "status", "GPU", "USD/h", "ends"] if stock else ["no", "pods"])
+    assert lines[0].split() == (
+        ["id", "name", "provider", "status", "GPU", "USD/h", "ends"] if stock else ["no", "pods"]
+    )
     assert len(lines) == 1 + stock

@@ -227,7 +227,7 @@ def test_a_traceback_shows_no_secret(services: Services, monkeypatch: pytest.Mon
         except ValueError as error:
             raise RuntimeError(base64.b64encode(f"key={key}".encode()).decode()) from error
 
-    monkeypatch.setattr("runner_provisioner.services.manual.ManualPods.list", broken)
+    monkeypatch.setattr("runner_provisioner.services.manual.ManualPods.look", broken)
     for mode in ("json", "console"):
         result = services.run("pods", "list", "--debug", "--log", mode)
         assert result.code == 70

@@ -1,0 +1,61 @@
+"""Asking several services the same thing side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import anyio
+
+from runner_provisioner.errors import RemoteError, RunnerProvisionerError, Timeout, UnknownGpu
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Replies(Generic[T]):
+    """What each of them has answered, or why not, by name in the order in which they were asked."""
+
+    answers: dict[str, T] = field(default_factory=dict)
+    errors: dict[str, RunnerProvisionerError] = field(default_factory=dict)
+
+    def in_order(self, names: Mapping[str, object]) -> Replies[T]:
+        """The same, sorted as `names` are."""
+        return Replies(
+            {name: self.answers[name] for name in names if name in self.answers},
+            {name: self.errors[name] for name in names if name in self.errors},
+        )
+
+
+async def ask_all(asked: Mapping[str, Callable[[], Awaitable[T]]], *, patience: float | None = None) -> Replies[T]:
+    """Ask all of them at once: it takes as long as the slowest.
+
+    With `patience` one that hangs costs no more than so many seconds, counted from the beginning, once another has
+    answered; it is then a Timeout among the errors. While nobody has answered, each gets the time that it takes.
+    """
+    replies: Replies[T] = Replies()
+    begin = anyio.current_time()
+    scopes: dict[str, anyio.CancelScope] = {}
+
+    def hurry() -> None:
+        if patience is not None and replies.answers:
+            for scope in scopes.values():
+                scope.deadline = begin + patience
+
+    async def ask(name: str, question: Callable[[], Awaitable[T]]) -> None:
+        with scopes.setdefault(name, anyio.CancelScope()) as scope:
+            try:
+                replies.answers[name] = await question()
+            except (RemoteError, UnknownGpu) as error:
+                replies.errors[name] = error
+            hurry()
+        if scope.cancelled_caught:
+            replies.errors[name] = Timeout(
+                f"{name} has not answered within {patience:g} s, others have", service=name, code="NETWORK_TIMEOUT"
+            )
+
+    async with anyio.create_task_group() as group:
+        for name, question in asked.items():
+            group.start_soon(ask, name, question)
+    return replies.in_order(asked)
