@@ -36,7 +36,7 @@ async def ask_all(asked: Mapping[str, Callable[[], Awaitable[T]]], *, patience: 
     """
     replies: Replies[T] = Replies()
     begin = anyio.current_time()
-    scopes: dict[str, anyio.CancelScope] = {}
+    scopes = {name: anyio.CancelScope() for name in asked}
 
     def hurry() -> None:
         if patience is not None and replies.answers:
@@ -44,7 +44,7 @@ async def ask_all(asked: Mapping[str, Callable[[], Awaitable[T]]], *, patience: 
                 scope.deadline = begin + patience
 
     async def ask(name: str, question: Callable[[], Awaitable[T]]) -> None:
-        with scopes.setdefault(name, anyio.CancelScope()) as scope:
+        with scopes[name] as scope:
             try:
                 replies.answers[name] = await question()
             except (RemoteError, UnknownGpu) as error:
