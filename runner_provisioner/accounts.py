@@ -84,14 +84,10 @@ def _load(point: EntryPoint) -> ProviderPlugin:
         plugin = point.load()
     except Exception as error:
         raise ConfigurationError(
-            f"{where} cannot be loaded ({type(error).__name__}): update or uninstall the package, or name the others "
-            "with --provider"
+            f"{where} cannot be loaded ({type(error).__name__}): update or uninstall the package"
         ) from error
     if not isinstance(plugin, ProviderPlugin) or plugin.name != point.name:
-        raise ConfigurationError(
-            f"{where} names no ProviderPlugin of that name: update or uninstall the package, or name the others with "
-            "--provider"
-        )
+        raise ConfigurationError(f"{where} names no ProviderPlugin of that name: update or uninstall the package")
     return plugin
 
 

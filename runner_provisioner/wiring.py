@@ -483,9 +483,7 @@ async def assemble(  # noqa: PLR0913 - what a program is made of, by keyword
     async with AsyncExitStack() as stack:
         accounts.markets(settings, required)
         program.providers = providers_of(settings, plumbing, providers)
-        for one in program.providers.values():
-            if isinstance(one, Closable):
-                stack.push_async_callback(one.aclose)
+        stack.push_async_callback(close, program.providers)
         program.history = history = history_of(settings, clock)
         if history is not None:
             stack.push_async_callback(history.aclose)
@@ -515,6 +513,13 @@ def providers_of(settings: Settings, plumbing: Plumbing, chosen: Sequence[str] =
     for one in found:
         plumbing.redactor.add(one.account.credential)
     return {one.plugin.name: one.plugin.build(one.account, plumbing) for one in found}
+
+
+async def close(providers: Mapping[str, GpuProvider]) -> None:
+    """Give back the connections of those that hold some."""
+    for one in providers.values():
+        if isinstance(one, Closable):
+            await one.aclose()
 
 
 def _connect(settings: Settings, plumbing: Plumbing, place: Place, runner_group: str | None) -> GitHub:
