@@ -1,4 +1,4 @@
-"""`python -m benchmarks [startup] [lifecycle] [offers] [action] [fleet]`: measure and print a table.
+"""`python -m benchmarks [startup] [lifecycle] [offers] [action] [fleet] [markets]`: measure and print a table.
 
 1 when a count misses its goal.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import action_install, dead_offers, fleet, lifecycle, startup
+from benchmarks import action_install, dead_offers, fleet, lifecycle, markets, startup
 from benchmarks.measure import table
 
 GROUPS = {
@@ -16,6 +16,7 @@ GROUPS = {
     "offers": dead_offers.figures,
     "action": action_install.figures,
     "fleet": fleet.figures,
+    "markets": markets.figures,
 }
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from benchmarks import __main__ as program
-from benchmarks import fleet
+from benchmarks import fleet, markets
 from benchmarks.lifecycle import Life
 from benchmarks.measure import Figure, alternating, table
 
@@ -52,3 +52,11 @@ def test_only_a_missed_count_fails(monkeypatch: pytest.MonkeyPatch, value: float
     monkeypatch.setattr(program, "GROUPS", {"one": lambda: [_figure(value, binding=binding)]})
     assert program.main([]) == code
     assert program.main(["two"]) == 2
+
+
+def test_a_market_that_hangs_is_asked_once_and_the_slowest_decides_how_long_offers_take() -> None:
+    """The count binds; the times are far below what waiting for one after the other would take."""
+    beyond, hanging, asked = markets.figures(1)
+    assert asked.met
+    assert beyond.value < sum(markets.ANSWERS[:-1])
+    assert hanging.value < markets.PATIENCE
