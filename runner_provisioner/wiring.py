@@ -186,8 +186,8 @@ class Program:
             polls=self.polls,
         )
 
-    def sweep(self) -> Sweep:
-        """The use case that cleans up."""
+    def sweep(self, *, whole: bool = True) -> Sweep:
+        """The use case that cleans up; not `whole` where the program is narrowed to some providers."""
         place = self._place()
         return Sweep(
             scope=place.scope,
@@ -200,6 +200,7 @@ class Program:
             ending=self.ending(),
             settle=timedelta(seconds=self.settings.settle),
             lifetime=StartRequest().lifetime,
+            whole=whole,
         )
 
     def stuck_runs(self) -> StuckRuns:

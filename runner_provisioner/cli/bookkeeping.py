@@ -14,7 +14,7 @@ from runner_provisioner.errors import RemoteError, StoreError
 from runner_provisioner.services.chronicle import record_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from runner_provisioner.cli.session import Session
@@ -68,6 +68,25 @@ async def book_cleanup(session: Session, program: Program, swept: Swept) -> None
             await _close_gone(program, program.history)
     except (StoreError, RemoteError) as error:
         session.warn(str(error))
+
+
+async def keyless(session: Session, program: Program, names: Collection[str] | None = None) -> list[str]:
+    """The pods on record that nobody can look at, since no key of their provider is here: one line for each.
+
+    Of these `names` alone, where some are given; nothing where the program is narrowed or the history cannot be read.
+    """
+    if program.history is None or session.providers:
+        return []
+    now = program.clock.now()
+    try:
+        records = await program.history.pods(now)
+    except StoreError:
+        return []  # whoever writes to it says why
+    return [
+        f"pod {one.id} at {one.provider}: it is on record as not ended, and no key of {one.provider} is here"
+        for one in records
+        if one.ended_at is None and one.provider not in program.providers and (names is None or one.name in names)
+    ]
 
 
 async def _add_missing(history: History, ended: Sequence[Ended], now: datetime) -> None:

@@ -17,7 +17,7 @@ from runner_provisioner.cli.session import (
     usd,
     when,
 )
-from runner_provisioner.errors import LeftBehind
+from runner_provisioner.errors import InvalidRequest, LeftBehind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,18 +52,22 @@ def command(
 
     Exit code 0: nothing leaks. 30: what is printed as left still does. Another: something could not be looked at.
     """
+    if cancel_stuck and session.providers:
+        raise InvalidRequest("--cancel-stuck needs to see every machine: leave --provider out")
     place = place_of(session, repository, organization, owner)
     run(lambda: _cleanup(session, place, dry_run=dry_run, cancel_stuck=cancel_stuck))
 
 
 async def _cleanup(session: Session, place: Place, *, dry_run: bool, cancel_stuck: bool) -> None:
-    from runner_provisioner.cli.bookkeeping import book_cleanup  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.cli.bookkeeping import book_cleanup, keyless  # noqa: PLC0415 - keeps --help quick
     from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
     from runner_provisioner.services.stuck import Freed  # noqa: PLC0415 - keeps --help quick
 
     async with opened(session, place=place) as program:
         stuck = program.stuck_runs() if cancel_stuck else None
-        swept = await _sweep(program.sweep(), dry_run=dry_run)
+        swept = await _sweep(program.sweep(whole=not session.providers), dry_run=dry_run)
+        for line in await keyless(session, program):
+            session.warn(f"could not look at {line}")
         if not dry_run:
             await book_cleanup(session, program, swept)
         freed = await _free(stuck, dry_run=dry_run) if stuck is not None else Freed()

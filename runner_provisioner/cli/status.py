@@ -27,7 +27,7 @@ async def _status(session: Session, place: Place) -> None:
     from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
 
     async with opened(session, place=place) as program:
-        seen = await program.sweep().survey()
+        seen = await program.sweep(whole=not session.providers).survey()
         data = {"entries": [describe(entry) for entry in seen.entries], "errors": [str(error) for error in seen.errors]}
         session.show(data, lines=rows(seen.entries) + unseen(seen.errors) or ["nothing of ours is there"])
         for error in seen.errors[1:]:

@@ -19,7 +19,7 @@ from runner_provisioner.cli.session import (
     table,
 )
 from runner_provisioner.cli.spending import Jobs, Rate, only_pod, rate_of, spent
-from runner_provisioner.errors import InvalidRequest, RemoteError, StoreError
+from runner_provisioner.errors import InvalidRequest, LeftBehind, RemoteError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,6 +124,7 @@ async def _stop(
     session: Session, place: Place, key: RunKey, rate: Rate, *, every_attempt: bool, settling: bool = False
 ) -> None:
     """End the key and see that it stays so; `settling` is after a start of this place that is surely over."""
+    from runner_provisioner.cli.bookkeeping import keyless  # noqa: PLC0415 - keeps --help quick
     from runner_provisioner.cli.interruption import found_by_stop, keep, remember  # noqa: PLC0415 - keeps --help quick
     from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
     from runner_provisioner.storage.state_file import Forgetting  # noqa: PLC0415 - keeps --help quick
@@ -139,11 +140,14 @@ async def _stop(
                 ended = await program.outlast().run(ended, since=since, told=store.forgotten)
             if store.trouble is not None:
                 raise store.trouble
+        left = await keyless(session, program, [one.name for one in ended])
         interruption = await found_by_stop(program, place, key, ended)
         if interruption is not None:
             keep(session, key, interruption)
             await remember(program, interruption)
         await _tell(session, program, place, key, rate, ended, interruption)
+        if left:
+            raise LeftBehind(f"may be still there: {'; '.join(left)}: set it, and stop again", what=tuple(left))
         if not session.settings.in_actions and not any(_found(session, one) for one in ended):
             session.talk(await _hint(program, place))
 

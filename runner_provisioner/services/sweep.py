@@ -74,8 +74,13 @@ class Sweep:
         ending: Ending,
         settle: timedelta,
         lifetime: timedelta,
+        whole: bool = True,
     ) -> None:
-        """`repository` is where the run of a runner without a pod is looked up, when that is known."""
+        """`repository` is where the run of a runner without a pod is looked up, when that is known.
+
+        Not `whole`: there are providers besides, so that a runner whose pod is not seen may have one.
+        """
+        self._whole = whole
         self._owner8 = owner8
         self._repository = scope.path if scope.repository else repository
         self._providers = providers
@@ -91,7 +96,7 @@ class Sweep:
         errors: list[RemoteError] = []
         pods = await self._pods(errors)
         runners = await self._runners(errors)
-        known = not any(error for error in errors if error.service != "github")
+        known = self._whole and not any(error for error in errors if error.service != "github")
         attempts = _Attempts(self._runs)
         entries = [await self._judge_pod(pod, runners, attempts) for pod in pods]
         names = {pod.name for pod in pods}

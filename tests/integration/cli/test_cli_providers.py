@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,3 +153,29 @@ def test_start_and_offers_say_where_there_is_no_kill_time(services: Services, tm
     assert plan.code == 20
     assert any("--accept-no-kill-time" in one["reason"] for one in plan.data["skipped"])
     assert services.run("plan", "--json", "--run-id", "7", "--accept-no-kill-time").data["offers"]
+
+
+def test_stuck_runs_are_not_cancelled_with_half_an_eye(services: Services) -> None:
+    """A machine at another provider may be coming for them."""
+    result = services.run("cleanup", "--cancel-stuck", "--provider", "runpod")
+    assert (result.code, "leave --provider out" in result.err) == (2, True)
+
+
+def test_a_pod_whose_provider_has_no_key_here_is_never_said_to_be_gone(services: Services) -> None:
+    """`stop` ends with what may be left, `cleanup` warns; one that is narrowed was asked for less."""
+    services.usher()
+    services.runpod.market.spot = True
+    number = services.github.queue_job("octo/hello", ["no-such-label"])
+    run = {"GITHUB_RUN_ID": str(number), "GITHUB_RUN_ATTEMPT": "1"}
+    started = services.run("start", "--json", **run)
+    assert started.code == 0, started.err
+    (path,) = services.folder.rglob("history.sqlite3")
+    with contextlib.closing(sqlite3.connect(path)) as base:
+        base.execute("UPDATE pods SET provider = 'elsewhere'")
+        base.commit()
+    stopped = services.run("stop", **run)
+    assert stopped.code == 30, stopped.err
+    assert "no key of elsewhere is here" in stopped.err
+    assert not services.runpod.live()
+    assert "could not look at pod" in services.run("cleanup").err
+    assert services.run("cleanup", "--provider", "runpod").err.count("elsewhere") == 0
