@@ -43,7 +43,8 @@ async def book_stop(
         await _add_missing(program.history, ended, now)
         for record in await program.history.pods(now - LONGEST_RUN):
             one = next((one for one in ended if one.name == record.name), None)
-            if one is not None:
+            # What nobody could look at is not known to have ended.
+            if one is not None and record.provider in program.providers:
                 if record.name in lost:
                     pod, at = PodRef(record.provider, record.id), lost[record.name]
                     await program.history.ended(pod, min(at, record.expires_at, now), Ending.INTERRUPTED)

@@ -41,7 +41,7 @@ class Scene:
             polls=Polls(booting=1.0, running=1.0, patience=20.0),
         )
 
-    def sweep(self, *, repository: str | None = None, path: str = "o/r") -> Sweep:
+    def sweep(self, *, repository: str | None = None, path: str = "o/r", whole: bool = True) -> Sweep:
         """The use case."""
         return Sweep(
             scope=Scope.parse(path),
@@ -54,6 +54,7 @@ class Scene:
             ending=self.ending,
             settle=LIMITS.settle,
             lifetime=LIMITS.lifetime,
+            whole=whole,
         )
 
     def put(self, name: str = NAME, *, provider: str = "one", pod_id: str = "p1", **more: object) -> None:
@@ -289,3 +290,12 @@ async def test_a_credential_that_is_refused_half_way_is_reported_not_raised() ->
     swept = await scene.sweep().run()
     assert swept.left
     assert [str(error) for error in swept.errors] == ["refused"]
+
+
+async def test_a_narrowed_clean_up_takes_no_runner_for_one_without_a_pod() -> None:
+    """Its pod may be at a provider that is not looked at."""
+    scene = Scene()
+    scene.runs.status = RunStatus.COMPLETED
+    scene.registry.put(NAME, RunnerState.OFFLINE, online=False)
+    verdicts = [(await scene.sweep(whole=whole).survey()).entries[0].finding.verdict for whole in (True, False)]
+    assert verdicts == [Verdict.ORPHAN, Verdict.UNKNOWN]

@@ -268,7 +268,7 @@ def test_a_pod_that_was_taken_back_is_noted_as_interrupted(tmp_path: Path) -> No
 
     async def book() -> Sequence[PodRecord]:
         history = HistoryFile(tmp_path / "h.sqlite3", clock=SystemClock())
-        program: Any = SimpleNamespace(history=history, clock=SystemClock(), github=None)
+        program: Any = SimpleNamespace(history=history, clock=SystemClock(), github=None, providers={"runpod": None})
         jobs = Jobs(program, cast("Place", SimpleNamespace(repository=None)))
         try:
             return await book_stop(cast("Session", None), program, jobs, ended, {name: now() - HOUR})
