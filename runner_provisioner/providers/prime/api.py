@@ -32,6 +32,8 @@ PAGE = 100  # the most that a page may have
 BATCH = 50  # pods read in one request
 _MOST_PAGES = 100
 _TRIES = 3  # to read a list that changes while it is read
+_LOOKS_AT_NOTHING = 2
+_PAUSE = 1.0  # seconds between them
 # Its limits are not published; SkyPilot has met them.
 _PACE = Pace(per_second=5, per_minute=120)
 
@@ -129,7 +131,20 @@ class PrimeApi:
     # -- the market
 
     async def offers(self, wanted: OfferFilter) -> tuple[WireOffer, ...]:
-        """Every offer of a single node that fits, over all pages."""
+        """Every offer of a single node that fits, over all pages.
+
+        "None at all" is asked again: now and then a replica says so and takes it back within seconds (a public client's
+        notes of October 2026).
+        """
+        for look in range(_LOOKS_AT_NOTHING):
+            if look and not self.plumbing.tempo.hurried:
+                await self.plumbing.clock.sleep(_PAUSE)
+            found = await self._offers(wanted)
+            if found:
+                return found
+        return ()
+
+    async def _offers(self, wanted: OfferFilter) -> tuple[WireOffer, ...]:
         found: list[WireOffer] = []
         for page in range(1, _MOST_PAGES + 1):
             query = {**wanted.query(), "page": page, "page_size": PAGE}
@@ -140,13 +155,13 @@ class PrimeApi:
                 break
         return tuple(found)
 
-    async def gpu_summary(self) -> Mapping[str, tuple[WireOffer, ...]]:
-        """What there is of each GPU type."""
+    async def gpu_types(self) -> frozenset[str]:
+        """The GPU types that have a price now. What stands under each has had two forms, and is not read."""
         answer = await self._send("gpuSummary", "GET", "availability/gpu-summary")
         body = answer.json()
-        if not isinstance(body, dict) or not all(isinstance(rows, list) for rows in body.values()):
-            raise malformed("gpuSummary", "it is no map of lists")
-        return {name: tuple(parse(WireOffer, row, "gpuSummary") for row in rows) for name, rows in body.items()}
+        if not isinstance(body, dict) or not all(isinstance(rows, (list, dict)) for rows in body.values()):
+            raise malformed("gpuSummary", "it is no map of GPU types")
+        return frozenset(body)
 
     # -- pods
 
@@ -181,17 +196,16 @@ class PrimeApi:
     async def history(
         self, *, limit: int = PAGE, sort_by: SortBy = "terminatedAt", sort_order: SortOrder = "desc"
     ) -> tuple[WirePast, ...]:
-        """The first `limit` pods that have ended, in this order."""
+        """The first `limit` pods that have ended, in this order; those that live are left out."""
         found: list[WirePast] = []
-        while len(found) < limit:
-            size = min(PAGE, limit - len(found))
-            query: Query = {"offset": len(found), "limit": size, "sort_by": sort_by, "sort_order": sort_order}
+        for page in range(_MOST_PAGES):
+            query: Query = {"offset": page * PAGE, "limit": PAGE, "sort_by": sort_by, "sort_order": sort_order}
             answer = await self._send("podHistory", "GET", _path("pods", "history", query=query))
             rows, _ = rows_of(WirePast, answer.json(), "data", "podHistory")
-            found += rows
-            if len(rows) < size:
+            found += [row for row in rows if row.terminated_at is not None]
+            if len(rows) < PAGE or len(found) >= limit:
                 break
-        return tuple(found)
+        return tuple(found[: max(0, limit)])
 
     async def pod_log(self, pod_id: str) -> str:
         """All output that is kept; raises NotFound."""

@@ -67,8 +67,5 @@ def whole_lines(text: str, *, last: bool) -> Sequence[str]:
 
 def overlap(seen: Sequence[str], lines: Sequence[str]) -> int:
     """How many of `lines` were seen already: the beginning of an older log may have been dropped meanwhile."""
-    for start in range(len(seen) + 1):
-        rest = len(seen) - start
-        if rest <= len(lines) and seen[start:] == lines[:rest]:
-            return rest
-    return 0
+    sizes = range(min(len(seen), len(lines)), -1, -1)
+    return next(size for size in sizes if seen[len(seen) - size :] == lines[:size])

@@ -84,7 +84,7 @@ async def _check_known(api: PrimeApi, names: Sequence[str], listed: Iterable[str
     types = {*gpu_models.KNOWN, *listed}
     if not gpu_models.unknown(names, types):
         return
-    types |= set(await api.gpu_summary())
+    types |= await api.gpu_types()
     strange = gpu_models.unknown(names, types)
     if strange:
         raise gpu_models.refusal(strange[0], types)
@@ -113,7 +113,7 @@ def _fitting(rows: Iterable[WireOffer], request: GpuRequest) -> Iterable[Found]:
                 interruptible=bool(row.is_spot),
                 # Nobody bids: what is asked is the least that buys it.
                 minimum_bid=chosen.price if row.is_spot else None,
-                memory_gb=row.gpu_memory or gpu_models.memory_of(row.gpu_type) or None,
+                memory_gb=_memory(row) or None,
                 region=region,
                 stock=row.stock_status,
                 gpu_name=name,
@@ -124,9 +124,14 @@ def _fitting(rows: Iterable[WireOffer], request: GpuRequest) -> Iterable[Found]:
 
 def _is_wanted(row: WireOffer, request: GpuRequest, name: str | None) -> bool:
     least = request.min_vram_gb or 0
-    known = (row.gpu_memory or gpu_models.memory_of(row.gpu_type)) >= least
+    known = _memory(row) >= least
     cloud = request.cloud is CloudType.ALL or row.security == _SECURITY[request.cloud]
     return row.gpu_count == request.count and cloud and (name is not None if request.models else known)
+
+
+def _memory(row: WireOffer) -> int:
+    """GB of one GPU. The type says it; `gpuMemory` has been seen to be that of all GPUs together."""
+    return gpu_models.memory_of(row.gpu_type) or (row.gpu_memory or 0) // max(1, row.gpu_count or 1)
 
 
 def _for_rent(row: WireOffer) -> bool:

@@ -143,9 +143,12 @@ class PrimeProvider:
         return await self.api.balance()
 
     async def gpu_types(self) -> Sequence[GpuType]:
-        """See HasGpuTypes: those that are listed now, and those that the documentation names."""
-        listed = await self.api.gpu_summary()
-        return [_gpu_type(name, listed.get(name, ())) for name in sorted({*gpu_models.KNOWN, *listed})]
+        """See HasGpuTypes: those priced now and those that the documentation names, each in whatever cloud."""
+        names = {*gpu_models.KNOWN, *await self.api.gpu_types()}
+        return [
+            GpuType(id=name, name=name, memory_gb=gpu_models.memory_of(name), secure=True, community=True)
+            for name in sorted(names)
+        ]
 
     async def ssh_keys(self) -> Sequence[str]:
         """See HasAccountKeys."""
@@ -260,17 +263,6 @@ def _merged(row: WirePod, told: WireStatus) -> WirePod:
             "prime_port_mapping": told.prime_port_mapping,
             "price_hr": told.price_hr or told.cost_per_hr or row.price_hr,
         }
-    )
-
-
-def _gpu_type(name: str, rows: Sequence[WireOffer]) -> GpuType:
-    kinds = {row.security for row in rows}
-    return GpuType(
-        id=name,
-        name=name,
-        memory_gb=gpu_models.memory_of(name) or next((row.gpu_memory for row in rows if row.gpu_memory), 0),
-        secure="secure_cloud" in kinds,
-        community="community_cloud" in kinds,
     )
 
 

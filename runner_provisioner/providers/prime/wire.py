@@ -156,9 +156,12 @@ class Connected(Wire):
 
         Raises ProtocolViolation when what stands there is no address: it must never reach what connects.
         """
-        if self.ssh_connection:
-            return parse_ssh(self.ssh_connection[0])
-        return self._mapped()
+        if not self.ssh_connection:
+            return self._mapped()
+        # Always `user@ip -p port`: a bare word, such as one that says why there is no address, is no host.
+        if "@" not in self.ssh_connection[0]:
+            raise malformed("pod", "its sshConnection names no user and host")
+        return parse_ssh(self.ssh_connection[0])
 
     def _mapped(self) -> SshEndpoint | None:
         for port in self.prime_port_mapping or ():
