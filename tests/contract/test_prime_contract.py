@@ -317,6 +317,16 @@ async def test_an_end_that_takes_a_while_is_watched(world: PrimeWorld) -> None:
     assert await world.prime.get(slow.id) is None
 
 
+@pytest.mark.parametrize("kind", [FaultKind.DROP_BEFORE, FaultKind.DROP_AFTER, FaultKind.HANG_AFTER])
+async def test_an_end_whose_answer_is_lost_is_sent_again(world: PrimeWorld, kind: FaultKind) -> None:
+    """The second time it finds nothing, or ends it."""
+    pod = await world.prime.create(world.spec(), await cheapest(world))
+    world.simulator.faults.add(Fault(operation=rows.DELETE, kind=kind))
+    await world.prime.terminate(pod.id)
+    assert world.rented() == 0
+    assert world.simulator.faults.count(rows.DELETE) == 2
+
+
 async def test_an_end_that_nobody_carries_out_is_an_error(world: PrimeWorld) -> None:
     """However good the answer was; in a hurry the next look tells."""
     pod = await world.prime.create(world.spec(), await cheapest(world))

@@ -12,7 +12,6 @@ from runner_provisioner.errors import (
     CreateOutcomeUnknown,
     NotFound,
     OfferGone,
-    OfferUnfit,
     ProtocolViolation,
     RemoteError,
     ServerError,
@@ -71,8 +70,6 @@ class PrimeProvider:
 
     async def create(self, spec: PodSpec, offer: Offer) -> Pod:
         """See the port. Raises OfferGone when the offer is no longer there, or the pod costs more than it."""
-        if spec.needs_kill_time:
-            raise OfferUnfit("Prime Intellect ends no pod by itself, and this one needs a kill time")
         row = self._offered.get(offer.id) or await find_again(self.api, offer)
         if row is None:
             message = f"Prime Intellect no longer offers {offer}: ask for offers again"
