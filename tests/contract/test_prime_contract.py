@@ -412,6 +412,17 @@ async def test_a_price_that_rose_meanwhile_is_a_capacity_error(world: PrimeWorld
         await world.prime.create(world.spec(), offer)
 
 
+async def test_a_full_market_rents_no_more(world: PrimeWorld) -> None:
+    """What was offered before is a capacity error then, and is offered no more."""
+    offer = await cheapest(world)
+    for number in range(8):
+        await world.prime.create(world.spec(str(number)), offer)
+    with pytest.raises(CapacityUnavailable):
+        await world.prime.create(world.spec("9"), offer)
+    assert world.rented() == 8
+    assert offer.id not in {one.id for one in await world.prime.offers(world.request)}
+
+
 async def test_a_key_that_may_only_look_is_told_so(world: PrimeWorld) -> None:
     """A missing permission is another refusal than a bad key."""
     offer = await cheapest(world)
