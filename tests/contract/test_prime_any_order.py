@@ -53,7 +53,7 @@ def change(world: PrimeWorld, pod: PrimePod | None, which: int) -> dict[str, Cal
         "removes": lambda: setattr(options, "interruption_removes", bool(which % 2)),
         "lingers": lambda: setattr(options, "deletion_seconds", (0, 2, 60, 600)[which]),
         "forms": lambda: setattr(options, "connections_as_lists", bool(which % 2)),
-        "wait": lambda: world.clock.advance((1, 30, 90, 3600)[which]),
+        "wait": lambda: world.time.advance((1, 30, 90, 3600)[which]),
     }
     if pod is not None:
         acts["interrupt"] = lambda: simulator.interrupt(pod.id)
@@ -101,7 +101,7 @@ def test_every_look_tells_the_truth(steps: list[tuple[str, int]]) -> None:
             for left in world.simulator.live():
                 world.simulator.set_status(left.id, None)
                 await end(world, left, asked)
-            world.clock.advance(3600)
+            world.time.advance(3600)
             assert world.rented() == 0
 
     anyio.run(play)

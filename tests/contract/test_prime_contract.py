@@ -59,7 +59,7 @@ class PrimeWorld(ProviderWorld):
         self, simulator: PrimeSimulator, clock: FakeClock, provider: PrimeProvider, *, template: bool = False
     ) -> None:
         self.simulator = simulator
-        self.clock = clock
+        self.clock = self.time = clock
         self.provider = provider
         self.prime = provider
         self.template = template

@@ -99,7 +99,7 @@ class PrimeApi:
         self._reader = Reader(redact=plumbing.redactor.redact)
         self.plumbing = plumbing
         self.team_id = team_id
-        self._headers = {"Authorization": f"Bearer {api_key.strip()}", "Accept": "application/json"}
+        self._headers = {"Authorization": f"Bearer {api_key.strip()}"}
         if team_id:
             self._headers["X-Prime-Team-ID"] = team_id
         self.url = session.base_url

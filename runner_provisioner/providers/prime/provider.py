@@ -36,12 +36,13 @@ log = get_logger(__name__)
 
 
 class PrimeProvider:
-    """Keeps the promises of GpuProvider, ReadsMany, HasBalance, HasGpuTypes, HasAccountKeys, HasLogs, HasHistory and
-    HasSshEndpoint. Prime Intellect stops no pods, ends none by itself, keeps templates in its dashboard alone, and
-    returns no environment: whose pod it is, its name says.
+    """The port over Prime Intellect's API, and the capabilities that it has.
 
-    It remembers for its own lifetime what it was offered, which pods it ended, and what each was doing last.
-    """  # noqa: D205 - one sentence of names
+    These are ReadsMany, HasBalance, HasGpuTypes, HasAccountKeys, HasLogs, HasHistory and HasSshEndpoint. Prime
+    Intellect stops no pods, ends none by itself, keeps templates in its dashboard alone, and returns no environment:
+    whose pod it is, its name says. The adapter remembers for its own lifetime what it was offered, which pods it ended,
+    and what each was doing last.
+    """
 
     name = PROVIDER
 
@@ -128,12 +129,18 @@ class PrimeProvider:
     async def get_many(self, pod_ids: Sequence[PodId]) -> Mapping[PodId, Pod | None]:
         """See ReadsMany: by their statuses; one that was never read, or that has none, is read by itself."""
         known = [pod_id for pod_id in pod_ids if pod_id in self._rows]
-        statuses = await self.api.statuses(known) if known else {}
+        statuses = await self._statuses(known)
         found: dict[PodId, Pod | None] = {}
         for pod_id in pod_ids:
             told = statuses.get(pod_id)
             found[pod_id] = self._pod(_merged(self._rows[pod_id], told)) if told else await self.get(pod_id)
         return found
+
+    async def _statuses(self, pod_ids: Sequence[PodId]) -> Mapping[str, WireStatus]:
+        try:
+            return await self.api.statuses(pod_ids)
+        except NotFound:
+            return {}  # of which of them it is, each by itself tells
 
     async def balance(self) -> Decimal:
         """See HasBalance."""

@@ -37,6 +37,8 @@ def create_input(spec: PodSpec, offer: Offer, row: WireOffer, *, team: str | Non
     pod, beside = options_of(spec.options)
     chosen = _sized(spec, offer, row, pod)
     image = _image(spec, row, pod)
+    env = _environment(spec, row, image, pod)
+    ceiling = _ceiling(offer, pod)
     fields: Fields = {
         **pod,
         "name": spec.name,
@@ -51,8 +53,8 @@ def create_input(spec: PodSpec, offer: Offer, row: WireOffer, *, team: str | Non
         "disk_size": chosen.disk_size,
         "vcpus": chosen.vcpus,
         "memory": chosen.memory,
-        "max_price": float(_ceiling(offer, pod)),
-        "env_vars": _environment(spec, row, image, pod),
+        "max_price": float(ceiling),
+        "env_vars": env,
     }
     if team is not None:
         beside.setdefault("team", team)

@@ -347,10 +347,26 @@ async def test_a_pod_without_a_status_is_read_by_itself(prime: PrimeProvider, sc
     assert told
     assert (told.name, told.price, told.interruptible) == (SPEC.name, Decimal("0.4"), True)
     assert found[PodId("p2")] is None
-    script.steps = []
-    script.say({"data": []})
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [httpx.Response(200, json={"data": []}), httpx.Response(404, json={"detail": "Pod p1 not found"})],
+    ids=["left out", "404 for all"],
+)
+async def test_a_known_pod_without_a_status_is_read_by_itself(
+    prime: PrimeProvider, script: Script, nothing: httpx.Response
+) -> None:
+    """Only that look tells whether it is gone."""
+    script.say(POD)
+    pod_id = PodId("p1")
+    assert await prime.get(pod_id)
+    script.steps = [nothing]
+    script.say(POD)
+    assert await prime.get_many([pod_id]) == {pod_id: await prime.get(pod_id)}
+    script.steps = [nothing]
     script.say({**POD, "status": "TERMINATED"})
-    assert await prime.get_many([pod.id]) == {pod.id: None}
+    assert await prime.get_many([pod_id]) == {pod_id: None}
 
 
 async def test_an_unreadable_address_is_told_to_who_wants_to_connect(prime: PrimeProvider, script: Script) -> None:
