@@ -317,6 +317,18 @@ async def test_an_end_that_takes_a_while_is_watched(world: PrimeWorld) -> None:
     assert await world.prime.get(slow.id) is None
 
 
+async def test_a_spot_pod_that_stops_on_its_way_out_is_not_interrupted(world: PrimeWorld) -> None:
+    """It was asked to end; whoever did not ask cannot know."""
+    world.simulator.settings.deletion_seconds = 600
+    pod = await world.prime.create(world.spec(), await cheapest(world, spot=True))
+    await world.prime.terminate(pod.id)
+    world.simulator.interrupt(pod.id)
+    mine, other = await world.prime.get(pod.id), await PrimeProvider(world.prime.api, clock=world.clock).get(pod.id)
+    assert mine
+    assert other
+    assert (mine.state, other.state) == (PodState.STOPPED, PodState.INTERRUPTED)
+
+
 @pytest.mark.parametrize("kind", [FaultKind.DROP_BEFORE, FaultKind.DROP_AFTER, FaultKind.HANG_AFTER])
 async def test_an_end_whose_answer_is_lost_is_sent_again(world: PrimeWorld, kind: FaultKind) -> None:
     """The second time it finds nothing, or ends it."""

@@ -13,7 +13,7 @@ import respx
 
 from runner_provisioner._http import CallMetrics, Plumbing, Tempo
 from runner_provisioner.domain.offers import Offer
-from runner_provisioner.domain.pods import PodId, PodSpec
+from runner_provisioner.domain.pods import PodId, PodSpec, PodState
 from runner_provisioner.errors import (
     CreateOutcomeUnknown,
     InvalidRequest,
@@ -367,6 +367,18 @@ async def test_a_known_pod_without_a_status_is_read_by_itself(
     script.steps = [nothing]
     script.say({**POD, "status": "TERMINATED"})
     assert await prime.get_many([pod_id]) == {pod_id: None}
+
+
+async def test_a_status_is_not_mixed_with_an_older_word(prime: PrimeProvider, script: Script) -> None:
+    """The short form leaves the installation's word out: what it was earlier says nothing of now."""
+    script.say({**POD, "status": "ACTIVE", "installationStatus": "IN_PROGRESS", "installationProgress": 40})
+    first = await prime.get(PodId("p1"))
+    script.steps = []
+    script.say({"data": [{"podId": "p1", "status": "ACTIVE", "sshConnection": "root@1.2.3.4 -p 22"}]})
+    found = (await prime.get_many([PodId("p1")]))[PodId("p1")]
+    assert first
+    assert found
+    assert (first.state, found.state) == (PodState.STARTING, PodState.RUNNING)
 
 
 async def test_an_unreadable_address_is_told_to_who_wants_to_connect(prime: PrimeProvider, script: Script) -> None:

@@ -26,6 +26,15 @@ def pod(**fields: Any) -> WirePod:  # noqa: ANN401 - fields of the wire
         pytest.param({"installationProgress": 40, "sshConnection": SSH}, PodState.STARTING, id="installing"),
         pytest.param({"installationProgress": 100}, PodState.STARTING, id="no address"),
         pytest.param({"installationProgress": 100, "sshConnection": [None]}, PodState.STARTING, id="no address yet"),
+        pytest.param(
+            {
+                "installationProgress": 100,
+                "ip": "1.2.3.4",
+                "primePortMapping": [{"internal": "22", "external": "22", "protocol": "TCP"}],
+            },
+            PodState.STARTING,
+            id="a port and no connection",
+        ),
         pytest.param({"installationStatus": "IN_PROGRESS", "sshConnection": SSH}, PodState.STARTING, id="in progress"),
         pytest.param({"installationStatus": "PENDING", "sshConnection": SSH}, PodState.STARTING, id="pending install"),
         pytest.param({"installationProgress": 100, "sshConnection": SSH}, PodState.RUNNING, id="progress 100"),
