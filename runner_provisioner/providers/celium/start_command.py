@@ -37,19 +37,18 @@ idle() {{
 say "$1: idle until this pod is removed"
 while :; do
 sleep 86400 &
-child=$!
-wait "$child" || read -rt 60 <> <(:)
+wait "$!" || read -rt 60 <> <(:)
 done
 }}
 stop() {{
 trap '' TERM INT
-if [[ $child ]]; then
-kill -s TERM "$child" 2>/dev/null
-wait "$child"
+if [[ $! ]]; then
+kill -s TERM "$!" 2>/dev/null
+wait "$!"
 fi
 exit 143
 }}
-child='' first=''
+first=''
 trap stop TERM INT
 for place in {places}; do
 if [[ -e $place/{mark} ]]; then idle 'the container has started before'; fi
@@ -69,12 +68,9 @@ set +m
 }}
 set -m
 ( run ) &
-child=$!
 command=''
-wait "$child"
-code=$?
-child=''
-idle "the start command has ended with $code"
+wait "$!"
+idle "the start command has ended with $?"
 }}
 """
 
