@@ -65,12 +65,12 @@ class LogReader:
 def unseen(before: Sequence[str], now: Sequence[str], *, most: int = MOST) -> Sequence[str]:
     """The lines of `now` that follow those of `before`, when both are the last `most` lines of one log.
 
-    A log that is not cut off yet grows at its end alone. One that does not begin as before is a new container's.
+    A log that is not cut off yet grows at its end alone. One that does not go on from the other is a new container's.
     """
-    if len(before) < most:
+    if len(now) < most:
         return now[len(before) :] if list(now[: len(before)]) == list(before) else now
-    for dropped in range(len(before)):
-        kept = before[dropped:]
-        if list(now[: len(kept)]) == list(kept):
-            return now[len(kept) :]
+    for dropped, line in enumerate(before):
+        kept = len(before) - dropped
+        if line == now[0] and list(now[:kept]) == list(before[dropped:]):
+            return now[kept:]
     return now
