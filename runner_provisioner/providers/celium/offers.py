@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from runner_provisioner.domain.offers import GpuRequest, GpuType, Offer
 from runner_provisioner.domain.pods import CloudType
@@ -33,7 +32,7 @@ async def market(api: CeliumApi, request: GpuRequest) -> Sequence[Offer]:
     if request.min_download:
         filters["min_download_mbps"] = request.min_download
     nodes = await api.executors(filters)
-    return with_on_demand([_offer(node, request.count) for node in nodes if _fits(node, request, machines)])
+    return [_offer(node, request.count) for node in nodes if _fits(node, request, machines)]
 
 
 async def kinds(api: CeliumApi) -> Sequence[GpuType]:
@@ -129,20 +128,12 @@ def _offer(node: WireExecutor, count: int) -> Offer:
         region=next(iter(_places(node)), None),
         stock="often fails" if node.frequent_rent_failures else None,
         gpu_name=short(node.machine_name),
+        bids=False,
     )
 
 
 def _memory(node: WireExecutor) -> int | None:
     return round(node.vram_mib / _MIB_PER_GB) if node.vram_mib else None
-
-
-def with_on_demand(offers: Sequence[Offer]) -> Sequence[Offer]:
-    """The same, each interruptible one with what the cheapest secure node asks for as much."""
-    cheapest = {
-        model: min(one.price for one in offers if one.gpu_model == model and not one.interruptible)
-        for model in {one.gpu_model for one in offers if not one.interruptible}
-    }
-    return [replace(one, on_demand=cheapest.get(one.gpu_model)) if one.interruptible else one for one in offers]
 
 
 def _kind(name: str, nodes: Sequence[WireExecutor]) -> GpuType:
