@@ -13,7 +13,6 @@ from runner_provisioner.errors import (
     CreateOutcomeUnknown,
     InvalidRequest,
     NotFound,
-    PermissionDenied,
     ProtocolViolation,
     RemoteError,
     RunnerProvisionerError,
@@ -288,11 +287,6 @@ class CeliumApi:
             return error if isinstance(error, RemoteError) else None
 
         return classify
-
-
-def may_not_tell(error: RemoteError) -> bool:
-    """Whether asking again would bring the same refusal."""
-    return isinstance(error, (PermissionDenied, ProtocolViolation, NotFound))
 
 
 def _rented(answer: Answer) -> Rented:

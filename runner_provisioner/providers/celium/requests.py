@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from runner_provisioner.domain.markets import TemplateSpec
 from runner_provisioner.domain.pods import PodSpec
 from runner_provisioner.errors import InvalidRequest
-from runner_provisioner.providers.celium.start_command import StartLine, bare_environment, start_line
+from runner_provisioner.providers.celium.start_command import PLACES, StartLine, bare_environment, start_line
 
 LONGEST_HOURS = 720
 TEMPLATE_NAME = "runner-provisioner-"
@@ -110,17 +110,24 @@ def order_of(spec: PodSpec, *, count: int, now: datetime) -> Order:
     if options.template_id or options.dockerfile_content:
         _check_own(spec, options)
         return Order(template=None, template_id=options.template_id, rent=rent, keys=keys)
+    volumes = options.volumes or (spec.volume_mount,)
+    # A reboot makes a new container (its host key changes, lium.io 0.32.0), and the pod's volume alone outlives that.
+    # One that outlives the pod as well is its user's.
+    own = () if "volume_id" in rent else volumes
     template = _contents(
-        image=spec.image, line=_line(spec.command, env, options), ports=spec.ports, options=options,
-        volumes=options.volumes or (spec.volume_mount,),
-    )  # fmt: skip
+        image=spec.image,
+        line=_line(spec.command, env, options, own),
+        ports=spec.ports,
+        options=options,
+        volumes=volumes,
+    )
     return Order(template=template, template_id=None, rent=rent, keys=keys)
 
 
 def template_of(spec: TemplateSpec) -> dict[str, object]:
     """What makes a template of the user's own; raises InvalidRequest."""
     options = Options()
-    line = _line(spec.command, dict(spec.env), options)
+    line = _line(spec.command, dict(spec.env), options, ("/workspace",) if spec.once else ())
     contents = _contents(image=spec.image, line=line, ports=spec.ports, options=options, volumes=("/workspace",))
     return {**contents, **named(spec.name), "one_time_template": spec.once}
 
@@ -209,7 +216,7 @@ def _check_own(spec: PodSpec, options: Options) -> None:
         raise InvalidRequest(f"'{what}' brings its own environment: leave the variables out")
 
 
-def _line(command: str | None, env: Mapping[str, str], options: Options) -> StartLine:
+def _line(command: str | None, env: Mapping[str, str], options: Options, volumes: Sequence[str]) -> StartLine:
     if command is None:
         entrypoint = _shell_safe("entrypoint", options.entrypoint or "", _WORD)
         return StartLine(
@@ -218,7 +225,8 @@ def _line(command: str | None, env: Mapping[str, str], options: Options) -> Star
     for name in ("entrypoint", "startup_commands"):
         if getattr(options, name) is not None:
             raise InvalidRequest(f"'{name}' is no option of a pod with a start command of its own: leave it out")
-    return start_line(command, env)
+    places = (*PLACES, *(_shell_safe("volumes", path, _PATH) for path in volumes))
+    return start_line(command, env, places=places)
 
 
 def _contents(

@@ -21,7 +21,7 @@ LINE_LIMIT = 100_000  # characters; Linux takes 131,072 for one argument, and th
 ENTRYPOINT = "env"
 """With it no entrypoint of the image stays in front; where a template's entrypoint is ignored, the line is whole."""
 
-# Folders on the container's own disk: a volume outlives the pod, and a tmpfs forgets when the container restarts.
+# Folders on the container's own disk: a tmpfs forgets when the container restarts.
 PLACES = ("/opt", "/var/lib", '"${HOME:-/root}"', "/var/tmp")  # noqa: S108 - a folder is made there, exclusively
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -54,10 +54,7 @@ for place in {places}; do
 if [[ -e $place/{mark} ]]; then idle 'the container has started before'; fi
 done
 for place in {places}; do
-if mkdir "$place/{mark}" 2>/dev/null; then
-first=1
-break
-fi
+if mkdir "$place/{mark}" 2>/dev/null; then first=1; fi
 done
 if [[ ! $first ]]; then idle 'no folder can be written to'; fi
 command={command}
@@ -87,16 +84,17 @@ class StartLine:
 def start_line(command: str, env: Mapping[str, str], *, places: Sequence[str] = PLACES) -> StartLine:
     """Have `command` (a bash command line) run once in a pod's container with this environment.
 
-    In every later container of the pod, and after the command's end, nothing runs until the pod is removed. A variable
-    whose value the node would spoil (empty, or with a single quote or a control character) reaches the command alone.
-    Needs bash and base64 in the image. Pure: the same command gives the same line.
+    In every later container of the pod, and after the command's end, nothing runs until the pod is removed: the start
+    is remembered in each of `places` (as the shell reads them) that can be written to, under a name made of command
+    and environment. A variable whose value the node would spoil (empty, or with a single quote or a control character)
+    reaches the command alone. Needs bash and base64 in the image. Pure: the same command gives the same line.
 
     Raises InvalidRequest for a name that is none, a null character, or when all is too long for one line.
     """
     plain, hidden = _sorted(env)
     script = _SCRIPT.format(
         places=" ".join(places),
-        mark=f"runner-provisioner-{hashlib.sha256(command.encode()).hexdigest()[:16]}",
+        mark=f".runner-provisioner-{_fingerprint(command, env)}",
         command=_literal("the start command", command),
         exports="".join(f"export {name}={_literal(name, value)}\n" for name, value in hidden.items()),
     )
@@ -127,6 +125,12 @@ def _sorted(env: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
             raise InvalidRequest(f"variable {name!r}: a name has the letters A-Z and a-z, digits and underscores")
     hidden = {name: value for name, value in env.items() if not value or _UNQUOTABLE.search(value)}
     return {name: value for name, value in env.items() if name not in hidden}, hidden
+
+
+def _fingerprint(command: str, env: Mapping[str, str]) -> str:
+    """Of this pod alone, as its environment holds its nonce: what it is kept under may outlive the pod."""
+    said = "\0".join([command, *(f"{name}={env[name]}" for name in sorted(env))])
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 def _literal(name: str, text: str) -> str:

@@ -141,7 +141,7 @@ async def test_the_next_process_is_not_refused_for_an_old_refusal(world: CeliumW
     with pytest.raises(OfferGone):
         await world.celium.create(world.spec(), offer)
     world.simulator.market.set_stock(MODEL, 4)
-    assert await world.again().create(world.spec(), offer)
+    assert (await world.again().create(world.spec(), offer)).alive
     assert world.rented() == 1
 
 
@@ -155,7 +155,7 @@ async def test_a_refusal_that_is_only_repeated_is_passed_over(world: CeliumWorld
         await world.celium.create(spec, offer)
     world.simulator.market.set_stock(MODEL, 4)
     asked = world.simulator.faults.count(RENT)
-    assert await world.again().create(spec, offer)
+    assert (await world.again().create(spec, offer)).alive
     assert world.simulator.faults.count(RENT) == asked + 2
 
 
@@ -166,7 +166,7 @@ async def test_the_same_process_is_not_refused_for_an_old_refusal(world: CeliumW
     with pytest.raises(OfferGone):
         await world.celium.create(world.spec(), offer)
     world.simulator.market.set_stock(MODEL, 4)
-    assert await world.celium.create(world.spec(), offer)
+    assert (await world.celium.create(world.spec(), offer)).alive
 
 
 async def test_a_rent_in_progress_is_of_unknown_outcome_and_keeps_its_key(world: CeliumWorld) -> None:
@@ -215,7 +215,7 @@ async def test_a_request_that_never_arrived_is_sent_again_as_it_was(world: Celiu
         await world.celium.create(world.spec(), offer)
     await world.clock.sleep(401)
     later = replace(world.spec(), terminate_after=world.clock.now() + timedelta(hours=6))
-    assert await world.celium.create(later, offer)
+    assert (await world.celium.create(later, offer)).alive
     assert (world.rented(), len(left(world))) == (1, 1)
 
 
@@ -243,7 +243,7 @@ async def test_a_refused_rent_leaves_no_secret_behind(world: CeliumWorld, fault:
     assert "bash" not in shown(world)
     assert {one.name for one in left(world)} == {"runner-provisioner-removed"}
     assert world.rented() == 0
-    assert await world.celium.create(spec, offer)
+    assert (await world.celium.create(spec, offer)).alive
 
 
 async def test_a_template_that_cannot_be_emptied_is_no_other_error(world: CeliumWorld) -> None:
@@ -262,7 +262,7 @@ async def test_a_lost_answer_to_the_template_makes_no_second_one(world: CeliumWo
     with pytest.raises(CreateOutcomeUnknown):
         await world.celium.create(world.spec(), offer)
     assert world.rented() == 0
-    assert await world.celium.create(world.spec(), offer)
+    assert (await world.celium.create(world.spec(), offer)).alive
     assert len(left(world)) == 1
 
 
@@ -270,7 +270,7 @@ async def test_a_template_is_waited_for(world: CeliumWorld) -> None:
     """While it is being verified; as soon as it is usable the pod is rented."""
     world.simulator.settings.template_statuses = ("VERIFY_PENDING",) * 60 + ("VERIFY_SUCCESS",)
     before = world.clock.monotonic()
-    assert await world.celium.create(replace(world.spec(), terminate_after=None), await on_demand(world))
+    assert (await world.celium.create(replace(world.spec(), terminate_after=None), await on_demand(world))).alive
     assert 60 < world.clock.monotonic() - before < 120
 
 
@@ -279,7 +279,7 @@ async def test_a_usable_template_is_not_waited_for(world: CeliumWorld, status: s
     """The service no longer verifies what users make."""
     world.simulator.settings.template_statuses = (status,)
     before = world.clock.monotonic()
-    assert await world.celium.create(world.spec(), await on_demand(world))
+    assert (await world.celium.create(world.spec(), await on_demand(world))).alive
     assert world.clock.monotonic() - before < 1
 
 
@@ -333,7 +333,7 @@ async def test_one_of_the_two_kill_times_is_enough(world: CeliumWorld) -> None:
     with pytest.raises(OfferUnfit, match="no kill time"):
         await world.celium.create(long, offer)
     assert pod_of(world).id == made.id
-    assert await world.celium.create(replace(long, needs_kill_time=False), offer)
+    assert (await world.celium.create(replace(long, needs_kill_time=False), offer)).alive
 
 
 async def test_the_account_s_keys_are_those_of_a_pod_that_names_none(world: CeliumWorld) -> None:
@@ -381,5 +381,5 @@ async def test_a_connection_that_is_refused_rents_nothing_and_may_be_repeated(wo
     with pytest.raises(Unreachable):
         await world.celium.create(world.spec(), offer)
     world.api.rent = rent  # type: ignore[method-assign]
-    assert await world.celium.create(world.spec(), offer)
+    assert (await world.celium.create(world.spec(), offer)).alive
     assert (world.rented(), len(left(world))) == (1, 1)

@@ -21,7 +21,7 @@ from runner_provisioner.providers.celium.requests import (
     public_keys,
     template_of,
 )
-from runner_provisioner.providers.celium.start_command import start_line
+from runner_provisioner.providers.celium.start_command import PLACES, start_line
 from runner_provisioner.testing.clock import EPOCH
 
 ED = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAA"
@@ -52,7 +52,7 @@ def contents(spec: PodSpec = SPEC, **options: object) -> dict[str, Any]:
 
 def test_a_pod_is_a_private_template_that_goes_with_it() -> None:
     """Image, command, environment and tags are the template's; sshd's port is always open."""
-    line = start_line("echo hi", {"A": "b", **TAGS.to_env()})
+    line = start_line("echo hi", {"A": "b", **TAGS.to_env()}, places=(*PLACES, "/workspace"))
     assert contents() == {
         "docker_image": "nvidia/cuda",
         "docker_image_tag": "12.4.1-base-ubuntu22.04",
@@ -68,6 +68,14 @@ def test_a_pod_is_a_private_template_that_goes_with_it() -> None:
         "one_time_template": True,
         "is_temporary": False,
     }
+
+
+def test_a_start_is_not_remembered_on_a_volume_that_outlives_the_pod() -> None:
+    """It is its user's; the pod's own volume survives a reboot, and goes with the pod."""
+    line = start_line("echo hi", {"A": "b", **TAGS.to_env()})
+    assert contents(replace(SPEC, network_volume="v"))["startup_commands"] == line.startup
+    assert contents(volume_id="v")["startup_commands"] == line.startup
+    assert contents(volumes=["/data"])["startup_commands"] != contents()["startup_commands"] != line.startup
 
 
 def test_a_rent_says_the_end_in_whole_hours() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -20,7 +21,6 @@ from hypothesis import strategies as st
 from runner_provisioner.errors import InvalidRequest
 from runner_provisioner.providers.celium.start_command import (
     LINE_LIMIT,
-    PLACES,
     StartLine,
     bare_environment,
     start_line,
@@ -102,8 +102,6 @@ def test_nothing_that_a_shell_reads_is_in_the_line() -> None:
     line = start_line("echo \"$HOME\"; echo 'x' && `true` | cat > /dev/null & # \\ \n!", {"A": "it's"})
     assert re.fullmatch(r"bash -O lastpipe -c 'echo [A-Za-z0-9+/=]+\|base64 -d\|exec bash'", line.startup)
     assert line.entrypoint == "env"
-    for place in PLACES:
-        assert "/workspace" not in place
 
 
 def test_the_same_command_gives_the_same_line() -> None:
@@ -207,6 +205,19 @@ def test_the_start_is_remembered_in_the_first_place_that_takes_it(disk: Path) ->
         first.says("has ended")
     with started(line, {"HOME": str(disk)}) as again:
         again.says("has started before")
+
+
+def test_a_new_container_finds_the_start_where_it_outlived_the_old_one(disk: Path, tmp_path: Path) -> None:
+    """On the pod's volume, when its own disk is a new one; another pod with the same volume is another start."""
+    fresh, volume = tmp_path / "fresh", disk
+    env = {"RP_NONCE": "one"}
+    for place, nonce, says in ((fresh, "one", "has ended"), (fresh, "one", "before"), (fresh, "two", "has ended")):
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        env["RP_NONCE"] = nonce
+        with started(start_line("echo ran", env, places=(str(place), str(volume)))) as container:
+            container.says(says)
+    assert len(list(volume.iterdir())) == 2
 
 
 def test_what_the_node_would_spoil_travels_with_the_command() -> None:
