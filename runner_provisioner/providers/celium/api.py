@@ -152,7 +152,10 @@ class CeliumApi:
 
     async def pods(self) -> tuple[WirePod, ...]:
         """Every pod of the account; may lag behind a rent by 20 s."""
-        answer = await self._send("listPods", "GET", "pods")
+        try:
+            answer = await self._send("listPods", "GET", "pods")
+        except InvalidRequest as error:
+            raise malformed("listPods", str(error)) from error  # nothing was asked that could be wrong
         return parse_all(WirePod, answer.json(), "listPods")
 
     async def pod(self, pod_id: str) -> WirePod | None:
@@ -161,7 +164,7 @@ class CeliumApi:
             answer = await self._send("getPod", "GET", _path("pods", pod_id))
         except NotFound:
             return None
-        except ProtocolViolation as error:
+        except (ProtocolViolation, InvalidRequest) as error:
             await self._check_absent(pod_id, error)
             return None
         found = answer.json()
@@ -171,14 +174,23 @@ class CeliumApi:
         """End a pod for good. NotFound when there is none."""
         try:
             _check_json(await self._send("deletePod", "DELETE", _path("pods", pod_id), ends=True))
-        except ProtocolViolation as error:
+        except (ProtocolViolation, InvalidRequest) as error:
             await self._check_absent(pod_id, error)
             raise NotFound(str(error), service=SERVICE, operation="deletePod", code="NOT_FOUND") from error
 
-    async def _check_absent(self, pod_id: str, error: ProtocolViolation) -> None:
-        """Raise the error again unless it is a bare 404 and the list, the source of truth, does not know the pod."""
-        if error.code != NO_ROUTE or any(pod.id == pod_id for pod in await self.pods()):
+    async def _check_absent(self, pod_id: str, error: ProtocolViolation | InvalidRequest) -> None:
+        """Raise ProtocolViolation unless the list, the source of truth, does not know the pod.
+
+        And unless the answer was a bare 404, or said that something about the id is wrong: an id may have to be a UUID.
+        """
+        if not pod_id:
             raise error
+        silent = isinstance(error, ProtocolViolation) and error.code != NO_ROUTE
+        if not silent and all(pod.id != pod_id for pod in await self.pods()):
+            return
+        if isinstance(error, ProtocolViolation):
+            raise error
+        raise malformed("getPod", str(error)) from error
 
     async def schedule_removal(self, pod_id: str, at: datetime) -> None:
         """Have Lium end it at that time."""

@@ -108,7 +108,7 @@ class CeliumProvider:
         if row is None:
             try:
                 row = await self._api.pod(new.id)
-            except RemoteError as error:
+            except RemoteError as error:  # it is rented, whatever a look at it says
                 log.warning("pod_not_seen_yet", pod_id=new.id, reason=str(error))
         told = await self._pod(row) if row is not None else None
         self._new[new.id] = (

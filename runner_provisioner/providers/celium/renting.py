@@ -117,12 +117,17 @@ class Renting:
             await self._templates.discard(attempt.template_id)
 
     async def _is_over(self, pod_id: str) -> bool:
-        pod = await self._api.pod(pod_id)
+        try:
+            pod = await self._api.pod(pod_id)
+        except RemoteError as error:
+            log.warning("pod_not_seen_yet", pod_id=pod_id, reason=str(error))
+            return False  # who finds it over later knows what to do
         return pod is None or is_over(pod.status)
 
     async def _check_absent(self, spec: PodSpec, error: KeyReused) -> None:
         """Raise CreateOutcomeUnknown when a pod of that name is there: it may be that of the same create."""
-        if any(pod.pod_name == spec.name and not is_over(pod.status) for pod in await self._api.pods()):
+        pods = await _rented(self._api.pods(), spec.name)
+        if any(pod.pod_name == spec.name and not is_over(pod.status) for pod in pods):
             raise _unknown(spec.name, str(error)) from error
 
 
