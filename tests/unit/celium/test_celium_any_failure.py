@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 from contract.test_celium_contract import MODEL, CeliumWorld
@@ -51,8 +51,15 @@ async def rent(world: CeliumWorld, adapter: CeliumProvider, offer: Offer) -> Pod
     return None
 
 
-@pytest.mark.parametrize("elsewhere", [False, True], ids=["the same process", "the next process"])
-@pytest.mark.parametrize("answer", list(RentAnswer))
+@pytest.mark.parametrize(
+    ("answer", "elsewhere"),
+    [
+        pytest.param(RentAnswer.SHORT, False, id="the same process"),
+        pytest.param(RentAnswer.SHORT, True, id="the next process", marks=pytest.mark.full),
+        pytest.param(RentAnswer.POD, False, id="the same process, told the pod", marks=pytest.mark.full),
+        pytest.param(RentAnswer.POD, True, id="the next process, told the pod", marks=pytest.mark.full),
+    ],
+)
 @pytest.mark.parametrize(
     ("operation", "kind"),
     [
@@ -103,7 +110,7 @@ async def test_a_failed_look_is_an_error_and_no_absence(world: CeliumWorld, oper
     if operation == "pods.delete" and kind == "404":
         await world.celium.terminate(pod.id)
         return
-    calls = {
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
         "pods.get": lambda: world.celium.get(pod.id),
         "pods.list": lambda: world.celium.list(OWNER),
         "pods.delete": lambda: world.celium.terminate(pod.id),
