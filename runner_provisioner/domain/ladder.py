@@ -150,7 +150,7 @@ def _priced(offer: Offer, offers: Sequence[Offer], request: GpuRequest) -> list[
         )
     if bid < minimum:
         raise BidTooLow(f"the bid {bid} USD/h is below the minimum {minimum}: raise --bid to at least {minimum}")
-    bids = (bid, *raised(bid, cap))
+    bids = (bid, *raised(bid, cap)) if offer.bids else (minimum,)
     return [replace(offer, price=price, raises=number, on_demand=on_demand) for number, price in enumerate(bids)]
 
 

@@ -78,7 +78,8 @@ class Offer:
     the bid, once there is one). `minimum_bid`, in the same unit, is the market's floor for interruptible offers,
     `on_demand` what the same costs where nobody can take it away, None where nobody names that.
     `gpu_name` is how the model is displayed, `raises` how often its bid has been raised, `cloud` the one of the
-    provider's clouds that it belongs to, where an offer belongs to one.
+    provider's clouds that it belongs to, where an offer belongs to one. Where `bids` is False nobody bids for an
+    interruptible offer: its floor is its price, and no raise of it is tried.
     """
 
     provider: str
@@ -95,6 +96,7 @@ class Offer:
     gpu_name: str | None = None
     raises: int = 0
     cloud: CloudType | None = None
+    bids: bool = True
 
     @property
     def list_price(self) -> Decimal:

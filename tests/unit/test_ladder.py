@@ -333,3 +333,16 @@ def test_cost_is_by_the_second() -> None:
     """An hour costs the price."""
     assert cost(Decimal("0.36"), 3600) == Decimal("0.3600")
     assert cost(Decimal("0.36"), 10) == Decimal("0.0010")
+
+
+def test_where_nobody_bids_the_price_is_the_floor_and_nothing_is_raised() -> None:
+    """Unless it is above the cap, or above what the user would bid."""
+    fixed = replace(offer("A4000", "0.10", spot=True, minimum="0.10"), bids=False)
+    [rung] = ladder([fixed], REQUEST).rungs
+    assert (rung.price, rung.raises) == (Decimal("0.10"), 0)
+    dear = ladder([fixed], replace(REQUEST, max_price=Decimal("0.05")))
+    assert BudgetExceeded in {type(one.error) for one in dear.refusals}
+    low = ladder([fixed], replace(REQUEST, bid=Bid(Decimal("0.05"))))
+    assert BidTooLow in {type(one.error) for one in low.refusals}
+    assert not dear.rungs
+    assert not low.rungs

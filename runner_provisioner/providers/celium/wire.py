@@ -1,0 +1,204 @@
+"""What Lium's API answers, read leniently: unknown fields are ignored, wrong shapes are not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from runner_provisioner.domain.pods import SshEndpoint
+from runner_provisioner.errors import ProtocolViolation
+from runner_provisioner.providers.celium.addresses import ssh_endpoint
+from runner_provisioner.providers.celium.failures import SERVICE
+
+SPOT = "spot"
+
+
+def _moment(value: object) -> datetime | None:
+    """Lium writes UTC without an offset."""
+    try:
+        found = datetime.fromisoformat(value.strip()) if isinstance(value, str) else None
+        return found and (found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and math.isfinite(value) else value
+
+
+def _environment(value: object) -> object:
+    """Names and values; anything else is no environment."""
+    if not isinstance(value, Mapping):
+        return None
+    return {str(name): str(text) for name, text in value.items() if isinstance(text, (str, int, float))}
+
+
+def _mapping(value: object) -> object:
+    return value if isinstance(value, Mapping) else None
+
+
+Money = Decimal | None
+Whole = Annotated[int | None, BeforeValidator(_whole)]
+Moment = Annotated[datetime | None, BeforeValidator(_moment)]  # unreadable is "not known": it must not hide a pod
+Specs = Annotated[Mapping[str, Any] | None, BeforeValidator(_mapping)]
+
+
+class Wire(BaseModel):
+    """What all answers share."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+
+
+class WireExecutor(Wire):
+    """A node; `specs` is what its provider's software found there, so every part of it may be missing or odd."""
+
+    id: str
+    machine_name: str | None = None
+    price_per_gpu: Money = None
+    gpu_count: Whole = None
+    available_gpu_count: Whole = None
+    min_gpu_count_for_rental: Whole = None
+    location: Specs = None
+    specs: Specs = None
+    effective_upload_speed_mbps: float | None = None
+    effective_download_speed_mbps: float | None = None
+    max_cuda_version: float | None = None
+    tier: str | None = None
+    frequent_rent_failures: bool | None = None
+
+    @property
+    def interruptible(self) -> bool | None:
+        """Whether its provider may take it back at any time; None when nobody says."""
+        return self.tier.lower() == SPOT if self.tier else None
+
+    def spec(self, *path: str) -> float | None:
+        """A number out of `specs`, which may come as text."""
+        found: object = self.specs
+        for name in path:
+            found = found.get(name) if isinstance(found, Mapping) else None
+        return _number(found)
+
+    @property
+    def vram_mib(self) -> float | None:
+        """Memory of one GPU."""
+        gpu = (self.specs or {}).get("gpu")
+        details = gpu.get("details") if isinstance(gpu, Mapping) else None
+        first = details[0] if isinstance(details, list) and details else None
+        return _number(first.get("capacity")) if isinstance(first, Mapping) else None
+
+
+class WireTemplate(Wire):
+    """A template. Its start command is never read: it may carry the registration token."""
+
+    id: str
+    name: str = ""
+    docker_image: str | None = None
+    docker_image_tag: str | None = None
+    docker_image_digest: str | None = None
+    environment: Annotated[Mapping[str, str] | None, BeforeValidator(_environment)] = Field(default=None, repr=False)
+    status: str | None = None
+    user_id: str | None = None
+    is_private: bool | None = None
+
+    @property
+    def image(self) -> str | None:
+        """As docker takes it."""
+        if not self.docker_image:
+            return None
+        tag = f":{self.docker_image_tag}" if self.docker_image_tag else ""
+        digest = f"@{self.docker_image_digest}" if self.docker_image_digest else ""
+        return f"{self.docker_image}{tag}{digest}"
+
+
+class WirePod(Wire):
+    """A pod; `price` is US dollars per hour for all of it."""
+
+    id: str
+    pod_name: str | None = None
+    status: str | None = None
+    ssh_connect_cmd: str | None = None
+    created_at: Moment = None
+    executor: WireExecutor | None = None
+    executor_id: str | None = None
+    template: WireTemplate | None = None
+    gpu_name: str | None = None
+    gpu_count: Whole = None
+    price: Money = None
+    removal_scheduled_at: Moment = None
+    phase: str | None = None
+
+    def endpoint(self) -> SshEndpoint | None:
+        """Where its SSH server answers."""
+        return ssh_endpoint(self.ssh_connect_cmd)
+
+
+class WireRented(Wire):
+    """The short answer to a rent."""
+
+    pod_id: str
+
+
+class WireEvent(Wire):
+    """Something that happened to a pod: a failure has an `error`, an end a `reason`."""
+
+    pod_name: str | None = None
+    error: str | None = None
+    reason: str | None = None
+    detail: str | None = None
+
+
+class WireAccount(Wire):
+    """The account; `balance` in US dollars."""
+
+    id: str | None = None
+    balance: Money = None
+
+
+class WireKey(Wire):
+    """A public SSH key of the account."""
+
+    public_key: str = ""
+
+
+class WireMachine(Wire):
+    """A kind of GPU."""
+
+    name: str
+
+
+ModelT = TypeVar("ModelT", bound=Wire)
+
+
+def parse(model: type[ModelT], value: object, operation: str) -> ModelT:
+    """Read one answer; ProtocolViolation names the fields that do not fit, and none of their values."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        places = sorted({".".join(map(str, part["loc"])) or "(all)" for part in error.errors(include_input=False)})
+    raise malformed(operation, f"another shape at {', '.join(places)[:120]}")
+
+
+def parse_all(model: type[ModelT], values: object, operation: str) -> tuple[ModelT, ...]:
+    """Read a list of answers; ProtocolViolation when it is none."""
+    if not isinstance(values, list):
+        raise malformed(operation, "no list")
+    return tuple(parse(model, value, operation) for value in values)
+
+
+def malformed(operation: str, what: str) -> ProtocolViolation:
+    """The error of an answer that is not as documented."""
+    message = f"Lium's answer to {operation} is not as documented ({what}): try again later"
+    return ProtocolViolation(message, service=SERVICE, operation=operation, code="MALFORMED_ANSWER")
+
+
+def _number(value: object) -> float | None:
+    try:
+        found = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None
