@@ -20,6 +20,7 @@ from runner_provisioner.errors import (
     InvalidRequest,
     NoKillTime,
     OfferUnfit,
+    ProvisioningFailed,
     RunnerProvisionerError,
     SpotDiscontinued,
 )
@@ -213,12 +214,22 @@ def nothing_rented(request: GpuRequest, refusals: Sequence[Refusal]) -> RunnerPr
         return errors[0]
     decisive = [error for error in errors if not isinstance(error, _PASSING)]
     if decisive:
-        return decisive[-1]
+        return _last(decisive)
     listing = "; ".join(f"{offer}: {reason}" for offer, reason in attempts[:_LISTED])
     more = f"; and {len(attempts) - _LISTED} more" if len(attempts) > _LISTED else ""
     return AllOffersFailed(
         f"none of {len(attempts)} offers for {wish} could be rented ({listing}{more})", attempts=attempts
     )
+
+
+def _last(decisive: Sequence[RunnerProvisionerError]) -> RunnerProvisionerError:
+    """The last of those that say more than that an offer was not to be had; of pods, how many there were."""
+    last = decisive[-1]
+    pods = sum(isinstance(error, ProvisioningFailed) for error in decisive)
+    if not isinstance(last, ProvisioningFailed):
+        return last
+    kind: type[ProvisioningFailed] = type(last)
+    return kind(f"{last}; {pods} pod{'s' if pods > 1 else ''} rented and given back, and no other offer served")
 
 
 def _loosen(request: GpuRequest, refusals: Sequence[Refusal]) -> str:

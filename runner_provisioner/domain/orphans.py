@@ -51,9 +51,6 @@ def judge_pod(
     expires = _expiry(pod, lifetime)
     if expires is not None and now >= expires:
         return Finding(verdict=Verdict.ORPHAN, reason=f"past its lifetime, which ended at {expires:%Y-%m-%d %H:%M} UTC")
-    if isinstance(runner, Runner) and runner.online and runner.state is RunnerState.BUSY:
-        # Whatever GitHub says of the run: a local start, or one for another attempt, serves whoever asks for its label.
-        return Finding(verdict=Verdict.OWNED, reason="its runner is working")
     if pod.tags is not None and attempt is RunStatus.COMPLETED:
         return Finding(verdict=Verdict.ORPHAN, reason="its run attempt is completed")
     old = pod.created_at is not None and now - pod.created_at > UNREGISTERED_AFTER

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from types import MappingProxyType
 
 import anyio
 
@@ -19,6 +20,7 @@ from runner_provisioner.domain.leases import (
     GiveConfig,
     Lease,
     Observation,
+    Outcome,
     PodRef,
     RemoveRunner,
     created,
@@ -31,6 +33,7 @@ from runner_provisioner.errors import (
     ApiRetired,
     AuthenticationFailed,
     BidTooLow,
+    BootTimeout,
     BudgetExceeded,
     CapacityUnavailable,
     CreateOutcomeUnknown,
@@ -53,6 +56,18 @@ from runner_provisioner.services.kill_time import layers_at
 from runner_provisioner.services.observe import provider_of
 
 Blueprint = Callable[[Offer, timedelta], PodSpec]
+
+NEVER_SERVED: Mapping[Outcome, str] = MappingProxyType(
+    {
+        Outcome.BOOT_TIMEOUT: "no runner came online in time: the container log at the provider says how far it came; "
+        "a big image needs a longer --boot-timeout",
+        Outcome.INTERRUPTED: "the provider took the pod back before its runner was online",
+        Outcome.LOST: "the pod ended before its runner was online: its container log at the provider says why",
+        Outcome.OVERPRICED: "the pod cost more than --max-price allows",
+        Outcome.EXPIRED: "the pod reached its lifetime before its runner was online",
+    }
+)
+"""Why a pod that was given back never served, and what to do."""
 
 _NEXT_OFFER = (CapacityUnavailable, BidTooLow)
 _NEXT_PROVIDER = (AuthenticationFailed, PermissionDenied, InsufficientFunds, InvalidRequest, ApiRetired)
@@ -163,6 +178,8 @@ class Hands:
     async def _create(self, lease: Lease, rung: int) -> Lease:
         assert self._plan is not None  # noqa: S101 - only a lease with rungs decides to create
         offer = self._plan.rungs[rung]
+        if self._hopeless(offer) is not None:
+            return self._pass_over(lease, rung)
         terms = self._charged(self._plan.terms)
         self._plan = replace(self._plan, terms=terms)
         try:
@@ -233,12 +250,15 @@ class Hands:
         """The lease on the next rung for which no refusal so far holds as well; those in between are noted."""
         self._billing = None
         self.refuse(offer, error)
+        return self._pass_over(lease, lease.rung + 1)
+
+    def _pass_over(self, lease: Lease, rung: int) -> Lease:
+        """The lease on this rung, or on the first after it for which no refusal so far holds as well."""
         rungs = self._plan.rungs if self._plan else ()
-        next_rung = lease.rung + 1
-        while next_rung < len(rungs) and (why := self._hopeless(rungs[next_rung])) is not None:
-            self.refuse(rungs[next_rung], OfferUnfit(f"this holds for it too: {why}"))
-            next_rung += 1
-        return refused(lease, next_rung=next_rung)
+        while rung < len(rungs) and (why := self._hopeless(rungs[rung])) is not None:
+            self.refuse(rungs[rung], OfferUnfit(f"this holds for it too: {why}"))
+            rung += 1
+        return refused(lease, next_rung=rung)
 
     def pass_over(self, provider: str, error: RemoteError) -> None:
         """Say that a provider is not rented from any more; its rungs are refused when it is their turn."""
@@ -251,12 +271,14 @@ class Hands:
             return self._passed_over[offer.provider]
         return next((one.error for one in self.refusals if _holds_for(offer, one)), None)
 
-    def note_failed_placement(self, lease: Lease, why: str) -> None:
-        """Note that a rented pod never served."""
-        self.given_back = why
+    def note_failed_placement(self, lease: Lease, why: str | None) -> None:
+        """Note that a rented pod never served; `why` where more is known than the lease says."""
+        outcome = lease.outcome or Outcome.LOST
+        self.given_back = why or NEVER_SERVED.get(outcome, outcome.value)
+        kind = BootTimeout if outcome is Outcome.BOOT_TIMEOUT else ProvisioningFailed
         offer = self.offer_of(lease)
         if offer is not None:
-            self.refuse(offer, ProvisioningFailed(why))
+            self.refuse(offer, kind(self.given_back))
 
     def refuse(self, offer: Offer, error: RunnerProvisionerError) -> None:
         """Note that nothing came of an offer."""

@@ -27,7 +27,7 @@ from runner_provisioner.errors import (
     Timeout,
 )
 from runner_provisioner.ports import Clock, EventSink, GpuProvider, History, LeaseStore, RunnerRegistry
-from runner_provisioner.services.act import Hands, Plan
+from runner_provisioner.services.act import NEVER_SERVED, Hands, Plan
 from runner_provisioner.services.budget import Purse
 from runner_provisioner.services.chronicle import Chronicle
 from runner_provisioner.services.jit import JitHandOver
@@ -315,12 +315,6 @@ def _too_late(lease: Lease, hands: Hands) -> RunnerProvisionerError:
         trouble.args = (f"nothing was rented in time: {trouble}",)
         return trouble
     because = f" (last trouble: {cause_of(trouble)})" if trouble else ""
-    words = {
-        Outcome.BOOT_TIMEOUT: "no runner came online in time",
-        Outcome.INTERRUPTED: "the provider took the pod back before its runner was online",
-        Outcome.LOST: "the pod ended before its runner was online; its container log at the provider says why",
-        Outcome.EXPIRED: "the pod reached its lifetime before its runner was online",
-    }
-    what = words.get(lease.outcome or Outcome.LOST, "no runner came of it")
+    what = NEVER_SERVED.get(lease.outcome or Outcome.LOST, "no runner came of it")
     kind = BootTimeout if lease.outcome is Outcome.BOOT_TIMEOUT else ProvisioningFailed
     return kind(f"{what}{because}; what was rented has been given back")

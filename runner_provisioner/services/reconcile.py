@@ -172,7 +172,7 @@ class Reconciler:
         )
         if after.phase is Phase.DRAINING and after.outcome in RETRIED:
             why = self._warden.why(after) if self._warden is not None else None
-            self._hands.note_failed_placement(after, why or f"given back: {after.outcome.value}")
+            self._hands.note_failed_placement(after, why)
 
     async def _look(self) -> Observation:
         now = self._time.now()

@@ -30,6 +30,9 @@ PACE = {
     "RUNNER_PROVISIONER_POLL_RUNNING": "0.25",
     "RUNNER_PROVISIONER_RETRY_BASE": "0.2",
 }
+SLOW_BOOT = 15.0
+"""Seconds of a boot in which looks at that pace would come to more calls than the client sends in a minute."""
+SLOW_PACE = {"RUNNER_PROVISIONER_POLL_BOOTING": "2"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +122,7 @@ class SimulatedWorld:
             "GITHUB_APP_PRIVATE_KEY_PATH": str(self._key_path),
             "GITHUB_REPOSITORY": self.plan.repository,
             **PACE,
+            **(SLOW_PACE if self.plan.boot_seconds > SLOW_BOOT else {}),
         }
 
     @property

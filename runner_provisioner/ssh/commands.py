@@ -21,13 +21,13 @@ Sink = Callable[[bytes], Awaitable[None]]
 MARK = "RUNNER_PROVISIONER_EXEC"
 _PIECE = 1 << 16
 _BY_SIGNAL = 128
-_FAREWELL = 10.0
+_FAREWELL = 20.0  # seconds: looking through the processes of a pod that is busy takes some
 # sshd refuses to pass on signals for root (session_signal_req), so what is to end is found by the mark in its
 # environment, which its children inherit.
 _END = """\
 find() { grep -lsa "MARK" /proc/[0-9]*/environ | cut -d/ -f3; }
 for p in $(find); do kill -TERM "$p"; done
-n=0; while [ "$(find)" ] && [ "$n" -lt 20 ]; do sleep 0.1; n=$((n + 1)); done
+t=$(date +%s); while [ "$(find)" ] && [ $(($(date +%s) - t)) -lt 2 ]; do sleep 0.1; done
 for p in $(find); do kill -KILL "$p"; done"""
 
 

@@ -202,7 +202,7 @@ def test_an_interrupted_pod_is_no_bad_host(tmp_path: Path) -> None:
         world.runpod.interrupt_new(after=0.5)
         outcome = await Process(world=world).start()
         assert outcome.ok, repr(outcome.error)
-        assert "interrupted" in outcome.result.refusals[0][1]
+        assert "took the pod back" in outcome.result.refusals[0][1]
         assert world.history.machines == []
 
     act(tmp_path, scene)

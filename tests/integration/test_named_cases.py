@@ -460,7 +460,7 @@ def test_an_interruption_before_the_runner_is_online_leads_to_the_next_offer(tmp
         world.runpod.interrupt_new(after=1.0)
         outcome = await Process(world=world).start()
         assert outcome.ok, repr(outcome.error)
-        assert "interrupted" in outcome.result.refusals[0][1]
+        assert "took the pod back" in outcome.result.refusals[0][1]
         assert len(world.live()) == 1
         await gone(world)
 
@@ -585,7 +585,7 @@ def test_a_pod_dearer_than_its_offer_is_replaced_so_that_the_max_cost_holds(tmp_
         assert outcome.ok, repr(outcome.error)
         first, second = world.runpod.pods()
         assert (first.live, second.id) == (False, outcome.result.pod.id)
-        assert "overpriced" in outcome.result.refusals[-1][1]
+        assert "more than --max-price" in outcome.result.refusals[-1][1]
         assert world.longest_overlap() == 0
         left = datetime.fromisoformat(second.env["RP_EXPIRES"]) - second.created_at
         assert second.price * Decimal(str(left.total_seconds())) / 3600 <= Decimal("0.05")

@@ -165,14 +165,14 @@ def play_all(case: Case, kinds: tuple[Kind, ...]) -> int:
     return count
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_whatever_befalls_a_rerun_nothing_is_without_an_owner(record_property: Count) -> None:
     """A deadly fault at each of its requests, then its settling, another rerun, and the job's success."""
     record_property(CASES, play_all(Case(), (Kind.CRASH_AFTER, Kind.CANCEL_AFTER)))
 
 
 @pytest.mark.full
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("lag", [0.0, LAG], ids=["", "list-lag"])
 @pytest.mark.parametrize("end", list(End))
 def test_the_same_with_every_fault(end: End, lag: float, record_property: Count) -> None:

@@ -38,7 +38,7 @@ def pod(*, age: float = 10, tags: PodTags | None = TAGS, name: str = "rp-0123abc
     [
         pytest.param(pod(), RunStatus.ACTIVE, RUNNER, Verdict.OWNED, id="its-run-is-active"),
         pytest.param(pod(), RunStatus.COMPLETED, RUNNER, Verdict.ORPHAN, id="its-run-is-over"),
-        pytest.param(pod(), RunStatus.COMPLETED, WORKING, Verdict.OWNED, id="its-run-is-over-but-it-serves-another"),
+        pytest.param(pod(), RunStatus.COMPLETED, WORKING, Verdict.ORPHAN, id="its-run-is-over-and-its-job-hangs"),
         pytest.param(pod(age=400, tags=None), RunStatus.ACTIVE, WORKING, Verdict.ORPHAN, id="works-past-its-lifetime"),
         pytest.param(pod(tags=None), RunStatus.COMPLETED, RUNNER, Verdict.OWNED, id="over-but-whose-run-is-not-known"),
         pytest.param(pod(), None, RUNNER, Verdict.OWNED, id="a-404-is-no-ground"),

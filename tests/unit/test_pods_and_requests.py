@@ -125,6 +125,7 @@ def test_a_request_that_cannot_work_is_refused(wrong: dict[str, object]) -> None
         ({"env": {"GITHUB_TOKEN": "hidden"}}, "--env 'GITHUB_TOKEN'"),
         ({"env": {"A": "hidden", "rp_owner": "hidden"}}, "--env 'rp_owner'"),
         ({"env": {"UID": "0"}}, "--env 'UID'"),
+        ({"env": {"PATH": "/opt/bin:$PATH"}}, "--env 'PATH'"),
         ({"env": {"größe": "hidden"}}, "--env 'größe'"),
         ({"env": {"A": "hidden\0"}}, "--env 'A'"),
     ],

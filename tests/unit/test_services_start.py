@@ -224,6 +224,17 @@ async def test_a_runner_is_looked_for_more_often_than_its_pod() -> None:
     assert scene.registry.calls.count("find") > scene.provider.calls.count("list")
 
 
+async def test_pods_that_never_serve_are_counted_and_their_reason_is_the_error() -> None:
+    """Also when offers follow that are not asked for, since an earlier refusal holds for them too."""
+    spot = replace(offer("A", spot=True, price="0.1"), raises=1)
+    scene = Scene(offer("A", spot=True, price="0.1"), offer("A"), offer("B", price="0.6"), spot, online_after=None)
+    scene.provider.add("create", SpotDiscontinued("gone"))
+    with pytest.raises(BootTimeout, match=r"no runner came online in time: .*--boot-timeout; 2 pods rented and given"):
+        await scene.run()
+    assert scene.provider.calls.count("create") == 3
+    assert not scene.memory.told("bid_raised")
+
+
 async def test_a_pod_above_the_cap_is_given_back() -> None:
     """What it costs is what the provider says, not what was asked."""
     scene = Scene(offer("A"))
