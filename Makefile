@@ -11,6 +11,10 @@ DAILY := not full and not conformance and not live
 # Neither the user's home nor anybody's credentials reach a test or the demo.
 CLEAN_ENV = env -i PATH="$(PATH)" LANG=C.UTF-8 TERM="$${TERM:-dumb}" CI="$${CI:-}" HOME="$$home"
 IN_EMPTY_HOME = home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && $(CLEAN_ENV)
+# Temporary files of its own, too: a pytest that starts closes the common folder to other users, and the pods of a
+# pytest that runs beside it are such users. The name is short for the sake of sockets' addresses.
+PYTEST = tests=$$(mktemp -d /tmp/pytest-XXXX) && home=$$tests/home && mkdir "$$home" && trap 'rm -rf "$$tests"' EXIT && \
+	$(CLEAN_ENV) PYTEST_DEBUG_TEMPROOT="$$tests" $(BIN)/python -m pytest
 SCRIPTS = $(shell git ls-files -co --exclude-standard | grep -E '\.sh$$') .ci/run
 
 .DEFAULT_GOAL := help
@@ -23,17 +27,17 @@ demo: setup  ## Set up, then run the main job on the embedded simulators
 	@$(IN_EMPTY_HOME) $(BIN)/runner-provisioner demo $(ARGS)
 
 test: setup  ## Set up, then run the tests
-	@$(IN_EMPTY_HOME) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "$(DAILY)" --cov --cov-report= $(ARGS)
+	@$(PYTEST) -n $(WORKERS) --dist worksteal -m "$(DAILY)" --cov --cov-report= $(ARGS)
 	@$(BIN)/coverage report --skip-covered --fail-under=95 | tail -n 40
 	@$(BIN)/coverage report --include='runner_provisioner/domain/*,runner_provisioner/services/*' --fail-under=100 | tail -n 5
 
 test-full: setup  ## Run every member of every family of tests
-	@$(IN_EMPTY_HOME) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not conformance and not live" $(ARGS)
+	@$(PYTEST) -n $(WORKERS) --dist worksteal -m "not conformance and not live" $(ARGS)
 
 flaky: setup  ## Run the end-to-end tests (or ARGS) twenty times
 	@for round in $$(seq 20); do echo "round $$round"; \
-		$(IN_EMPTY_HOME) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not conformance and not live" \
-		$(or $(ARGS),tests/e2e) || exit 1; done
+		( $(PYTEST) -q -n $(WORKERS) --dist worksteal -m "not conformance and not live" $(or $(ARGS),tests/e2e) ) || exit 1; \
+	done
 
 lint: setup  ## Check style, types, layers, shell scripts and workflows
 	$(BIN)/ruff check .
@@ -52,7 +56,7 @@ bench: setup  ## Measure, as ratios
 	@$(IN_EMPTY_HOME) $(BIN)/python -m benchmarks $(ARGS)
 
 conformance: setup  ## Run clients that others wrote against the simulators (installs them apart)
-	@$(IN_EMPTY_HOME) $(BIN)/python -m pytest -m conformance $(ARGS)
+	@$(PYTEST) -m conformance $(ARGS)
 
 live: setup  ## Reach the real services with the credentials in the environment; rents the smallest pod
 	$(BIN)/python -m pytest -m live -p no:cacheprovider $(ARGS)

@@ -40,8 +40,8 @@ async def book_stop(
         return []
     now = program.clock.now()
     try:
-        await _add_missing(program.history, ended, now)
-        for record in await program.history.pods(now - LONGEST_RUN):
+        known = await program.history.pods(now - LONGEST_RUN)
+        for record in [*known, *await _add_missing(program.history, ended, known, now)]:
             one = next((one for one in ended if one.name == record.name), None)
             # What nobody could look at is not known to have ended.
             if one is not None and record.provider in program.providers:
@@ -90,14 +90,19 @@ async def keyless(session: Session, program: Program, names: Collection[str] | N
     ]
 
 
-async def _add_missing(history: History, ended: Sequence[Ended], now: datetime) -> None:
-    """Note the pods that were found and that the history does not know: another job's start may have noted them."""
-    known = {(record.provider, record.id) for record in await history.pods(now - LONGEST_RUN)}
+async def _add_missing(
+    history: History, ended: Sequence[Ended], records: Sequence[PodRecord], now: datetime
+) -> list[PodRecord]:
+    """Note the pods that were found and are not among the records: another job's start may have noted them."""
+    known = {(record.provider, record.id) for record in records}
+    added = []
     found = [one.first.pods for one in ended if one.first is not None and not isinstance(one.first.pods, Unknown)]
     for pod in (pod for pods in found for pod in pods if (pod.provider, pod.id) not in known):
         record = record_of(pod, None, lifetime=StartRequest().lifetime, now=now)
         if record is not None:
             await history.rented(record)
+            added.append(record)
+    return added
 
 
 def _was_idle(ended: Ended) -> bool:

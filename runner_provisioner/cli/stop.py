@@ -130,6 +130,7 @@ async def _stop(
     from runner_provisioner.storage.state_file import Forgetting  # noqa: PLC0415 - keeps --help quick
 
     async with opened(session, place=place) as program:
+        trouble: StoreError | None = None
         if settling:
             ended = await program.ending().stop(key, every_attempt=every_attempt)
         else:
@@ -138,8 +139,7 @@ async def _stop(
             if key.run_id is None or key.run_id != session.settings.run_id:
                 # In its own run a stop stands behind its start.
                 ended = await program.outlast().run(ended, since=since, told=store.forgotten)
-            if store.trouble is not None:
-                raise store.trouble
+            trouble = store.trouble
         left = await keyless(session, program, [one.name for one in ended])
         interruption = await found_by_stop(program, place, key, ended)
         if interruption is not None:
@@ -150,6 +150,8 @@ async def _stop(
             raise LeftBehind(f"may be still there: {'; '.join(left)}: set it, and stop again", what=tuple(left))
         if not session.settings.in_actions and not any(_found(session, one) for one in ended):
             session.talk(await _hint(program, place))
+        if trouble is not None:
+            raise trouble  # last: what was ended, and why, is told and noted first
 
 
 async def _hint(program: Program, place: Place) -> str:

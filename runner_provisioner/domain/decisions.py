@@ -303,9 +303,10 @@ def _why_vanished(lease: Lease, seen: Observation) -> Outcome:
     was never seen to run, since the script waits to be seen before it ends its pod: then its host is gone, or somebody
     elsewhere has stopped the run, and that `stop` also ends what is rented next.
     """
-    if lease.phase is not Phase.BOOTING or seen.runner is not None or lease.pod in lease.ended:
-        return Outcome.LOST
-    return Outcome.LOST if lease.uptime is None else Outcome.GATE_FAILED
+    ran = lease.phase is Phase.BOOTING and lease.uptime is not None
+    if ran and seen.runner is None and lease.pod not in lease.ended:
+        return Outcome.GATE_FAILED
+    return Outcome.LOST
 
 
 def _draining(lease: Lease, seen: Observation, sight: _Sight, now: datetime, limits: Limits) -> Decision:

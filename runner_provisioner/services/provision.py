@@ -217,7 +217,9 @@ class Start:
             with anyio.fail_after((deadline - now).total_seconds() if deadline else None):
                 return await self._prepare(order, purse, memory, spent)
         except TimeoutError as error:
-            message = "the services did not answer within the start timeout: nothing was rented; try again later"
+            message = (
+                "the services did not answer within the start timeout: this start has rented nothing; try again later"
+            )
             raise Timeout(message) from error
 
     async def _prepare(self, order: Order, purse: Purse, memory: Memory, spent: Decimal) -> tuple[Plan, Surveyed]:

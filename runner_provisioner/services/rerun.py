@@ -108,11 +108,10 @@ class Rerun:
         progress = _Progress()
         try:
             started = await self._rent(rentals, progress)
-            progress.rented = True
             await self._check_that_none_has_gone(started)
             await self._order(progress)
         except anyio.get_cancelled_exc_class():
-            # Before that each rental has given its own back, within the one window that there is.
+            # Until all are there each gives its own back, within the one window that there is; twice is harmless.
             if progress.rented:
                 self._hurry()
                 await self._undo(rentals, progress, CANCEL_WINDOW)
@@ -170,6 +169,8 @@ class Rerun:
                 progress.errors.append(error)
             waited -= 1
             if not waited:
+                # From here on no child may be there any more to give its own back when a cancellation comes.
+                progress.rented = True
                 complete.set()
             try:
                 await complete.wait()

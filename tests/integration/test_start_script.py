@@ -210,7 +210,9 @@ while :; do sleep 0.02; done
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["term", "int"])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGTERM, id="term"), pytest.param(signal.SIGINT, id="int", marks=pytest.mark.full)]
+)
 def test_a_signal_reaches_every_process_of_the_job_and_then_the_listener(
     number: signal.Signals, remote: World, scratch: Path
 ) -> None:
@@ -371,7 +373,7 @@ def test_without_gzip_it_says_one_line_and_idles(remote: World, scratch: Path) -
         assert started.text().count("\n") == 1
 
 
-@pytest.mark.parametrize("client", ["curl", "wget", "python3", "openssl"])
+@pytest.mark.parametrize("client", ["curl", pytest.param("wget", marks=pytest.mark.full), "python3", "openssl"])
 def test_one_client_is_enough(client: str, remote: World, scratch: Path) -> None:
     """Each downloads, sends DELETE and POST, and shows the key in no command line."""
     remote.refuse_rest = True

@@ -372,3 +372,18 @@ def test_a_pod_made_by_hand_counts_in_budget_and_costs(services: Services) -> No
     assert (str(known.id), known.ending) == (made.data["id"], Ending.ASKED)
     (job,) = services.run("costs", "--json").data["jobs"]
     assert job["unknown"]["seconds"] == job["billed-seconds"]
+
+
+def test_a_state_file_that_cannot_be_removed_keeps_no_stop_from_telling_and_noting(services: Services) -> None:
+    """The error comes last."""
+    environment, known = started(services)
+    (state,) = [one for one in services.folder.rglob(f"{known.name}.json") if one.is_file()]
+    state.unlink()
+    state.mkdir()
+    told = services.run("stop", **environment)
+    assert (told.code, len(told.errors)) == (40, 1), told.err
+    assert "cannot be removed" in told.errors[0]
+    assert known.id in told.out
+    assert services.runpod.live() == []
+    (found,) = recall(services.folder / "h.sqlite3")
+    assert found.ending is Ending.ASKED
