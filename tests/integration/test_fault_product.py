@@ -42,8 +42,8 @@ def _named(case: Case) -> str:
 
 
 QUICK = (
-    (Case(), EVERY),
-    (Case(end=End.CLEANUP, twin=True), DEADLY),
+    (Case(), CHOSEN),
+    (Case(end=End.CLEANUP, twin=True), (Kind.DROP_AFTER,)),
     (Case(market=Market.LAG, end=End.CLEANUP, again=True), (Kind.CRASH_AFTER,)),
     (Case(market=Market.LAG, twin=True), (Kind.DROP_AFTER,)),
     (Case(market=Market.NO_SPOT, end=End.CLEANUP), (Kind.DROP_AFTER,)),
@@ -51,10 +51,10 @@ QUICK = (
     (Case(market=Market.SLOW), LASTING),
     (Case(market=Market.MUTE), (Kind.CRASH_AFTER,)),
     (Case(market=Market.RAISE), (Kind.CRASH_AFTER,)),
-    (Case(market=Market.JIT), DEADLY),
+    (Case(market=Market.JIT), (Kind.CRASH_AFTER,)),
     (Case(market=Market.DEARER, end=End.CLEANUP), (Kind.DROP_AFTER,)),
     (Case(market=Market.BAD_HOST), (Kind.CRASH_AFTER,)),
-    (Case(command="stop"), CHOSEN),
+    (Case(command="stop"), (*DEADLY, Kind.SILENCE)),
     (Case(command="cleanup", end=End.CLEANUP), DEADLY),
 )
 
