@@ -91,6 +91,12 @@ def test_the_same_in_every_scenario_and_with_every_fault(case: Case, record_prop
     record_property(CASES, play_all(case, EVERY))
 
 
+@pytest.mark.parametrize("kind", [Kind.DROP_BEFORE, Kind.OUTAGE])
+def test_two_starts_agree_on_a_pod_that_costs_more_than_its_offer(kind: Kind) -> None:
+    """A late look of one does not end what the other has reported: each holds it to the same max cost."""
+    play(Case(market=Market.DEARER, twin=True, kind=kind, step=9))
+
+
 def test_the_product_reaches_every_request() -> None:
     """Credential, offers, download, create, looks; the terminations of stop and of cleanup."""
     assert steps_of(Case()) >= 16
