@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from types import MappingProxyType
 
 from runner_provisioner.domain.leases import (
@@ -35,9 +36,11 @@ from runner_provisioner.domain.leases import (
     refused,
     runs_in,
 )
+from runner_provisioner.domain.money import cost
 from runner_provisioner.domain.pods import Pod, PodState
 from runner_provisioner.domain.runners import Runner, RunnerState
 
+_ROUNDED = Decimal("0.001")  # USD: what is charged and what is left are rounded, each in its way
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
@@ -210,7 +213,7 @@ def _serving(lease: Lease, seen: Observation, sight: _Sight, now: datetime, limi
     if not sight.live:
         return _pod_missing(lease, seen, sight, now, limits)
     kept = sight.live[0]
-    unwanted = _unwanted(lease, seen, kept)
+    unwanted = _unwanted(lease, seen, kept, now)
     if unwanted:
         return Decision(lease=drain(lease, unwanted))
     lease = replace(lease, quiet_since=None, uptime=kept.uptime_seconds)
@@ -239,13 +242,27 @@ def _overdue(lease: Lease, seen: Observation, sight: _Sight, now: datetime, limi
     return None
 
 
-def _unwanted(lease: Lease, seen: Observation, kept: Pod) -> Outcome | None:
+def _unwanted(lease: Lease, seen: Observation, kept: Pod, now: datetime) -> Outcome | None:
     """Why our pod cannot be the one that serves."""
-    if lease.cap is not None and kept.price is not None and kept.price > lease.cap:
+    if _too_dear(lease, kept, now):
         return Outcome.OVERPRICED
     if _on_shunned_machine(lease, seen, kept):
         return Outcome.SHUNNED
     return Outcome.LOST if _restarted(lease, kept) else None
+
+
+def _too_dear(lease: Lease, pod: Pod, now: datetime) -> bool:
+    """Whether its real price breaks a cap: that of its offer, or for a pod of another process what is left for it."""
+    if pod.price is None:
+        return False
+    if pod.tags is None or made_here(lease, pod):
+        return lease.cap is not None and pod.price > lease.cap
+    if lease.max_price is not None and pod.price > lease.max_price:
+        return True
+    ends = pod.tags.expires_at
+    if lease.worth is None or ends is None:
+        return False
+    return cost(pod.price, (ends - now).total_seconds()) > lease.worth + _ROUNDED
 
 
 def _restarted(lease: Lease, pod: Pod) -> bool:

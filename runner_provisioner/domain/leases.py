@@ -103,7 +103,9 @@ class Lease:
     this installation has asked to end. `shunned` are the (provider, machine) pairs not to serve on; `landed` is how
     often the pod of this rung was on one. `unsure` is True from before a create is sent until its answer is known.
     `quiet_since` is the first of a row of looks that saw nothing, `crowded_at` the last look that saw several pods of
-    ours. `hands_over`: the pod waits for its runner's configuration.
+    ours. `hands_over`: the pod waits for its runner's configuration. `cap` (USD per hour) is what the pod of this rung
+    may really cost; one that another process of this start has made may cost `max_price` (USD per hour), and until its
+    end `worth` (USD).
     """
 
     name: str
@@ -115,6 +117,8 @@ class Lease:
     rung: int = 0
     deadline: datetime | None = None
     cap: Decimal | None = None
+    max_price: Decimal | None = None
+    worth: Decimal | None = None
     shunned: frozenset[tuple[str, str]] = frozenset()
     landed: int = 0
     pod: PodRef | None = None

@@ -189,7 +189,7 @@ class Hands:
         except (BudgetExceeded, RemoteError) as error:
             return self._refuse(lease, offer, error)
         # A pod that turns up without an answer is held to the same price.
-        lease = replace(lease, cap=terms.cap(offer.price))
+        lease = replace(lease, cap=terms.cap(offer.price), worth=terms.left)
         if offer.raises:
             self.tell("bid_raised", offer=str(offer), bid=str(offer.price), step=offer.raises)
         self.tell("offer_tried", offer=str(offer), provider=offer.provider, gpu=offer.gpu_model, rung=rung)

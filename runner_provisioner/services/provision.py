@@ -154,7 +154,14 @@ class Start:
         warden = Warden(chronicle, memory, clock=self._clock, events=self._events, lenient=order.lenient)
         shunned = warden.shunned()
         reconciler = Reconciler(
-            replace(order.lease, rungs=len(plan.rungs), hands_over=order.jit is not None, shunned=shunned),
+            replace(
+                order.lease,
+                rungs=len(plan.rungs),
+                max_price=plan.terms.max_price,
+                worth=plan.terms.left,
+                hands_over=order.jit is not None,
+                shunned=shunned,
+            ),
             warden=warden,
             lookout=Lookout(
                 providers=self._providers,

@@ -103,6 +103,7 @@ def test_a_single_job(set_up_action: SetUpAction) -> None:
     stage.stage.gone(pods=1)
 
 
+@pytest.mark.full
 def test_a_runner_of_the_organisation(set_up_action: SetUpAction) -> None:
     """In its group; the repository has none of its own."""
     stage = set_up_action()

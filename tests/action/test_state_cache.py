@@ -147,6 +147,7 @@ def down(_job: HostedJob, _inputs: Mapping[str, str]) -> Mapping[str, str]:
     raise WorkflowError("Cache service responded with 503")
 
 
+@pytest.mark.full
 def test_a_cache_that_cannot_be_restored_fails_no_start(set_up_action: SetUpAction) -> None:
     """It is as if it were empty."""
     stage = set_up_action(inert=True)
@@ -162,6 +163,7 @@ def test_a_cache_that_cannot_be_restored_fails_no_start(set_up_action: SetUpActi
     stage.stage.gone(pods=1)
 
 
+@pytest.mark.full
 def test_a_cache_that_cannot_be_saved_fails_no_job(set_up_action: SetUpAction) -> None:
     """What was learned is lost."""
     stage = set_up_action(inert=True)

@@ -196,7 +196,14 @@ def test_the_result_as_json(tmp_path: Path) -> None:
     assert "gpu | begun" in done.stderr
 
 
-@pytest.mark.parametrize("target", ["| head -n 1", "> /dev/full", ">&-"], ids=["reader gone", "disk full", "closed"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param("| head -n 1", id="reader gone"),
+        pytest.param("> /dev/full", id="disk full", marks=pytest.mark.full),
+        pytest.param(">&-", id="closed", marks=pytest.mark.full),
+    ],
+)
 def test_output_that_is_lost_ends_the_demo(tmp_path: Path, target: str) -> None:
     """With the exit code of every other command, in one line, and nothing is left."""
     workflow = tmp_path / "long.yml"
@@ -222,6 +229,7 @@ def test_a_checkout_in_the_home_folder_is_refused(tmp_path: Path) -> None:
     assert "job 'train' uses actions/checkout" in done.stderr
 
 
+@pytest.mark.full
 def test_the_workflows_own_options_are_played(tmp_path: Path) -> None:
     """A price that no offer has ends as it would with the real service; the missing stop is warned of."""
     workflow = tmp_path / "workflow.yml"

@@ -78,6 +78,7 @@ def test_a_job_finds_no_secret_and_nobody_prints_one(stage: Stage) -> None:
     stage.gone(pods=1)
 
 
+@pytest.mark.full
 def test_a_runner_that_github_removed_gets_another_configuration(stage: Stage) -> None:
     """After the start has ended too: by hand-over, while the job is queued and not before.
 

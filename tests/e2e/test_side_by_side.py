@@ -122,6 +122,7 @@ def test_a_local_start_is_ended_by_the_run_id_that_it_printed(stage: Stage) -> N
     stage.gone(pods=1)
 
 
+@pytest.mark.full
 def test_a_local_start_refuses_a_foreign_repository(stage: Stage) -> None:
     """An organisation's runner for one repository fails the job of another before its first step."""
     stage.world.github.add_organisation(OWNER)

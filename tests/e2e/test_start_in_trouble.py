@@ -127,7 +127,11 @@ def test_an_interrupted_pod_is_followed_by_the_next_offer(set_up: SetUp) -> None
 
 
 @pytest.mark.parametrize(
-    "restart", [pytest.param(False, id="exited"), pytest.param(True, id="restarted", marks=pytest.mark.full)]
+    "restart",
+    [
+        pytest.param(False, id="exited", marks=pytest.mark.full),
+        pytest.param(True, id="restarted", marks=pytest.mark.full),
+    ],
 )
 def test_a_container_that_ends_is_not_waited_for(set_up: SetUp, *, restart: bool) -> None:
     """Its pod is given back long before any timeout, and the next offer serves."""

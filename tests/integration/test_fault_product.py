@@ -42,8 +42,8 @@ def _named(case: Case) -> str:
 
 
 QUICK = (
-    (Case(), EVERY),
-    (Case(end=End.CLEANUP, twin=True), DEADLY),
+    (Case(), CHOSEN),
+    (Case(end=End.CLEANUP, twin=True), (Kind.DROP_AFTER,)),
     (Case(market=Market.LAG, end=End.CLEANUP, again=True), (Kind.CRASH_AFTER,)),
     (Case(market=Market.LAG, twin=True), (Kind.DROP_AFTER,)),
     (Case(market=Market.NO_SPOT, end=End.CLEANUP), (Kind.DROP_AFTER,)),
@@ -51,12 +51,11 @@ QUICK = (
     (Case(market=Market.SLOW), LASTING),
     (Case(market=Market.MUTE), (Kind.CRASH_AFTER,)),
     (Case(market=Market.RAISE), (Kind.CRASH_AFTER,)),
-    (Case(market=Market.JIT), DEADLY),
+    (Case(market=Market.JIT), (Kind.CRASH_AFTER,)),
     (Case(market=Market.DEARER, end=End.CLEANUP), (Kind.DROP_AFTER,)),
     (Case(market=Market.BAD_HOST), (Kind.CRASH_AFTER,)),
-    (Case(market=Market.NO_GRAPHQL), CHOSEN),
-    (Case(market=Market.NO_GRAPHQL, end=End.CLEANUP, again=True), DEADLY),
-    (Case(command="stop"), CHOSEN),
+    (Case(market=Market.NO_GRAPHQL), (Kind.CRASH_AFTER,)),
+    (Case(command="stop"), (*DEADLY, Kind.SILENCE)),
     (Case(command="cleanup", end=End.CLEANUP), DEADLY),
 )
 
@@ -91,6 +90,12 @@ def test_whatever_befalls_a_command_nothing_is_left_in_the_end(
 def test_the_same_in_every_scenario_and_with_every_fault(case: Case, record_property: Count) -> None:
     """The whole product."""
     record_property(CASES, play_all(case, EVERY))
+
+
+@pytest.mark.parametrize("kind", [Kind.DROP_BEFORE, Kind.OUTAGE])
+def test_two_starts_agree_on_a_pod_that_costs_more_than_its_offer(kind: Kind) -> None:
+    """A late look of one does not end what the other has reported: each holds it to the same max cost."""
+    play(Case(market=Market.DEARER, twin=True, kind=kind, step=9))
 
 
 def test_the_product_reaches_every_request() -> None:

@@ -26,6 +26,8 @@ from runner_provisioner.services.provision import Started
 from runner_provisioner.services.watch import Over
 from runner_provisioner.simulators.faults import ANY, Fault, FaultKind
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 Story = Callable[[Repeating], Awaitable[None]]
 
 

@@ -97,7 +97,10 @@ def test_a_redirect_of_the_download_is_followed(client: str, good: tuple[World, 
     assert remote.has("step-log")
 
 
-@pytest.mark.parametrize("client", ["curl", "wget", "python3", "openssl"])
+@pytest.mark.parametrize(
+    "client",
+    [pytest.param("curl", marks=pytest.mark.full), pytest.param("wget", marks=pytest.mark.full), "python3", "openssl"],
+)
 def test_an_unknown_certificate_is_refused(client: str, good: tuple[World, Path], tmp_path: Path) -> None:
     """Nothing is sent."""
     remote, _ = good
@@ -106,7 +109,7 @@ def test_an_unknown_certificate_is_refused(client: str, good: tuple[World, Path]
     assert remote.requests == []
 
 
-@pytest.mark.parametrize("client", ["curl", "python3", "openssl"])
+@pytest.mark.parametrize("client", ["curl", pytest.param("python3", marks=pytest.mark.full), "openssl"])
 def test_a_certificate_for_another_name_is_refused(client: str, misnamed: tuple[World, Path], tmp_path: Path) -> None:
     """However much it is trusted."""
     remote, trust = misnamed

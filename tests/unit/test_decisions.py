@@ -283,6 +283,30 @@ def test_a_pod_above_the_cap_is_given_back_for_the_next_offer() -> None:
     assert (decision.lease.phase, decision.lease.outcome) == (Phase.DRAINING, Outcome.OVERPRICED)
 
 
+@pytest.mark.parametrize(
+    ("creator", "hours", "price", "outcome"),
+    [
+        pytest.param("sibling", 2, "0.30", Outcome.OVERPRICED, id="another's, dearer than what is left"),
+        pytest.param("sibling", 2, "0.25", None, id="another's, just as much"),
+        pytest.param("sibling", None, "0.30", None, id="another's, without an end"),
+        pytest.param("sibling", 2, None, None, id="another's, without a price"),
+        pytest.param("me", 2, "0.30", None, id="made here, under the cap of its offer"),
+        pytest.param("sibling", None, "2.10", Outcome.OVERPRICED, id="another's, above the max price"),
+        pytest.param("sibling", None, "1.90", None, id="another's, above the cap of our own offer"),
+    ],
+)
+def test_a_pod_of_another_process_may_cost_no_more_than_is_left(
+    creator: str, hours: int | None, price: str | None, outcome: Outcome | None
+) -> None:
+    """Its lifetime was drawn up for the price of its offer; a start that takes it over holds it to the max cost."""
+    made = pod(1, creator=creator)
+    assert made.tags is not None
+    ends = NOW + timedelta(hours=hours) if hours is not None else None
+    made = replace(made, tags=replace(made.tags, expires_at=ends), price=Decimal(price) if price else None)
+    here = lease(Phase.BOOTING, worth=Decimal("0.50"), max_price=Decimal(2))
+    assert decide(here, Observation(pods=(made,), runner=None), now=NOW, limits=LIMITS).lease.outcome == outcome
+
+
 def test_success_waits_for_a_look_after_settle() -> None:
     """Only a fresh look at least settle after the create makes a lease settled."""
     here = lease(Phase.READY, placed_at=NOW - timedelta(seconds=31), pod=POD1)
