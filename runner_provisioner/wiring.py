@@ -236,16 +236,20 @@ class Program:
         """The user's keys for a pod: `own`, or where there are none and it matters, those of the provider's account.
 
         A provider adds the account's keys by itself, except where `PUBLIC_KEY` is set, as it is for a pod that waits
-        for its configuration. Raises RemoteError when no provider tells.
+        for its configuration, and where a pod has to let our own key in. Raises RemoteError when no provider tells.
         """
-        if own or request.registration is not HowRegistered.JIT:
+        bare = self._account_logins()
+        waits = request.registration is HowRegistered.JIT
+        if own or not (waits or bare):
             return own
         asked = {name: one.ssh_keys for name, one in self.providers.items() if isinstance(one, HasAccountKeys)}
         replies = await ask_all(asked, patience=self.tempo.request_timeout)
-        if not replies.answers:
+        if not replies.answers and waits:
             for error in replies.errors.values():
                 raise error
-        return tuple(dict.fromkeys([key for keys in replies.answers.values() for key in keys]))
+        ours = {tuple(login.public.split()[:2]) for login in bare.values()}
+        found = [key for keys in replies.answers.values() for key in keys if tuple(key.split()[:2]) not in ours]
+        return tuple(dict.fromkeys(found))
 
     def order(
         self,
@@ -339,17 +343,20 @@ class Program:
 
     def _over_ssh(self, host_keys: HostKeys) -> OverSsh | None:
         """The use case that starts pods that boot bare; None where no provider has such."""
-        bare = [name for name, one in self.providers.items() if starts_over_ssh(one)]
-        if not bare:
+        logins = self._account_logins()
+        if not logins:
             return None
         from runner_provisioner.ssh.bare_door import SshBareDoor  # noqa: PLC0415 - asyncssh is slow to import
 
-        # One key for the account: the provider keeps it, and nothing piles up there.
-        logins = {name: self._login(_ACCOUNT, accounts.secret_of(self.settings, name)) for name in bare}
         doors = {
             name: SshBareDoor(login.private, clock=self.clock, host_keys=host_keys) for name, login in logins.items()
         }
         return OverSsh(doors=doors, public_keys={name: login.public for name, login in logins.items()})
+
+    def _account_logins(self) -> Mapping[str, HostKey]:
+        """For each provider whose pods boot bare the one key of the account: nothing piles up there."""
+        bare = [name for name, one in self.providers.items() if starts_over_ssh(one)]
+        return {name: self._login(_ACCOUNT, accounts.secret_of(self.settings, name)) for name in bare}
 
     def _login(self, nonce: str, secret: str | None = None) -> HostKey:
         login = login_key(secret or accounts.secret_of(self.settings), nonce)

@@ -74,7 +74,7 @@ async def _follow(session: Session, program: Program, place: Place, pod: Pod, ji
     found: Pod | None = pod
     while found is not None and found.alive:
         try:
-            given = await _once(session, program, place, found, jit)
+            given = await _once(session, program, place, program.remembered(found), jit)
             count += given
             if given:
                 session.talk(f"pod {pod.id}: handed over")

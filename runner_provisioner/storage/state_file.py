@@ -97,6 +97,8 @@ class StateFile:
 
     def pin(self, pod_id: PodId, host_key: str) -> str:
         """Keep a pod's host key unless one is kept; gives the one that is. Raises Stopped when the file is gone."""
+        if not self.is_there():
+            raise self._gone()
         with self._locked():
             record = self._read()
             if record is None:
