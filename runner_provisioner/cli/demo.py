@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 EXAMPLE = "gpu-job.yml"
 PREFIX_WIDTH = 6
 WATCH_SECONDS = 0.1
+MARKETS = ("runpod", "runpod-rest", "prime", "celium")  # stands.MARKETS; here --help needs no simulator
 T = TypeVar("T")
 
 
@@ -30,6 +31,7 @@ class DemoOptions:
     """What is played and how. `workflow` None is the project's own example; times are in seconds."""
 
     workflow: Path | None = None
+    markets: tuple[str, ...] = MARKETS[:1]
     unconfined: bool = False
     boot_seconds: float = 1.0
     spot: bool = False
@@ -39,8 +41,21 @@ class DemoOptions:
     workspace: Path | None = None
 
 
+market_option = click.option(
+    "--provider",
+    "markets",
+    type=click.Choice(MARKETS),
+    multiple=True,
+    default=MARKETS[:1],
+    show_default=True,
+    help="A market that exists, runpod-rest being RunPod without its GraphQL API; may be repeated.",
+)
+"""Which markets the simulated world has."""
+
+
 @click.command("demo")
 @click.argument("workflow", type=click.Path(path_type=Path, dir_okay=False, exists=True), required=False)
+@market_option
 @click.option("--unconfined", is_flag=True, help="Run WORKFLOW's jobs even where pods cannot be confined.")
 @click.option(
     "--boot-seconds",
@@ -50,7 +65,7 @@ class DemoOptions:
     metavar="SECONDS",
     help="How long a simulated pod takes to boot.",
 )
-@click.option("--spot/--no-spot", default=False, help="Whether spot pods are offered; RunPod has ended them.")
+@click.option("--spot/--no-spot", default=False, help="Whether RunPod offers spot pods; it has ended them.")
 @click.option(
     "--interrupt-after",
     type=click.FloatRange(0),
@@ -159,6 +174,7 @@ async def run_demo(options: DemoOptions, *, environ: Mapping[str, str], say: Say
 
     text = read_workflow(options.workflow)
     plan = WorldPlan(
+        markets=options.markets,
         workspace=options.workspace,
         boot_seconds=options.boot_seconds,
         spot=options.spot,
@@ -169,13 +185,16 @@ async def run_demo(options: DemoOptions, *, environ: Mapping[str, str], say: Say
         with scratch_folder(options.keep_logs) as scratch:
             host = choose_host(scratch, trusted=options.workflow is None or options.unconfined)
             with SimulatedWorld(scratch, host=host, plan=plan) as world:
+                forgotten = [market.name for market in world.markets if not market.ends_pods]
+                if forgotten:
+                    say("demo", f"no kill time at {', '.join(forgotten)}: start gets --accept-no-kill-time")
                 performance = Performance(
                     world=world,
                     text=text,
                     environ=environ,
                     say=say,
                     folder=world.private,
-                    start_options=start_options(host),
+                    start_options=(*start_options(host), *(["--accept-no-kill-time"] if forgotten else [])),
                     common_options=("--debug",) if options.debug else (),
                     warnings=unstopped(text, (options.workflow or example()).name),
                 )

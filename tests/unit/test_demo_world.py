@@ -56,7 +56,7 @@ def test_a_port_that_is_taken_is_said_so_and_nothing_stays_open(tmp_path: Path) 
         number = taken.getsockname()[1]
         with socket.create_server(("127.0.0.1", 0)) as probe:
             free = probe.getsockname()[1]
-        world = SimulatedWorld(tmp_path, plan=WorldPlan(runpod_port=free, github_port=number))
+        world = SimulatedWorld(tmp_path, plan=WorldPlan(ports={"runpod": free}, github_port=number))
         with pytest.raises(ConfigurationError, match=f"port {number} of 127.0.0.1 cannot be used"):
             world.__enter__()
     with pytest.raises(httpx.ConnectError):
