@@ -166,8 +166,11 @@ def taken_back_by_lium(playing: Playing) -> None:
     until(lambda: playing.run_id and "gpu" in world.github.run(playing.run_id).latest.jobs, "the run has a GPU job")
     until(lambda: "\nworking" in log_of(playing), "the job works", seconds=60)
     (pod,) = lium.live()
-    lium.market.set_stock(GPU, 0)
-    lium.interrupt(pod.id)
+    looks = lium.faults.count("pods.list")
+    until(lambda: lium.faults.count("pods.list") > looks + 1, "watch has seen the pod")
+    with lium.lock:
+        lium.interrupt(pod.id)
+        lium.market.set_stock(GPU, 0)
 
 
 @pytest.mark.full
@@ -179,11 +182,12 @@ def test_a_job_goes_from_market_to_market(set_up_action: SetUpAction) -> None:
     refused = Fault(operation="pods.create", kind=FaultKind.ERROR, status=400, body=NOTHING_LEFT, times=None)
     prime.faults.add(refused)
     everywhere = {"gpu": GPU, "accept-no-kill-time": "true"}
-    playing = train(stage, spot=False, **everywhere)
+    # At Lium nothing is left of a pod that was taken: only who watched it has seen why it ended.
+    playing = train(stage, spot=False, watch="true", **everywhere)
     with beside(lambda: taken_back_by_lium(playing)):
         ends = playing.play()
-    assert ends == {**ONE, "gpu": "failure"}, playing.told
-    assert "lost its machine" in playing.jobs["stop"].log.text
+    assert ends == {**ONE, "gpu": "failure", "watch": "failure"}, playing.told
+    assert "lost its machine" in playing.jobs["watch"].log.text
     again = rerun_of(playing, caller=CALLER.replace(CALLERS_KEY, CALLERS_KEYS), **everywhere)
     assert again.ends == {"rerun": "success"}, again.told
     assert playing.follow()["gpu"] == "success", playing.told
