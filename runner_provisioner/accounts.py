@@ -58,12 +58,13 @@ def markets(settings: Settings, chosen: Sequence[str] = ()) -> list[Market]:
     ]
 
 
-def secret_of(settings: Settings) -> str:
+def secret_of(settings: Settings, provider: str | None = None) -> str:
     """The credential that keys of the installation's own are derived from: RunPod's where it is there.
 
-    It does not depend on the providers that a command is narrowed to. Raises MissingCredential.
+    It does not depend on the providers that a command is narrowed to, unless `provider` asks for that one's. Raises
+    MissingCredential.
     """
-    return markets(settings)[0].account.credential
+    return markets(settings, (provider,) if provider else ())[0].account.credential
 
 
 def _installed() -> Mapping[str, EntryPoint]:

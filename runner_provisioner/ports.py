@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
+    from runner_provisioner.domain.bare import Inside
     from runner_provisioner.domain.events import Event
     from runner_provisioner.domain.history import BadMachine, Ending, Memory, PodRecord, Refused
     from runner_provisioner.domain.leases import Lease, PodRef
@@ -184,6 +185,19 @@ class EndsFromInside(Protocol):
 
 
 @runtime_checkable
+class StartsOverSsh(Protocol):
+    """A provider whose pods boot bare: it takes no command, and lets `PodSpec.login_key` in to start one.
+
+    Ask `starts_over_ssh`.
+    """
+
+    @property
+    def starts_over_ssh(self) -> bool:
+        """Whether a pod rented now would be started so."""
+        ...
+
+
+@runtime_checkable
 class HasLogs(Protocol):
     """A provider that gives the output of a pod's container."""
 
@@ -236,6 +250,11 @@ def has_kill_time(provider: object) -> bool:
     return isinstance(provider, HasKillTime) and provider.kill_time
 
 
+def starts_over_ssh(provider: object) -> bool:
+    """Whether the provider's pods boot bare, and what is to run in them is started over SSH."""
+    return isinstance(provider, StartsOverSsh) and provider.starts_over_ssh
+
+
 class RunnerRegistry(Protocol):
     """Where runners are registered: one repository or one organisation."""
 
@@ -284,6 +303,33 @@ class HandOver(Protocol):
 
     async def give(self, pod: Pod, config: str) -> None:
         """Hand it over: never in an argument, an environment, a log or a file."""
+        ...
+
+
+class BareDoor(Protocol):
+    """A way into a pod that booted bare; the host key that it shows first is pinned."""
+
+    async def look(self, pod: Pod) -> Inside:
+        """How far it is. Raises HostKeyChanged, LoginRefused, and RemoteError where that cannot be told."""
+        ...
+
+    async def begin(self, pod: Pod, spec: PodSpec) -> None:
+        """Start the spec's command with its environment, apart from the connection; at most once in a pod's life.
+
+        Never in an argument, a log or a file that stays. After any error it may have begun; `look` tells.
+        """
+        ...
+
+
+class HostKeys(Protocol):
+    """The host keys that pods showed at first sight. Raises StoreError."""
+
+    def known(self, pod: Pod) -> str | None:
+        """The pod's, where one was pinned."""
+        ...
+
+    def pin(self, pod: Pod, host_key: str) -> str:
+        """Keep it, unless another was kept meanwhile; gives the one that is kept."""
         ...
 
 

@@ -29,20 +29,22 @@ from runner_provisioner.domain.request import Gate, HowRegistered, StartRequest
 from runner_provisioner.domain.runners import creator_label, end_label
 from runner_provisioner.errors import InvalidRequest
 from runner_provisioner.github.connect import AppCredential, TokenCredential, connect
-from runner_provisioner.ports import Closable, HasAccountKeys
+from runner_provisioner.ports import Closable, HasAccountKeys, starts_over_ssh
 from runner_provisioner.services.asking import ask_all
 from runner_provisioner.services.ending import Ending
 from runner_provisioner.services.foresee import Foresight
 from runner_provisioner.services.jit import JitHandOver
 from runner_provisioner.services.outlast import Outlast
+from runner_provisioner.services.over_ssh import OverSsh
 from runner_provisioner.services.provision import Order, Start
 from runner_provisioner.services.reconcile import Polls
 from runner_provisioner.services.stuck import StuckRuns
 from runner_provisioner.services.sweep import Sweep
-from runner_provisioner.storage.state_file import Record, StateFile, resume
+from runner_provisioner.storage.state_file import PinnedKeys, Record, StateFile, resume
 
 if TYPE_CHECKING:
     from runner_provisioner.domain.offers import Offer
+    from runner_provisioner.domain.pods import Pod
     from runner_provisioner.domain.runners import Registration, RunnerDownload
     from runner_provisioner.github.connect import GitHub
     from runner_provisioner.logging import Redactor
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
         EventSink,
         GpuProvider,
         History,
+        HostKeys,
         LeaseStore,
         RunAttempts,
         RunFiles,
@@ -62,6 +65,7 @@ LABEL_LETTERS = 26
 LOCAL_RUN_LETTERS = 8
 _REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
 REGISTER_MARGIN = timedelta(minutes=2)
+_ACCOUNT = "account"  # in place of a pod's nonce
 _LOOKS_TO_SEE = 3  # of a start at a pod that boots, before one that failed its gate ends
 
 
@@ -232,16 +236,20 @@ class Program:
         """The user's keys for a pod: `own`, or where there are none and it matters, those of the provider's account.
 
         A provider adds the account's keys by itself, except where `PUBLIC_KEY` is set, as it is for a pod that waits
-        for its configuration. Raises RemoteError when no provider tells.
+        for its configuration, and where a pod has to let our own key in. Raises RemoteError when no provider tells.
         """
-        if own or request.registration is not HowRegistered.JIT:
+        bare = self._account_logins()
+        waits = request.registration is HowRegistered.JIT
+        if own or not (waits or bare):
             return own
         asked = {name: one.ssh_keys for name, one in self.providers.items() if isinstance(one, HasAccountKeys)}
         replies = await ask_all(asked, patience=self.tempo.request_timeout)
-        if not replies.answers:
+        if not replies.answers and waits:
             for error in replies.errors.values():
                 raise error
-        return tuple(dict.fromkeys([key for keys in replies.answers.values() for key in keys]))
+        ours = {tuple(login.public.split()[:2]) for login in bare.values()}
+        found = [key for keys in replies.answers.values() for key in keys if tuple(key.split()[:2]) not in ours]
+        return tuple(dict.fromkeys(found))
 
     def order(
         self,
@@ -279,9 +287,11 @@ class Program:
         host_key = new_host_key()
         self.redactor.add(host_key.private)
         jit = None
+        host_keys = PinnedKeys(state.parent)
         if request.registration is HowRegistered.JIT:
             ssh_keys = (*ssh_keys, self._login(record.nonce).public)
-            jit = self.jit(record.nonce, labels=(record.label, *request.label))
+            jit = self.jit(record.nonce, labels=(record.label, *request.label), host_keys=host_keys)
+        over_ssh = self._over_ssh(host_keys)
         draftsman = Draftsman(
             settings=self.settings,
             clock=self.clock,
@@ -292,6 +302,7 @@ class Program:
             creator=creator,
             host_key=host_key,
             ssh_keys=ssh_keys,
+            bare=frozenset(over_ssh.public_keys if over_ssh is not None else ()),
         )
         order = Order(
             owner8=place.owner8,
@@ -301,6 +312,7 @@ class Program:
             lease=lease,
             draw_up=draftsman.draw_up,
             jit=jit,
+            over_ssh=over_ssh,
             terms=request.terms,
             budget=request.budgets(day=self.settings.budget_day, month=self.settings.budget_month),
             lenient=request.gate is Gate.OFF,
@@ -308,15 +320,46 @@ class Program:
         )
         return order, store
 
-    def jit(self, nonce: str, *, labels: tuple[str, ...]) -> JitHandOver:
+    def jit(self, nonce: str, *, labels: tuple[str, ...], host_keys: HostKeys | None = None) -> JitHandOver:
         """The use case that hands a runner's configuration over to the pod of this nonce."""
         from runner_provisioner.ssh.hand_over import SshHandOver  # noqa: PLC0415 - asyncssh is slow to import
 
-        way_in = SshHandOver(self._login(nonce).private, clock=self.clock)
+        way_in = SshHandOver(self._login(nonce).private, clock=self.clock, host_keys=host_keys or self.host_keys)
         return JitHandOver(registry=self._github().runners, way_in=way_in, labels=labels)
 
-    def _login(self, nonce: str) -> HostKey:
-        login = login_key(accounts.secret_of(self.settings), nonce)
+    @property
+    def host_keys(self) -> PinnedKeys:
+        """The host keys that pods of this machine's starts showed at first sight."""
+        return PinnedKeys(self.settings.state_dir)
+
+    def remembered(self, pod: Pod) -> Pod:
+        """The pod with what its start has kept of it, where the provider returns no tags. Raises StoreError."""
+        record = self.host_keys.record_of(pod) if pod.tags is None else None
+        key = RunKey.parse(pod.name)
+        if record is None or key is None:
+            return pod
+        tags = PodTags(owner=key.owner8, cls=PodClass.RUNNER, label=record.label, nonce=record.nonce)
+        return replace(pod, tags=tags, pinned=record.host_keys.get(pod.id))
+
+    def _over_ssh(self, host_keys: HostKeys) -> OverSsh | None:
+        """The use case that starts pods that boot bare; None where no provider has such."""
+        logins = self._account_logins()
+        if not logins:
+            return None
+        from runner_provisioner.ssh.bare_door import SshBareDoor  # noqa: PLC0415 - asyncssh is slow to import
+
+        doors = {
+            name: SshBareDoor(login.private, clock=self.clock, host_keys=host_keys) for name, login in logins.items()
+        }
+        return OverSsh(doors=doors, public_keys={name: login.public for name, login in logins.items()})
+
+    def _account_logins(self) -> Mapping[str, HostKey]:
+        """For each provider whose pods boot bare the one key of the account: nothing piles up there."""
+        bare = [name for name, one in self.providers.items() if starts_over_ssh(one)]
+        return {name: self._login(_ACCOUNT, accounts.secret_of(self.settings, name)) for name in bare}
+
+    def _login(self, nonce: str, secret: str | None = None) -> HostKey:
+        login = login_key(secret or accounts.secret_of(self.settings), nonce)
         self.redactor.add(login.private)
         return login
 
@@ -351,22 +394,27 @@ class Draftsman:
     creator: str
     host_key: HostKey
     ssh_keys: tuple[str, ...]
+    bare: frozenset[str] = frozenset()
 
     def draw_up(
         self, offer: Offer, lifetime: timedelta, registration: Registration | None, download: RunnerDownload
     ) -> PodSpec:
-        """The pod, with the start command that holds the registration token, or waits for a configuration."""
+        """The pod, with the start command that holds the registration token, or waits for a configuration.
+
+        Pods of the `bare` providers have a host key before they are started, and keep it.
+        """
+        bare = offer.provider in self.bare
         wishes = self.request.gpus
         expires = self.clock.now() + lifetime
         env = {"PUBLIC_KEY": "\n".join(self.ssh_keys)} if self.ssh_keys else {}
-        tags = self._tags(expires)
-        floor = self._floor(offer)
+        tags = replace(self._tags(expires), host_key=None if bare else self.host_key.public)
+        floor = self._floor(offer, model="" if bare else offer.gpu_model)
         env |= {GATE: render_gate(floor, jit=registration is None)}
         return PodSpec(
             name=self.key.name,
             image=self.request.image,
             tags=tags,
-            command=render(replace(self._script(registration, download, lifetime, expires), gate=floor)),
+            command=render(self._script(registration, download, lifetime, expires, floor, bare=bare)),
             env={**env, **tags.to_env()},
             disk_gb=self.request.disk,
             volume_gb=self.request.volume,
@@ -383,12 +431,12 @@ class Draftsman:
             terminate_after=expires,
         )
 
-    def _floor(self, offer: Offer) -> GateFloor:
-        """What the gate in the pod asks for; nothing where it is off."""
+    def _floor(self, offer: Offer, *, model: str) -> GateFloor:
+        """What the gate in the pod asks for; nothing where it is off. `model` as the driver calls it, if known."""
         if self.request.gate is Gate.OFF:
             return GateFloor()
         return GateFloor.of(
-            model=offer.gpu_model,
+            model=model,
             count=offer.gpu_count,
             memory_gb=offer.memory_gb,
             driver=self.request.min_driver,
@@ -406,11 +454,17 @@ class Draftsman:
             nonce=self.record.nonce,
             creator=self.creator,
             expires_at=expires,
-            host_key=self.host_key.public,
         )
 
     def _script(
-        self, registration: Registration | None, download: RunnerDownload, lifetime: timedelta, expires: datetime
+        self,
+        registration: Registration | None,
+        download: RunnerDownload,
+        lifetime: timedelta,
+        expires: datetime,
+        floor: GateFloor,
+        *,
+        bare: bool,
     ) -> RunnerScript:
         request = self.request
         return RunnerScript(
@@ -430,7 +484,8 @@ class Draftsman:
             run_id=self.key.run_id,
             graphql_url=self.settings.runpod_api_url,
             rest_url=self.settings.runpod_rest_url,
-            host_private_key=self.host_key.private,
+            host_private_key=None if bare else self.host_key.private,
+            gate=floor,
             linger_seconds=math.ceil(_LOOKS_TO_SEE * self.settings.poll_booting),
             job_env={**request.env, **self._again()},
         )

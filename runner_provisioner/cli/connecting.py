@@ -38,6 +38,11 @@ def identity_of(file: str | None) -> Identity:
     )
 
 
+def trusted(pod: Pod) -> str:
+    """What to add for a pod whose host key nobody knew before the first connection."""
+    return " (its host key is the one that start saw first)" if pod.pinned else ""
+
+
 @asynccontextmanager
 async def connected_to(
     session: Session, clock: Clock, pod: Pod, identity: str | None, *, trust_first: bool
@@ -47,6 +52,7 @@ async def connected_to(
     from runner_provisioner.ssh.targets import target_of  # noqa: PLC0415 - keeps --help quick
 
     target = target_of(pod, trust_first=trust_first)
-    session.talk(f"connecting to {target.endpoint.user}@{target.endpoint.host} port {target.endpoint.port}")
+    where = f"{target.endpoint.user}@{target.endpoint.host} port {target.endpoint.port}"
+    session.talk(f"connecting to {where}{trusted(pod)}")
     async with connected(target, identity_of(identity), clock=clock) as connection:
         yield connection

@@ -100,14 +100,17 @@ async def find_pod(session: Session, program: Program, selector: Selector) -> Po
 
     pods = ManualPods(program.providers, clock=program.clock, settle=session.settings.settle)
     if selector.pod_id is not None:
-        return await pods.get(PodId(selector.pod_id))
+        return program.remembered(await pods.get(PodId(selector.pod_id)))
     if selector.label is not None:
         label = selector.label
-        return await _only(
-            pods, lambda pod: pod.tags is not None and pod.tags.label == label, f"with the label {label}"
-        )
+
+        def labelled(pod: Pod) -> bool:
+            tags = program.remembered(pod).tags
+            return tags is not None and tags.label == label
+
+        return program.remembered(await _only(pods, labelled, f"with the label {label}"))
     name = _name(session, selector)
-    return await _only(pods, lambda pod: pod.name == name, f"named {name}")
+    return program.remembered(await _only(pods, lambda pod: pod.name == name, f"named {name}"))
 
 
 async def _only(pods: ManualPods, wanted: Callable[[Pod], bool], what: str) -> Pod:

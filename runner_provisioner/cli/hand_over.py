@@ -57,7 +57,7 @@ def command(
 
 def _way(program: Program, pod: Pod, extra: tuple[str, ...]) -> JitHandOver:
     tags = pod.tags
-    if tags is None or not tags.host_key or tags.nonce is None or tags.label is None:
+    if tags is None or not (tags.host_key or pod.pinned) or tags.nonce is None or tags.label is None:
         raise NotFound(f"pod {pod.id} is not one that start rented for a runner: 'status' shows those")
     return program.jit(tags.nonce, labels=(tags.label, *extra))
 
@@ -74,7 +74,7 @@ async def _follow(session: Session, program: Program, place: Place, pod: Pod, ji
     found: Pod | None = pod
     while found is not None and found.alive:
         try:
-            given = await _once(session, program, place, found, jit)
+            given = await _once(session, program, place, program.remembered(found), jit)
             count += given
             if given:
                 session.talk(f"pod {pod.id}: handed over")

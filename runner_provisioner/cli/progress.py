@@ -35,6 +35,10 @@ _WORDS = {
     "create_unanswered": "  no answer to the create ({error}): looking whether a pod exists",
     "pod_rented": "rented pod {pod} at {price} USD/h",
     "lease_booting": "pod {pod} boots",
+    "host_key_pinned": "  pod {pod} made its host key itself: trusted at first sight, from now on only this one "
+    "({fingerprint})",
+    "pod_begun": "started the runner in pod {pod} over SSH",
+    "pod_not_begun": "  the runner could not be started over SSH yet: {error}",
     "hand_over_done": "handed the runner's configuration over to pod {pod}",
     "hand_over_failed": "  the runner's configuration could not be handed over yet: {error}",
     "lease_ready": "runner is online",

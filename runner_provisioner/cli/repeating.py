@@ -39,6 +39,7 @@ def watch_of(program: Program, place: Place) -> Watch:
     assert github is not None  # noqa: S101 - the command has opened the program with it
 
     async def hand_over(pod: Pod) -> bool:
+        pod = program.remembered(pod)
         tags = pod.tags
         if repository is None or tags is None or tags.nonce is None or tags.label is None:
             return False

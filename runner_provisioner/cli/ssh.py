@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from runner_provisioner.cli.connecting import trusted
 from runner_provisioner.cli.finding import Selector, WithRemoteCommand, find_pod, pod_options, split_words, with_program
 from runner_provisioner.cli.session import Session, command_options, run
 from runner_provisioner.errors import ConfigurationError, InvalidRequest
@@ -72,7 +73,7 @@ def _connect(
             "UpdateHostKeys=no",
         )
         arguments = _arguments(program, endpoint, identity, checks, remote)
-        session.talk(f"connecting to {endpoint.user}@{endpoint.host} port {endpoint.port}")
+        session.talk(f"connecting to {endpoint.user}@{endpoint.host} port {endpoint.port}{trusted(pod)}")
         # Not an exec: the known_hosts file is to be removed afterwards.
         return _run_in_foreground(arguments)
 
@@ -124,6 +125,7 @@ def _described(pod: Pod, endpoint: SshEndpoint, host_key: str | None) -> dict[st
         "port": endpoint.port,
         "user": endpoint.user,
         "host-key": host_key,
+        "host-key-trusted": "at first sight" if pod.pinned else None,
         "ssh-command": f"ssh -p {endpoint.port} {endpoint.user}@{endpoint.host}",
     }
 

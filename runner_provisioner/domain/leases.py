@@ -69,6 +69,8 @@ RETRIED = frozenset(
         Outcome.SHUNNED,
     }
 )
+CLOCKS_DIFFER = timedelta(minutes=1)
+"""By how much a provider's clock may be behind ours."""
 ASKED_AGAIN = 2
 """How often an offer is asked once more whose pod landed on a machine that is kept out: a provider has several."""
 
@@ -103,7 +105,7 @@ class Lease:
     this installation has asked to end. `shunned` are the (provider, machine) pairs not to serve on; `landed` is how
     often the pod of this rung was on one. `unsure` is True from before a create is sent until its answer is known.
     `quiet_since` is the first of a row of looks that saw nothing, `crowded_at` the last look that saw several pods of
-    ours. `hands_over`: the pod waits for its runner's configuration.
+    ours. `hands_over`: the pod may wait for something from us, its start or its runner's configuration.
     """
 
     name: str
@@ -172,7 +174,7 @@ class RemoveRunner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GiveConfig:
-    """Hand the runner's configuration over, if this pod waits for one."""
+    """Start this pod, if it booted bare; hand the runner's configuration over, if it waits for one."""
 
     pod: Pod
 
@@ -198,16 +200,26 @@ def counted(lease: Lease, pod: Pod) -> bool:
     return pod.alive and ref(pod) not in lease.ended
 
 
+def _turned_up(lease: Lease, pod: Pod) -> bool:
+    """Whether the pod came of the create that was never answered, as far as a pod without tags can tell.
+
+    Some providers return no environment: then the name and the moment have to do.
+    """
+    if not lease.unsure or lease.placed_at is None or pod.tags is not None or pod.created_at is None:
+        return False
+    return pod.created_at >= lease.placed_at - CLOCKS_DIFFER
+
+
 def ours(lease: Lease, pod: Pod) -> bool:
     """Whether the pod is this lease's own."""
-    if lease.nonce is None or ref(pod) in lease.made | lease.inherited:
+    if lease.nonce is None or ref(pod) in lease.made | lease.inherited or _turned_up(lease, pod):
         return True
     return pod.tags is not None and pod.tags.nonce is not None and pod.tags.nonce == lease.nonce
 
 
 def made_here(lease: Lease, pod: Pod) -> bool:
-    """Whether this very process created the pod."""
-    if ref(pod) in lease.made:
+    """Whether this very process created the pod, or took it over from one whose create was never answered."""
+    if ref(pod) in lease.made or _turned_up(lease, pod):
         return True
     return lease.creator is not None and pod.tags is not None and pod.tags.creator == lease.creator
 

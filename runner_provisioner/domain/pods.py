@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -133,7 +133,8 @@ class Pod:
     goes back when the container restarted; `stopped_at` is since when a pod that is stopped or was taken back does not
     run, None where nobody says; `machine` is the provider's id of the host; `tags` is None where the
     environment could not be read or is not ours; `status` is the provider's own word and `detail` its free text;
-    `ssh_proxy` is where the provider itself gives a terminal, with a host key of its own.
+    `ssh_proxy` is where the provider itself gives a terminal, with a host key of its own; `pinned` is the host key that
+    this installation saw first, where the pod was given none.
     """
 
     provider: str
@@ -149,6 +150,7 @@ class Pod:
     interruptible: bool | None = None
     ssh: SshEndpoint | None = None
     ssh_proxy: SshEndpoint | None = None
+    pinned: str | None = None
     uptime_seconds: int | None = None
     stopped_at: datetime | None = None
     machine: str | None = None
@@ -169,8 +171,9 @@ class PodSpec:
     `command` is a bash command line that replaces the image's own; None leaves the image alone. Sizes are in GB.
     `cuda` is the lowest version that the host must serve, speeds are Mbit/s; None asks for nothing.
     `terminate_after` is the moment at which a provider that can do so ends the pod by itself; with `needs_kill_time`
-    one that cannot (any more) refuses with OfferUnfit instead of renting. `options` are the provider's further fields
-    under its own names, checked by the adapter.
+    one that cannot (any more) refuses with OfferUnfit instead of renting. `login_key` is a public key that has to be
+    let in to a pod that boots bare. `options` are the provider's further fields under its own names, checked by the
+    adapter.
     """
 
     name: str
@@ -193,4 +196,9 @@ class PodSpec:
     start_ssh: bool = True
     terminate_after: datetime | None = None
     needs_kill_time: bool = False
+    login_key: str | None = None
     options: Mapping[str, object] = field(default_factory=dict, repr=False)
+
+    def bare(self, login_key: str) -> PodSpec:
+        """The same pod without what is to run in it, for a provider whose pods are started over SSH."""
+        return replace(self, image="", command=None, env={}, login_key=login_key)

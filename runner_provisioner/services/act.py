@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 import anyio
 
+from runner_provisioner.domain.bare import Stage
 from runner_provisioner.domain.budget import Terms
 from runner_provisioner.domain.events import Event
 from runner_provisioner.domain.ladder import Refusal, without_raises
@@ -21,9 +22,11 @@ from runner_provisioner.domain.leases import (
     Lease,
     Observation,
     Outcome,
+    Phase,
     PodRef,
     RemoveRunner,
     created,
+    drain,
     refused,
 )
 from runner_provisioner.domain.money import cost
@@ -49,13 +52,17 @@ from runner_provisioner.errors import (
     SpotDiscontinued,
     Unreachable,
 )
-from runner_provisioner.ports import Clock, EventSink, GpuProvider, History, RunnerRegistry
+from runner_provisioner.ports import Clock, EventSink, GpuProvider, History, RunnerRegistry, starts_over_ssh
 from runner_provisioner.services.chronicle import Chronicle
 from runner_provisioner.services.jit import JitHandOver
 from runner_provisioner.services.kill_time import layers_at
 from runner_provisioner.services.observe import provider_of
+from runner_provisioner.services.over_ssh import OverSsh
 
 Blueprint = Callable[[Offer, timedelta], PodSpec]
+
+SHORTEST = timedelta(minutes=1)
+"""What the start script of an old pod is given: one without time would never begin, and be waited for."""
 
 NEVER_SERVED: Mapping[Outcome, str] = MappingProxyType(
     {
@@ -75,17 +82,21 @@ _NEXT_PROVIDER = (AuthenticationFailed, PermissionDenied, InsufficientFunds, Inv
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a start would rent: the rungs of its ladder, the pod to ask for on each, and what that may cost."""
+    """What a start would rent: the rungs of its ladder, the pod to ask for on each, and what that may cost.
+
+    `afresh` draws up the same pod with a registration of this moment.
+    """
 
     rungs: Sequence[Offer]
     blueprint: Blueprint
     terms: Terms
+    afresh: Callable[[Offer, timedelta], Awaitable[PodSpec]] | None = None
 
 
 class Hands:
     """One who acts. An end that fails is noted and left to the next pass."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a collaborator of its own
         self,
         *,
         providers: Mapping[str, GpuProvider],
@@ -95,6 +106,7 @@ class Hands:
         plan: Plan | None = None,
         told_looks: set[tuple[str, str]] | None = None,
         jit: JitHandOver | None = None,
+        over_ssh: OverSsh | None = None,
         history: History | None = None,
     ) -> None:
         """`told_looks` are the causes of failed looks that were told; leases that end side by side share them."""
@@ -104,8 +116,11 @@ class Hands:
         self._events = events
         self._plan = plan
         self._jit = jit
+        self._over_ssh = over_ssh
         self.chronicle = Chronicle(history, clock=clock, events=events)
         self.refusals: list[Refusal] = []
+        self.why_lost: str | None = None
+        """Why the pod that is kept will never serve, where the pod itself has told."""
         self.given_back = ""
         """Why the latest pod that never served was given back."""
         self.troubles: dict[str, RunnerProvisionerError] = {}
@@ -124,8 +139,8 @@ class Hands:
         for action in actions:
             if isinstance(action, CreatePod):
                 lease = await self._create(lease, action.rung)
-            elif isinstance(action, GiveConfig) and self._jit is not None:
-                await self._give(self._jit, action.pod, lease.name)
+            elif isinstance(action, GiveConfig):
+                lease = await self._serve(lease, action.pod)
         return lease
 
     def tell(self, name: str, **fields: str | float | bool | None) -> None:
@@ -163,6 +178,61 @@ class Hands:
             self.troubles.pop(name, None)
             self.tell("runner_removed", runner=name)
 
+    async def _serve(self, lease: Lease, pod: Pod) -> Lease:
+        """Give the pod what it waits for; the lease on its way out where it will never serve."""
+        if self._over_ssh is not None and starts_over_ssh(self._providers[pod.provider]):
+            lease = await self._begin(self._over_ssh, lease, pod)
+        if self._jit is not None and lease.phase is not Phase.DRAINING:
+            await self._give(self._jit, pod, lease.name)
+        return lease
+
+    async def _begin(self, over_ssh: OverSsh, lease: Lease, pod: Pod) -> Lease:
+        try:
+            inside, begun = await over_ssh.bring(pod, lambda: self._afresh(lease, pod))
+        except RunnerProvisionerError as error:
+            if str(error) != str(self.troubles.get("begin")):
+                self.tell("pod_not_begun", pod=pod.id, error=str(error))
+            self.troubles["begin"] = error
+            return lease
+        self.troubles.pop("begin", None)
+        if inside.pinned is not None:
+            self.tell("host_key_pinned", pod=pod.id, fingerprint=inside.pinned)
+        if begun:
+            self.tell("pod_begun", pod=pod.id)
+        if inside.stage is Stage.OVER:
+            self.why_lost = f"what was started in pod {pod.id} has ended, as after a restart of its machine"
+            return drain(lease, Outcome.LOST)
+        if inside.failure is not None:
+            self.why_lost = f"the gate in pod {pod.id} says: {inside.failure}"
+            return drain(lease, Outcome.GATE_FAILED)
+        return lease
+
+    async def _afresh(self, lease: Lease, pod: Pod) -> PodSpec:
+        """What is to run in the pod for the rest of its life, perhaps one that a start before this one rented."""
+        assert self._plan is not None  # noqa: S101 - only a lease of a start hands over
+        assert self._plan.afresh is not None  # noqa: S101 - which has given it too
+        offer = self._offer_behind(lease, pod)
+        terms = self._plan.terms
+        age = self._clock.now() - pod.created_at if pod.created_at is not None else timedelta()
+        left = terms.lifetime_at(offer.price) - max(age, timedelta())
+        return await self._plan.afresh(offer, max(left, SHORTEST))
+
+    def _offer_behind(self, lease: Lease, pod: Pod) -> Offer:
+        """The offer that the pod was rented from, as far as the ladder of now and the pod itself tell."""
+        assert self._plan is not None  # noqa: S101 - see `_afresh`
+        mine = self.offer_of(lease)
+        for offer in ((mine,) if mine is not None else ()) + tuple(self._plan.rungs):
+            if (offer.provider, offer.gpu_model) == (pod.provider, pod.gpu_model or offer.gpu_model):
+                return offer
+        return Offer(
+            provider=pod.provider,
+            id="",
+            gpu_model=pod.gpu_model or "",
+            gpu_count=pod.gpu_count or 1,
+            price=pod.price or Decimal(0),
+            interruptible=bool(pod.interruptible),
+        )
+
     async def _give(self, jit: JitHandOver, pod: Pod, name: str) -> None:
         try:
             given = await jit.give(pod, name)
@@ -195,7 +265,7 @@ class Hands:
         self.tell("offer_tried", offer=str(offer), provider=offer.provider, gpu=offer.gpu_model, rung=rung)
         self._billing = (offer.price, self._clock.now())
         try:
-            spec = self._plan.blueprint(offer, terms.lifetime_at(offer.price))
+            spec = self._spec(self._plan, offer, terms.lifetime_at(offer.price))
             pod = await self._providers[offer.provider].create(spec, offer)
         except RemoteError as error:
             if isinstance(error, _NEXT_OFFER) and not isinstance(error, OfferUnfit):
@@ -211,6 +281,12 @@ class Hands:
         lease = replace(created(lease, pod), rungs=len(plan.rungs))
         await self.chronicle.rented(pod, offer, lifetime=plan.terms.lifetime_at(offer.price))
         return lease
+
+    def _spec(self, plan: Plan, offer: Offer, lifetime: timedelta) -> PodSpec:
+        spec = plan.blueprint(offer, lifetime)
+        if self._over_ssh is None or not starts_over_ssh(self._providers[offer.provider]):
+            return spec
+        return spec.bare(self._over_ssh.public_keys[offer.provider])
 
     def _charged(self, terms: Terms) -> Terms:
         """The terms after what the last pod has cost: it is gone when another is asked for."""

@@ -34,6 +34,7 @@ from runner_provisioner.services.jit import JitHandOver
 from runner_provisioner.services.kill_time import Cleaned, KillTimes
 from runner_provisioner.services.observe import Lookout, Passing
 from runner_provisioner.services.offers import PATIENCE, Surveyed, survey
+from runner_provisioner.services.over_ssh import OverSsh
 from runner_provisioner.services.quarantine import Warden
 from runner_provisioner.services.reconcile import Polls, Reconciler, cause_of, left_behind
 
@@ -59,10 +60,16 @@ class Order:
     lease: Lease
     draw_up: DrawUp
     jit: JitHandOver | None = None
+    over_ssh: OverSsh | None = None
     terms: Terms | None = None
     budget: Budget = field(default_factory=Budget)
     lenient: bool = False
     accept_no_kill_time: bool = False
+
+    @property
+    def hands_over(self) -> bool:
+        """Whether a pod of it may wait for something from us."""
+        return self.jit is not None or self.over_ssh is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +152,7 @@ class Start:
             events=self._events,
             plan=plan,
             jit=order.jit,
+            over_ssh=order.over_ssh,
         )
         hands.chronicle = chronicle  # one for all: a history that fails is told once
         for name, error in found.passed_over.items():
@@ -154,7 +162,7 @@ class Start:
         warden = Warden(chronicle, memory, clock=self._clock, events=self._events, lenient=order.lenient)
         shunned = warden.shunned()
         reconciler = Reconciler(
-            replace(order.lease, rungs=len(plan.rungs), hands_over=order.jit is not None, shunned=shunned),
+            replace(order.lease, rungs=len(plan.rungs), hands_over=order.hands_over, shunned=shunned),
             warden=warden,
             lookout=Lookout(
                 providers=self._providers,
@@ -237,10 +245,15 @@ class Start:
         def blueprint(offer: Offer, lifetime: timedelta) -> PodSpec:
             return replace(order.draw_up(offer, lifetime, registration, download), needs_kill_time=not unended)
 
+        async def afresh(offer: Offer, lifetime: timedelta) -> PodSpec:
+            token = await self._registry.register() if order.jit is None else None
+            return order.draw_up(offer, lifetime, token, download)
+
         if found.rungs:
             first = found.rungs[0]  # a pod that cannot be described must not cost a look for it
             blueprint(first, terms.lifetime_at(first.price))
-        return Plan(rungs=found.rungs, blueprint=blueprint, terms=terms), replace(surveyed, ladder=found)
+        plan = Plan(rungs=found.rungs, blueprint=blueprint, terms=terms, afresh=afresh)
+        return plan, replace(surveyed, ladder=found)
 
     async def _give_back(self, reconciler: Reconciler, hands: Hands, outcome: Outcome, seconds: float) -> None:
         """End what is known, shielded, for so long at most; the rest is in the stored lease for stop and clean-up."""

@@ -128,8 +128,10 @@ class Reconciler:
         self.lease = self.store.save(decision.lease)
         self._tell_phase(before, self.lease)
         if decision.actions:
-            self.lease = await self._hands.perform(self.lease, decision.actions)
-            self.lease = self.store.save(self.lease)
+            acted = await self._hands.perform(self.lease, decision.actions)
+            if acted.phase is Phase.DRAINING:
+                self._tell_phase(self.lease, acted)  # the pod itself has told that it will never serve
+            self.lease = self.store.save(acted)
         await self._hands.follow(before, self.lease, seen)
         if self._warden is not None:
             self.lease = await self._warden.follow(before, self.lease)
@@ -171,7 +173,8 @@ class Reconciler:
             outcome=after.outcome.value if after.outcome else None,
         )
         if after.phase is Phase.DRAINING and after.outcome in RETRIED:
-            why = self._warden.why(after) if self._warden is not None else None
+            why = self._hands.why_lost or (self._warden.why(after) if self._warden is not None else None)
+            self._hands.why_lost = None
             self._hands.note_failed_placement(after, why)
 
     async def _look(self) -> Observation:

@@ -61,6 +61,14 @@ async def connected(
             connection.abort()
 
 
+def shown_by(connection: asyncssh.SSHClientConnection) -> tuple[str, str]:
+    """The host key that the server has shown, as one line without a comment, and its fingerprint."""
+    key = connection.get_server_host_key()
+    assert key is not None  # noqa: S101 - only with GSS, which is off
+    kind, text = key.export_public_key().decode().split()[:2]
+    return f"{kind} {text}", key.get_fingerprint()
+
+
 async def _connect(
     target: Target, keys: Sequence[asyncssh.SSHKeyPair], clock: Clock, patience: Patience
 ) -> asyncssh.SSHClientConnection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runner_provisioner.errors import OutOfTime, SshFailed
@@ -15,7 +16,7 @@ from runner_provisioner.ssh.targets import target_of
 
 if TYPE_CHECKING:
     from runner_provisioner.domain.pods import Pod
-    from runner_provisioner.ports import Clock
+    from runner_provisioner.ports import Clock, HostKeys
 
 _QUICK = Patience(coming_up=0.0, connect=5.0, login=10.0)
 _TAKES = 10.0
@@ -24,10 +25,11 @@ _TAKES = 10.0
 class SshHandOver:
     """`ports.HandOver`, with a key that lives in memory alone."""
 
-    def __init__(self, private_key: str, *, clock: Clock) -> None:
-        """`private_key` is an OpenSSH private key that the pod lets in."""
+    def __init__(self, private_key: str, *, clock: Clock, host_keys: HostKeys | None = None) -> None:
+        """`private_key` is an OpenSSH private key that the pod lets in; `host_keys` tell of pods that say none."""
         self._identity = Identity(text=private_key)
         self._clock = clock
+        self._host_keys = host_keys
 
     async def waits(self, pod: Pod) -> bool:
         """See the port. Raises HostKeyChanged, LoginRefused, InvalidRequest (the pod says no host key)."""
@@ -53,6 +55,8 @@ class SshHandOver:
 
     @asynccontextmanager
     async def _connected(self, pod: Pod) -> AsyncIterator[Connection]:
+        if self._host_keys is not None:
+            pod = replace(pod, pinned=self._host_keys.known(pod))
         async with connected(target_of(pod), self._identity, clock=self._clock, patience=_QUICK) as connection:
             yield connection
 

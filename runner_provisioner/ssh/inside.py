@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 
 from runner_provisioner.domain.gate import REPORT_PATH, PodReport
 from runner_provisioner.errors import NotFound, ProtocolViolation
+from runner_provisioner.ssh.commands import MARK
 
 NOTHING_OF_OURS = 44
 _POD_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 # The places of bootstrap/start.sh, settle().
+PLACES = '/opt /var/lib "${HOME:-/tmp}" /var/tmp /tmp'
 _FIND = """\
-for d in /opt /var/lib "${{HOME:-/tmp}}" /var/tmp /tmp; do
+for d in {places}; do
 b="$d/runner-provisioner-{pod_id}"; [ -d "$b/state" ] && break; b=
 done
 [ "$b" ] || exit {nothing}
@@ -115,7 +117,19 @@ def _json(text: str) -> object:
 
 
 def _in_pod(pod_id: str, script: str) -> str:
+    find = _FIND.format(pod_id=checked_id(pod_id), nothing=NOTHING_OF_OURS, places=PLACES)
+    return as_root(find + script)
+
+
+def checked_id(pod_id: str) -> str:
+    """An id that may stand in a path. Raises ProtocolViolation."""
     if not _POD_ID.fullmatch(pod_id):
         raise ProtocolViolation(f"the provider's pod id {pod_id[:64]!r} is none: not asking that pod")
-    whole = _FIND.format(pod_id=pod_id, nothing=NOTHING_OF_OURS) + script
-    return f"exec sh -c {shlex.quote(whole)}"
+    return pod_id
+
+
+def as_root(script: str) -> str:
+    """A command that runs this as root where the login is another user's who may; HOME and the mark stay."""
+    shell = f"sh -c {shlex.quote(script)}"
+    as_other = f'exec sudo -n env HOME="$HOME" {MARK}="${MARK}" {shell}'
+    return f'if [ "$(id -u)" != 0 ] && sudo -n true 2>/dev/null; then {as_other}; fi; exec {shell}'

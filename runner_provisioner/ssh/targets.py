@@ -32,7 +32,7 @@ def target_of(pod: Pod, *, trust_first: bool = False) -> Target:
             f"pod {pod.id} has no public SSH port (it is {pod.state.value}): wait until it runs, or start one with "
             "--port 22/tcp"
         )
-    host_key = pod.tags.host_key if pod.tags else None
+    host_key = (pod.tags.host_key if pod.tags else None) or pod.pinned
     # It becomes a line of a known_hosts file.
     if host_key and not _HOST_KEY.fullmatch(host_key):
         raise ProtocolViolation(f"the host key among the tags of pod {pod.id} is none: not connecting; rent a new pod")

@@ -18,7 +18,7 @@ from typing import Any, Self
 from runner_provisioner._files import write_private
 from runner_provisioner.domain.leases import Lease, Phase, PodRef
 from runner_provisioner.domain.names import RunKey
-from runner_provisioner.domain.pods import PodId
+from runner_provisioner.domain.pods import Pod, PodId
 from runner_provisioner.errors import Stopped, StoreError
 
 VERSION = 1
@@ -38,13 +38,14 @@ class Creates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """The contents of the file."""
+    """The contents of the file; `host_keys` are those that pods showed at first sight, by the pods' ids."""
 
     name: str
     scope: str
     label: str
     nonce: str
     creators: dict[str, Creates] = field(default_factory=dict)
+    host_keys: dict[str, str] = field(default_factory=dict)
 
 
 class StateFile:
@@ -93,6 +94,18 @@ class StateFile:
         self._saved = mine
         self._used = self._used or mine != Creates()
         return replace(lease, ended=lease.ended.union(*(one.ended for one in record.creators.values())))
+
+    def pin(self, pod_id: PodId, host_key: str) -> str:
+        """Keep a pod's host key unless one is kept; gives the one that is. Raises Stopped when the file is gone."""
+        if not self.is_there():
+            raise self._gone()
+        with self._locked():
+            record = self._read()
+            if record is None:
+                raise self._gone()
+            if pod_id not in record.host_keys:
+                self._write(replace(record, host_keys={**record.host_keys, pod_id: host_key}))
+        return record.host_keys.get(pod_id, host_key)
 
     def forget_unused(self) -> None:
         """Remove the file that this process made, unless a create was sent or others share it. Raises StoreError."""
@@ -157,6 +170,30 @@ class StateFile:
         write_private(self.path, json.dumps(_encode(record), indent=1).encode())
 
 
+class PinnedKeys:
+    """`ports.HostKeys`, in the state files of a folder: they go with what they are of."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` is where the state files are."""
+        self._folder = folder
+
+    def known(self, pod: Pod) -> str | None:
+        """See the port."""
+        record = self.record_of(pod)
+        return record.host_keys.get(pod.id) if record is not None else None
+
+    def pin(self, pod: Pod, host_key: str) -> str:
+        """See the port; only the pod of a start has a state file."""
+        return StateFile(self._path(pod), creator="").pin(pod.id, host_key)
+
+    def record_of(self, pod: Pod) -> Record | None:
+        """What is kept of the start that rented the pod, by its name. Raises StoreError."""
+        return StateFile(self._path(pod), creator="").read() if RunKey.parse(pod.name) is not None else None
+
+    def _path(self, pod: Pod) -> Path:
+        return self._folder / f"{pod.name}.json"
+
+
 class Forgetting:
     """The LeaseStore of a stop: it removes what a start has kept, so that one under way learns that it was stopped.
 
@@ -219,6 +256,7 @@ def _encode(record: Record) -> dict[str, Any]:
             }
             for creator, one in record.creators.items()
         },
+        "host_keys": record.host_keys,
     }
 
 
@@ -242,6 +280,7 @@ def _decode(raw: dict[str, Any]) -> Record:
             )
             for creator, one in raw["creators"].items()
         },
+        host_keys={str(pod): str(key) for pod, key in raw.get("host_keys", {}).items()},
     )
 
 

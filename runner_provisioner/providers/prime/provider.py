@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 
 from runner_provisioner.domain.markets import LogLine, PastPod
@@ -15,7 +16,9 @@ from runner_provisioner.errors import (
     ProtocolViolation,
     RemoteError,
     ServerError,
+    ServiceUnavailable,
     TransientError,
+    Unreachable,
 )
 from runner_provisioner.logging import get_logger
 from runner_provisioner.ports import Clock
@@ -28,6 +31,9 @@ from runner_provisioner.providers.prime.requests import create_input
 from runner_provisioner.providers.prime.states import PROVIDER, to_pod
 from runner_provisioner.providers.prime.wire import WireOffer, WirePast, WirePod, WireStatus
 
+LOGIN_KEY_NAME = "runner-provisioner"
+"""How the one key that starts pods is called in the account."""
+
 _LOOKS = 5  # at a pod that is being ended
 _PAUSE = 1.0  # seconds between them
 _ROUNDING = Decimal("0.0001")  # prices travel as floats
@@ -38,7 +44,8 @@ log = get_logger(__name__)
 class PrimeProvider:
     """The port over Prime Intellect's API, and the capabilities that it has.
 
-    These are ReadsMany, HasBalance, HasGpuTypes, HasAccountKeys, HasLogs, HasHistory and HasSshEndpoint. Prime
+    These are ReadsMany, HasBalance, HasGpuTypes, HasAccountKeys, HasLogs, HasHistory, HasSshEndpoint and StartsOverSsh.
+    Prime
     Intellect stops no pods, ends none by itself, keeps templates in its dashboard alone, and returns no environment:
     whose pod it is, its name says. The adapter remembers for its own lifetime what it was offered, which pods it ended,
     and what each was doing last.
@@ -77,6 +84,8 @@ class PrimeProvider:
             raise OfferGone(message, service=SERVICE, operation="createPod")
         if spec.ports != ("22/tcp",):
             log.warning("prime_ports_not_asked_for", reason="the upstream provider decides which ports are open")
+        if spec.login_key is not None:
+            spec = replace(spec, options={"sshKeyId": await self._let_in(spec.login_key), **spec.options})
         body = create_input(spec, offer, row, team=self.api.team_id)
         if body.pod.jupyter_password:
             self.api.plumbing.redactor.add(body.pod.jupyter_password)
@@ -198,7 +207,20 @@ class PrimeProvider:
         """See HasHistory; with what each was billed."""
         return [_past(row) for row in await self.api.history(limit=limit)]
 
+    @property
+    def starts_over_ssh(self) -> bool:
+        """See StartsOverSsh: the API has no start command."""
+        return True
+
     # -- what the verbs share
+
+    async def _let_in(self, public_key: str) -> str:
+        """The id of this key in the account; what fails on the way has rented nothing."""
+        try:
+            return await self.login_key(public_key, name=LOGIN_KEY_NAME)
+        except ServiceUnavailable as error:
+            message = f"the pod's login key could not be looked up: {error}"
+            raise Unreachable(message, service=SERVICE, operation="createPod", code=error.code) from error
 
     async def _read(self, pod_id: str, *, ends: bool = False) -> WirePod | None:
         found: list[WirePod] = []

@@ -31,8 +31,8 @@ def create_input(spec: PodSpec, offer: Offer, row: WireOffer, *, team: str | Non
         raise OfferUnfit("Prime Intellect ends no pod by itself, and this one needs a kill time")
     if spec.command is not None:
         raise InvalidRequest(
-            "Prime Intellect has no start command: leave it out and start it over SSH, or give the option "
-            "customTemplateId of a template whose image starts it"
+            "Prime Intellect has no start command: leave it out and start it over SSH, as `start` does, or give the "
+            "option customTemplateId of a template whose image starts it"
         )
     pod, beside = options_of(spec.options)
     chosen = _sized(spec, offer, row, pod)
