@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from runner_provisioner.simulators.demo.play import Outcome
     from runner_provisioner.simulators.demo.processes import Say
     from runner_provisioner.simulators.pods.host import PodHost
+    from runner_provisioner.simulators.world import SimulatedWorld
 
 EXAMPLE = "gpu-job.yml"
 PREFIX_WIDTH = 6
@@ -185,16 +186,15 @@ async def run_demo(options: DemoOptions, *, environ: Mapping[str, str], say: Say
         with scratch_folder(options.keep_logs) as scratch:
             host = choose_host(scratch, trusted=options.workflow is None or options.unconfined)
             with SimulatedWorld(scratch, host=host, plan=plan) as world:
-                forgotten = [market.name for market in world.markets if not market.ends_pods]
-                if forgotten:
-                    say("demo", f"no kill time at {', '.join(forgotten)}: start gets --accept-no-kill-time")
+                check_ways_in(world)
+                unended = kill_time_options(world, say)
                 performance = Performance(
                     world=world,
                     text=text,
                     environ=environ,
                     say=say,
                     folder=world.private,
-                    start_options=(*start_options(host), *(["--accept-no-kill-time"] if forgotten else [])),
+                    start_options=(*start_options(host), *unended),
                     common_options=("--debug",) if options.debug else (),
                     warnings=unstopped(text, (options.workflow or example()).name),
                 )
@@ -231,6 +231,27 @@ def unstopped(text: str, name: str) -> tuple[str, ...]:
 def start_options(host: PodHost) -> tuple[str, ...]:
     """An unconfined pod is no root and cannot become another user: the job runs as what the pod is."""
     return ("--run-as", "same") if host.mode == "unconfined" else ()
+
+
+def check_ways_in(world: SimulatedWorld) -> None:
+    """Raise PodsUnavailable where a market's pods are started over SSH and those of this machine have none."""
+    from runner_provisioner.simulators.pods.host import PodsUnavailable  # noqa: PLC0415 - a lazy door
+
+    bare = [market.name for market in world.markets if market.bare]
+    if bare and not world.host.offers_ssh:
+        raise PodsUnavailable(
+            f"--provider {bare[0]}: its pods are started over SSH, and {world.host.note}: choose another provider, "
+            "or run this as root with OpenSSH's server installed"
+        )
+
+
+def kill_time_options(world: SimulatedWorld, say: Say) -> tuple[str, ...]:
+    """What `start` needs where a market ends no forgotten pod, which is said."""
+    without = [market.name for market in world.markets if not market.ends_pods]
+    if not without:
+        return ()
+    say("demo", f"no kill time at {', '.join(without)}: start is given --accept-no-kill-time")
+    return ("--accept-no-kill-time",)
 
 
 def choose_host(scratch: Path, *, trusted: bool) -> PodHost:

@@ -38,13 +38,15 @@ class Setup:
 class Stand:
     """One market of the world.
 
-    `ends_pods`: whether its pods have a kill time. `paths` are the variables that hold an address, and what follows the
-    server's there; `key_variable` holds the account's credential, `fixed` are variables that say something else.
+    `ends_pods`: whether its pods have a kill time; `bare`: whether they are started over SSH. `paths` are the variables
+    that hold an address, and what follows the server's there; `key_variable` holds the account's credential, `fixed`
+    are variables that say something else.
     """
 
     simulator: MarketSimulator[Any]
     server: Loopback
     ends_pods: bool
+    bare: bool = False
     key_variable: str
     key: str
     paths: Mapping[str, str]
@@ -100,6 +102,7 @@ def _prime(setup: Setup, port: int) -> Stand:
         simulator=simulator,
         server=simulator.serve(port),
         ends_pods=False,
+        bare=True,
         key_variable="PRIME_API_KEY",
         key=simulator.key,
         paths={"PRIME_API_BASE_URL": ""},

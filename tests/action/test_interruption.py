@@ -181,7 +181,7 @@ def test_a_job_goes_from_market_to_market(set_up_action: SetUpAction) -> None:
     prime.market.set_price("RTXA4000_16GB", Decimal("0.05"))
     refused = Fault(operation="pods.create", kind=FaultKind.ERROR, status=400, body=NOTHING_LEFT, times=None)
     prime.faults.add(refused)
-    everywhere = {"gpu": GPU, "accept-no-kill-time": "true"}
+    everywhere: dict[str, Any] = {"gpu": GPU, "accept-no-kill-time": "true"}
     # At Lium nothing is left of a pod that was taken: only who watched it has seen why it ended.
     playing = train(stage, spot=False, watch="true", **everywhere)
     with beside(lambda: taken_back_by_lium(playing)):
