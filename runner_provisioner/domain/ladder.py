@@ -101,7 +101,8 @@ def _check_fit(offer: Offer, request: GpuRequest) -> None:
             option=f"--min-vram {least}",
         )
     regions = {region.casefold() for region in request.regions}
-    if regions and (offer.region is None or offer.region.casefold() not in regions):
+    places = {place.casefold() for place in (offer.region, offer.country) if place}
+    if regions and regions.isdisjoint(places):
         raise OfferUnfit(
             f"it is in {offer.region or 'an unknown region'}, and --region is {', '.join(request.regions)}",
             option=_regions(request),

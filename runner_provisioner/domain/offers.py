@@ -78,8 +78,9 @@ class Offer:
     the bid, once there is one). `minimum_bid`, in the same unit, is the market's floor for interruptible offers,
     `on_demand` what the same costs where nobody can take it away, None where nobody names that.
     `gpu_name` is how the model is displayed, `raises` how often its bid has been raised, `cloud` the one of the
-    provider's clouds that it belongs to, where an offer belongs to one. Where `bids` is False nobody bids for an
-    interruptible offer: its floor is its price, and no raise of it is tried.
+    provider's clouds that it belongs to, where an offer belongs to one; `region` is the place that it is rented in, as
+    `--region` may name it, and `country` the one around it where the market told that. Where `bids` is False nobody
+    bids for an interruptible offer: its floor is its price, and no raise of it is tried.
     """
 
     provider: str
@@ -92,6 +93,7 @@ class Offer:
     on_demand: Decimal | None = None
     memory_gb: int | None = None
     region: str | None = None
+    country: str | None = None
     stock: str | None = None
     gpu_name: str | None = None
     raises: int = 0

@@ -29,7 +29,7 @@ from runner_provisioner.errors import InvalidRequest
 DEFAULT_GPUS = ("NVIDIA RTX A4000", "NVIDIA RTX A5000", "NVIDIA GeForce RTX 4090")
 DEFAULT_IMAGE = "runpod/pytorch:2.1.0-py3.10-cuda11.8.0-devel-ubuntu22.04"
 _VOLUME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
-_REGION = re.compile(r"[A-Za-z]{2}(?:-[A-Za-z0-9]{1,16}){0,4}", re.ASCII)
+_REGION = re.compile(r"[A-Za-z]{2}|[A-Za-z]{2,16}(?:[-_][A-Za-z0-9]{1,16}){1,4}", re.ASCII)
 LONGEST_START = timedelta(minutes=50)  # a registration token lives for 60 minutes
 
 

@@ -39,7 +39,7 @@ def tell(story: Story, *, watched: bool = False) -> None:
             await story(run)
             assert not world.live()
             assert not world.github.violations
-            assert world.runpod.bill().gpu == run.used()
+            assert world.gpu_bill() == run.used()
             assert world.longest_overlap() == 0.0
             world.check_secrets()
 

@@ -157,6 +157,21 @@ def test_without_stock_the_next_model_is_rented(tmp_path: Path) -> None:
     act(tmp_path, scene)
 
 
+@pytest.mark.parametrize("region", ["RO", "EU-RO-1", "ro"])
+def test_a_country_is_rented_in_one_of_its_data_centres(tmp_path: Path, region: str) -> None:
+    """REST takes nothing larger than a data centre."""
+
+    async def scene(world: World) -> None:
+        outcome = await Process(world=world).start(small_request(accept_no_kill_time=True, region=(region,)))
+        assert outcome.ok, repr(outcome.error)
+        assert outcome.result.offer.region == "EU-RO-1"
+        [pod] = world.live()
+        assert pod.machine.data_center_id == "EU-RO-1"
+        await gone(world)
+
+    act(tmp_path, scene)
+
+
 def test_interruptible_pods_alone_are_nowhere(tmp_path: Path) -> None:
     """REST sells none; nothing is rented."""
 

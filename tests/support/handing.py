@@ -11,7 +11,7 @@ import httpx
 
 from runner_provisioner.errors import SshFailed
 from runner_provisioner.simulators.github.entities import RunnerRecord
-from runner_provisioner.simulators.runpod.pods import SimPod
+from runner_provisioner.simulators.market.pods import RentedPod
 
 if TYPE_CHECKING:
     from support.inprocess import World
@@ -56,10 +56,10 @@ class Waiting:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._pods: dict[str, SimPod] = {}
+        self._pods: dict[str, RentedPod] = {}
         self.configs: list[str] = []
 
-    def begin(self, pod: SimPod) -> None:
+    def begin(self, pod: RentedPod) -> None:
         """The pod passed its gate."""
         if self._world.alive(pod):
             self._pods[pod.id] = pod

@@ -5,13 +5,11 @@ What survives a process is the simulators and the state file; nothing else is sh
 
 from __future__ import annotations
 
-import base64
 import functools
 import io
 import random
 import re
 import traceback
-import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -22,21 +20,23 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import httpx
+from support.direct_runs import DirectRuns
 from support.fakes import FakeHistory
 from support.handing import PODS, Waiting, WayIn
+from support.stages import GPU, OTHER_GPU, Provider, RunPodStage, Stage, stage_of
+from support.stages import RUNPOD_KEY as ACCOUNT_KEY
 from support.virtual_time import VirtualClock, VirtualLoop
-from support.wire import GITHUB, LATENCY, RUNPOD, Rule, Wire, answered
+from support.wire import GITHUB, LATENCY, Rule, Wire, answered
 
 from runner_provisioner import logging as program_log
 from runner_provisioner import wiring
-from runner_provisioner._http import CallMetrics, Plumbing, Retry, Tempo
+from runner_provisioner._http import CallMetrics, Plumbing, Tempo
 from runner_provisioner._redaction import Redactor
 from runner_provisioner.domain.events import Event
 from runner_provisioner.domain.names import RunKey, base36
 from runner_provisioner.domain.request import StartRequest
-from runner_provisioner.domain.runners import Job, RunStatus, creator_label, end_label
-from runner_provisioner.domain.stuck import QueuedJob
-from runner_provisioner.errors import PermissionDenied, RunnerProvisionerError
+from runner_provisioner.domain.runners import creator_label, end_label
+from runner_provisioner.errors import RunnerProvisionerError
 from runner_provisioner.ports import History
 from runner_provisioner.services.ending import Ended
 from runner_provisioner.services.jit import JitHandOver
@@ -45,93 +45,24 @@ from runner_provisioner.services.sweep import Swept
 from runner_provisioner.settings import Settings
 from runner_provisioner.simulators.github.entities import ApiError, RunnerRecord
 from runner_provisioner.simulators.github.server import GitHubSimulator
+from runner_provisioner.simulators.market.pods import RentedPod
 from runner_provisioner.simulators.runpod import graph
-from runner_provisioner.simulators.runpod.pods import RUNNING, SimPod
-from runner_provisioner.simulators.runpod.settings import Progress
-from runner_provisioner.simulators.runpod.settings import Settings as RunPodSettings
 from runner_provisioner.simulators.runpod.simulator import RunPodSimulator
 from runner_provisioner.simulators.serving import ASGIApp, ConnectionCut, NeverAnswered
 from runner_provisioner.storage.state_file import Forgetting
 
+__all__ = ["ACCOUNT_KEY", "GPU", "OTHER_GPU", "Outcome", "Process", "World", "seed", "small_request"]
 REPOSITORY = "octo/gpu"
-ACCOUNT_KEY = "rpa_PLANTEDACCOUNTKEY0123456789ABCDEFGHIJKLM"
 TOKEN = "ghp_PlantedPersonalToken0123456789abcdefgh"
 BOOT = 1.5
 REGISTER = 1.0
 SETTLE = 4.0
 POLL = 2.0
 SURCHARGE = Decimal("1.05")
-GPU = "NVIDIA RTX A4000"
-OTHER_GPU = "NVIDIA RTX A5000"
 
 
 # Documents are parsed once for all worlds, not once for each.
 graph._checked = functools.cache(graph._checked)
-
-
-class DirectRuns:
-    """RunAttempts that ask over the same wire, without PyGithub."""
-
-    def __init__(self, program: wiring.Program) -> None:
-        """Borrow the session and the credential."""
-        assert program.github is not None
-        self._runs = program.github.runs
-
-    async def attempt(self, repository: str, run_id: int, attempt: int) -> RunStatus | None:
-        """How far it is."""
-        errand = await self._runs._errand("getRun", repository)
-        path = f"/repos/{repository}/actions/runs/{run_id}"
-        try:
-            answer = await errand.api.call("getRun", "GET", path, bearer=errand.bearer, retry=errand.retry)
-        except PermissionDenied:
-            return None
-        run = answer.json()
-        if run["run_attempt"] < attempt:
-            return None
-        over = run["run_attempt"] > attempt or run["status"] == "completed"
-        return RunStatus.COMPLETED if over else RunStatus.ACTIVE
-
-    async def jobs(self, repository: str, run_id: int, attempt: int | None = None) -> list[Job]:
-        """Those of an attempt."""
-        errand = await self._runs._errand("listJobs", repository)
-        path = f"/repos/{repository}/actions/runs/{run_id}/attempts/{attempt}/jobs?per_page=100"
-        answer = await errand.api.call("listJobs", "GET", path, bearer=errand.bearer, retry=errand.retry)
-        return [
-            Job(
-                id=one["id"],
-                name=one["name"],
-                status=one["status"],
-                conclusion=one["conclusion"],
-                labels=tuple(one["labels"]),
-                runner_name=one["runner_name"],
-                completed_at=datetime.fromisoformat(one["completed_at"]) if one["completed_at"] else None,
-            )
-            for one in answer.json()["jobs"]
-        ]
-
-    async def queued_jobs(self, repository: str) -> list[QueuedJob]:
-        """Of the runs that are under way."""
-        errand = await self._runs._errand("listRuns", repository)
-        path = f"/repos/{repository}/actions/runs?status=in_progress"
-        answer = await errand.api.call("listRuns", "GET", path, bearer=errand.bearer, retry=errand.retry)
-        return [
-            QueuedJob(
-                id=job.id,
-                run_id=run["id"],
-                name=job.name,
-                labels=job.labels,
-                queued_at=datetime.fromisoformat(run["created_at"]),
-            )
-            for run in answer.json()["workflow_runs"]
-            for job in await self.jobs(repository, run["id"], run["run_attempt"])
-            if job.status == "queued"
-        ]
-
-    async def rerun_failed_jobs(self, repository: str, run_id: int) -> None:
-        """Ask for them."""
-        errand = await self._runs._errand("rerunFailedJobs", repository, "write", Retry.NEVER)
-        path = f"/repos/{repository}/actions/runs/{run_id}/rerun-failed-jobs"
-        await errand.api.call("rerunFailedJobs", "POST", path, bearer=errand.bearer, retry=errand.retry)
 
 
 @dataclass(kw_only=True)
@@ -151,7 +82,7 @@ class Outcome:
 
 
 class World:
-    """Both services, the pods' start scripts, and the disk."""
+    """GitHub and the markets, the pods' start scripts, and the disk."""
 
     def __init__(
         self,
@@ -164,8 +95,9 @@ class World:
         logs: bool = True,
         library: bool = True,
         schema: bool = True,
+        providers: tuple[Provider, ...] = (Provider.RUNPOD,),
     ) -> None:
-        """`spot` False: interruptible pods are listed and refused.
+        """`spot` False: interruptible pods are listed and refused, where that is how the market does it.
 
         Two things take longer than everything else together and can be left out: PyGithub, which works in a thread
         (`library`), and holding each exchange with GitHub against its published schema (`schema`).
@@ -174,12 +106,7 @@ class World:
         self.folder = folder
         self.library = library
         self.clock = VirtualClock(loop)
-        self.runpod = RunPodSimulator(
-            self.clock,
-            settings=RunPodSettings(progress=Progress.timed(BOOT), list_lag=list_lag),
-            key=ACCOUNT_KEY,
-        )
-        self.runpod.market.spot = spot
+        self.stages = [stage_of(one, self.clock, boot=BOOT, list_lag=list_lag, spot=spot) for one in providers]
         self.github = GitHubSimulator(self.clock)
         for name in repositories:
             self.github.add_repository(name)
@@ -204,8 +131,9 @@ class World:
         self.register_delay = REGISTER
         self.scopes: dict[str, str] = {}
         self.waiting = Waiting(self)
-        self._apps: dict[str, ASGIApp] = {RUNPOD: self.runpod.app, GITHUB: self.github.app}
+        self._apps: dict[str, ASGIApp] = {GITHUB: self.github.app, **{one.host: one.sim.app for one in self.stages}}
         self._lives: dict[str, RunnerRecord | None] = {}
+        self._stages: dict[str, Stage] = {}
         self._errands = 0
         level = "debug" if logs else "critical"
         program_log.configure(mode="json", level=level, redactor=self.redactor, stream=self.log)
@@ -224,7 +152,7 @@ class World:
         except ConnectionCut as error:
             raise httpx.ReadError(str(error), request=request) from error
         finally:
-            if request.url.host == RUNPOD:
+            if request.url.host not in {GITHUB, PODS}:
                 self.notice()
 
     def watch_threads(self, program: wiring.Program) -> None:
@@ -246,37 +174,81 @@ class World:
 
         api.call = counted  # type: ignore[method-assign]
 
+    # -- the markets
+
+    @property
+    def stage(self) -> Stage:
+        """The first market, or the only one."""
+        return self.stages[0]
+
+    @property
+    def runpod(self) -> RunPodSimulator:
+        """RunPod, in a world that has it."""
+        return next(one.sim for one in self.stages if isinstance(one, RunPodStage))
+
+    def stage_of(self, pod: RentedPod) -> Stage:
+        """Whose pod it is."""
+        if pod.id not in self._stages:
+            self._stages |= {each.id: stage for stage in self.stages for each in stage.sim.pods()}
+        return self._stages[pod.id]
+
+    def pods(self) -> list[Any]:
+        """Every pod that there ever was, of every market."""
+        return [pod for stage in self.stages for pod in stage.sim.pods()]
+
+    def wish(self, **more: Any) -> StartRequest:  # noqa: ANN401 - any field of a request
+        """A small request that these markets may serve, whether a forgotten pod ends there or not."""
+        unended = any(not stage.kill_time for stage in self.stages)
+        return small_request(**{"accept_no_kill_time": unended, **more})
+
+    def interrupt(self, pod: RentedPod, reason: str = "") -> None:
+        """The provider takes the machine back."""
+        self.stage_of(pod).sim.interrupt(pod.id, reason=reason)
+        self.notice()
+
+    def creates(self) -> int:
+        """How many creates arrived."""
+        return sum(stage.creates() for stage in self.stages)
+
+    def gpu_bill(self) -> Decimal:
+        """What the markets ask for GPUs."""
+        return sum((stage.sim.bill().gpu for stage in self.stages), Decimal(0))
+
+    def total_bill(self) -> Decimal:
+        """What the markets ask."""
+        return sum((stage.sim.bill().total for stage in self.stages), Decimal(0))
+
     # -- the pods
 
     def notice(self) -> None:
         """Begin the life of every new pod, and end the listener of every pod that is gone."""
-        for pod in self.runpod.pods():
+        for pod in self.pods():
             if pod.id not in self._lives:
                 self._lives[pod.id] = None
-                if self.dearer > 0:
-                    self.dearer -= 1
-                    pod.price_per_gpu *= SURCHARGE
-                    for span in pod.meter.spans:
-                        span.rate = pod.price if span.kind == "gpu" else span.rate
-                if self.mute > 0:
-                    self.mute -= 1
-                elif self.bad > 0:
-                    self.bad -= 1
-                    boot = self.runpod.settings.progress.seconds
-                    self.loop.call_later(boot + self.register_delay, self._fail_gate, pod)
-                elif not pod.foreign:
-                    boot = self.runpod.settings.progress.seconds
-                    self.loop.call_later(boot + self.register_delay, self._register, pod)
+                self._begin(pod, self.stage_of(pod))
             runner = self._lives[pod.id]
-            if runner is not None and runner.online and pod.status != RUNNING:
+            if runner is not None and runner.online and not self.alive(pod):
                 self.github.play_loss(runner)
 
-    def _register(self, pod: SimPod) -> None:
+    def _begin(self, pod: Any, stage: Stage) -> None:  # noqa: ANN401 - a pod of its market
+        if self.dearer > 0:
+            self.dearer -= 1
+            stage.make_dearer(pod, SURCHARGE)
+        delay = stage.sim.fleet.settings.progress.seconds + self.register_delay
+        if self.mute > 0:
+            self.mute -= 1
+        elif self.bad > 0:
+            self.bad -= 1
+            self.loop.call_later(delay, self._fail_gate, pod)
+        elif not pod.foreign:
+            self.loop.call_later(delay, self._register, pod)
+
+    def _register(self, pod: RentedPod) -> None:
         """What the start script does: one registration under the pod's name; when it fails, the pod ends itself."""
         if not self.alive(pod):
             return
         scope = self.scopes[pod.name.split("-")[1]]
-        script = _script(pod.docker_args)
+        script = self.stage_of(pod).script(pod)
         tokens = self.github.world.credentials._runner_tokens
         if self.hands_over:
             assert not any(value in script for value in tokens)
@@ -293,29 +265,31 @@ class World:
             return
         self.serves(pod, runner)
 
-    def serves(self, pod: SimPod, runner: RunnerRecord) -> None:
+    def serves(self, pod: RentedPod, runner: RunnerRecord) -> None:
         """The pod's runner listens, until its idle time is over."""
         self._lives[pod.id] = runner
-        self.loop.call_later(_idle_seconds(_script(pod.docker_args)), self._idle, pod, runner)
+        self.loop.call_later(_idle_seconds(self.stage_of(pod).script(pod)), self._idle, pod, runner)
 
-    def _fail_gate(self, pod: SimPod) -> None:
+    def _fail_gate(self, pod: RentedPod) -> None:
         if self.alive(pod):
             self.end_from_inside(pod)
 
-    def _idle(self, pod: SimPod, runner: RunnerRecord) -> None:
+    def _idle(self, pod: RentedPod, runner: RunnerRecord) -> None:
         """The dead-man's switch: no job came."""
         if self.alive(pod) and not runner.busy:
             self.github.world.forget(runner)
             self.end_from_inside(pod)
 
-    def alive(self, pod: SimPod) -> bool:
+    def alive(self, pod: RentedPod) -> bool:
         """Whether it runs."""
-        return self.runpod.pod(pod.id).status == RUNNING
+        return self.stage_of(pod).alive(pod)
 
-    def end_from_inside(self, pod: SimPod) -> None:
-        """The pod removes itself."""
-        with self.runpod.lock:
-            self.runpod.fleet.terminate(pod, self.clock.now(), by="itself")
+    def end_from_inside(self, pod: RentedPod) -> None:
+        """The pod removes itself, or, where it has nothing to do that with, stays and bills without a runner."""
+        stage = self.stage_of(pod)
+        if stage.ends_from_inside:
+            with stage.sim.lock:
+                stage.sim.fleet.terminate(pod, self.clock.now(), by="itself")
         self.notice()
 
     def runner_of(self, pod_id: str) -> RunnerRecord | None:
@@ -336,15 +310,15 @@ class World:
 
     # -- what is left
 
-    def live(self, name: str | None = None) -> list[SimPod]:
+    def live(self, name: str | None = None) -> list[Any]:
         """Pods that cost money."""
-        return [pod for pod in self.runpod.live() if name in (None, pod.name)]
+        return [pod for stage in self.stages for pod in stage.sim.live() if name in (None, pod.name)]
 
     def longest_overlap(self) -> float:
         """Longest time, in seconds, that two pods of one name billed at once."""
         now = self.clock.now()
         by_name: dict[str, list[tuple[datetime, datetime]]] = {}
-        for pod in self.runpod.pods():
+        for pod in self.pods():
             by_name.setdefault(pod.name, []).append((pod.created_at, pod.ended_at or now))
         longest = 0.0
         for spans in by_name.values():
@@ -358,7 +332,7 @@ class World:
         """What the pods must have cost: price times begun seconds, from when they were created until they ended."""
         total = Decimal(0)
         now = self.clock.now()
-        for pod in self.runpod.pods():
+        for pod in self.pods():
             seconds = -((pod.created_at - (pod.ended_at or now)) // timedelta(seconds=1))
             total += pod.price * seconds / 3600
         return total
@@ -366,7 +340,8 @@ class World:
     def secrets(self) -> list[str]:
         """Everything that must not be seen."""
         tokens = list(self.github.world.credentials._runner_tokens)
-        return [ACCOUNT_KEY, TOKEN, *tokens, *self.waiting.configs, *(pod.key for pod in self.runpod.pods() if pod.key)]
+        of_markets = [secret for stage in self.stages for secret in stage.secrets()]
+        return [TOKEN, *tokens, *self.waiting.configs, *of_markets]
 
     def check_secrets(self) -> None:
         """No secret in a log, an event, an error, or on the disk."""
@@ -379,12 +354,6 @@ class World:
 
 def _accept(*_exchange: object) -> None:
     """Find nothing wrong."""
-
-
-def _script(docker_args: str) -> str:
-    found = re.search(r"printf %s ([A-Za-z0-9+/=]+)\|base64", docker_args)
-    assert found is not None
-    return zlib.decompress(base64.b64decode(found[1]), wbits=31).decode()
 
 
 def _idle_seconds(script: str) -> int:
@@ -407,7 +376,7 @@ class Process:
     attempt: int = 1
     state: str = "state"
     latency: float = LATENCY
-    account_key: str = ACCOUNT_KEY
+    account_key: str | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
     history: History | None = None
     wire: Wire = field(init=False)
@@ -419,8 +388,8 @@ class Process:
     def settings(self) -> Settings:
         """What the environment says."""
         environ = {
-            "RUNPOD_API_KEY": self.account_key,
-            "RUNPOD_API_URL": f"https://{RUNPOD}/graphql",
+            **{name: value for stage in self.world.stages for name, value in stage.environ.items()},
+            **({"RUNPOD_API_KEY": self.account_key} if self.account_key is not None else {}),
             "RUNNER_PROVISIONER_GITHUB_TOKEN": self.token,
             "GITHUB_TOKEN": self.token,
             "GITHUB_API_URL": f"https://{GITHUB}",

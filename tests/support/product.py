@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,15 +14,14 @@ from pathlib import Path
 
 import anyio
 from support import virtual_time
-from support.inprocess import BOOT, POLL, REGISTER, SETTLE, Outcome, Process, World, seed, small_request
+from support.inprocess import BOOT, POLL, REGISTER, SETTLE, Outcome, Process, World, seed
+from support.stages import Provider
 from support.virtual_time import VirtualLoop
 from support.wire import Kind, at
 
 from runner_provisioner.domain.offers import Interruptible
 from runner_provisioner.domain.request import HowRegistered, StartRequest
 from runner_provisioner.services.provision import CANCEL_WINDOW
-from runner_provisioner.simulators.faults import Fault, FaultKind
-from runner_provisioner.simulators.runpod import texts
 
 LAG = 3.0  # how late the provider's list is; less than the settle time, as the program assumes
 TWIN_OFFSET = 0.13
@@ -35,7 +33,7 @@ LOGGED = 8  # every eighth case writes its log, is searched for secrets, and hel
 
 
 class Market(StrEnum):
-    """What the provider is like."""
+    """What the provider is like, and what befalls its pods."""
 
     PLAIN = "plain"
     LAG = "list lag"
@@ -47,7 +45,6 @@ class Market(StrEnum):
     RAISE = "no stock until the bid is raised"
     JIT = "a configuration is handed over"
     DEARER = "first pod dearer than its offer, with a max cost"
-    NO_GRAPHQL = "GraphQL switched off, with list lag"
 
 
 class End(StrEnum):
@@ -55,12 +52,14 @@ class End(StrEnum):
 
     STOP = "stop"
     CLEANUP = "run completed, cleanup"
+    NOBODY = "nobody until the kill time"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """A start whose request number `step` meets `kind`, in a scenario; `command` is which command is struck."""
 
+    at: tuple[Provider, ...] = (Provider.RUNPOD,)
     market: Market = Market.PLAIN
     end: End = End.STOP
     again: bool = False
@@ -68,6 +67,13 @@ class Case:
     kind: Kind = Kind.PASS
     step: int = -1
     command: str = "start"
+
+
+def exists(case: Case) -> bool:
+    """Whether its markets have what the scenario is about: bids, or a kill time."""
+    if case.market in {Market.NO_SPOT, Market.RAISE}:
+        return case.at == (Provider.RUNPOD,)
+    return case.end is not End.NOBODY or Provider.REST not in case.at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +102,7 @@ def play(case: Case, *, logs: bool = False) -> Played:
     with scratch() as folder:
 
         async def main(loop: VirtualLoop) -> Played:
-            lag = LAG if case.market in {Market.LAG, Market.MUTE, Market.NO_GRAPHQL} else 0.0
+            lag = LAG if case.market in {Market.LAG, Market.MUTE} else 0.0
             world = World(
                 folder,
                 loop,
@@ -105,6 +111,7 @@ def play(case: Case, *, logs: bool = False) -> Played:
                 logs=logs,
                 schema=logs,
                 library=case.command == "cleanup",
+                providers=case.at,
             )
             return await _Play(world, case).run()
 
@@ -135,16 +142,14 @@ class _Play:
         if self.case.market is Market.BAD_HOST:
             self.world.bad = 1
         self.world.hands_over = self.case.market is Market.JIT
-        self.world.runpod.settings.graphql_retired = self.case.market is Market.NO_GRAPHQL
         if self.case.market is Market.SLOW:
             self.world.register_delay = SETTLE + POLL
         if self.case.market is Market.DEARER:
             self.world.dearer = 1
         if self.case.market in {Market.NO_STOCK, Market.RAISE}:
-            body = json.dumps({"errors": [{"message": texts.NO_STOCK, "extensions": {"code": "RUNPOD"}}], "data": None})
             times = 2 if self.case.market is Market.RAISE else 1
-            fault = Fault(operation="podRentInterruptable", kind=FaultKind.ERROR, status=200, body=body, times=times)
-            self.world.runpod.faults.add(fault)
+            stage = self.world.stage
+            stage.sim.faults.add(stage.no_stock(spot=True, times=times))
 
     def _process(self, command: str, **more: float) -> Process:
         struck = self.case.command == command and self.case.step >= 0
@@ -152,16 +157,20 @@ class _Play:
 
     def _request(self) -> StartRequest:
         """Each look at a pod that never serves is a request, and each request is a dozen cases."""
+        return self.world.wish(**self._wishes())
+
+    def _wishes(self) -> dict[str, object]:
+        waits = not all(stage.ends_from_inside for stage in self.world.stages)
+        if self.case.market is Market.MUTE or (self.case.market is Market.BAD_HOST and waits):
+            return {"boot_timeout": MUTE_BOOT}
         if self.case.market is Market.RAISE:
             # Both first bids find nothing, and there is no on-demand to fall back to.
-            return small_request(interruptible=Interruptible.REQUIRE)
+            return {"interruptible": Interruptible.REQUIRE}
         if self.case.market is Market.JIT:
-            return small_request(registration=HowRegistered.JIT)
+            return {"registration": HowRegistered.JIT}
         if self.case.market is Market.DEARER:
-            return small_request(max_cost=MAX_COST, start_timeout=timedelta(minutes=9))
-        if self.case.market is Market.NO_GRAPHQL:
-            return small_request(accept_no_kill_time=True)
-        return small_request(boot_timeout=MUTE_BOOT) if self.case.market is Market.MUTE else small_request()
+            return {"max_cost": MAX_COST, "start_timeout": timedelta(minutes=9)}
+        return {}
 
     async def _starts(self) -> tuple[Process, Outcome]:
         first = self._process("start")
@@ -212,7 +221,12 @@ class _Play:
             assert [runner.online for runner in self.world.github.runners()] == [True]
 
     async def _end(self) -> Process:
-        if self.case.end is End.CLEANUP:
+        if self.case.end is End.NOBODY:
+            # Lium takes whole hours when a pod is rented, and the exact moment in a request of its own.
+            await anyio.sleep((self._request().lifetime + timedelta(hours=1)).total_seconds())
+            self.world.notice()
+            assert not self.world.live(), "a pod outlives its kill time"
+        if self.case.end is not End.STOP:
             self.world.github.complete_run(self.world.run_id)
         command = "stop" if self.case.end is End.STOP else "cleanup"
         process = self._process(command)
@@ -230,17 +244,17 @@ class _Play:
 
     def _reported(self, outcome: Outcome) -> bool:
         """Whether a clean-up says that something is left or could not be looked at."""
-        return self.case.end is End.CLEANUP and bool(outcome.result.left or outcome.result.errors)
+        return self.case.end is not End.STOP and bool(outcome.result.left or outcome.result.errors)
 
     def _check_end(self) -> None:
         world = self.world
         assert not world.live()
         assert not world.github.runners()
         assert not world.github.violations
-        bill = world.runpod.bill()
-        assert bill.gpu == world.used()
+        assert world.gpu_bill() == world.used()
+        total = world.total_bill()
         world.loop.jump(3600)
-        assert world.runpod.bill().total == bill.total, "something bills on"
+        assert world.total_bill() == total, "something bills on"
         world.check_secrets()
 
     def _allowed_overlap(self) -> float:

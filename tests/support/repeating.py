@@ -8,10 +8,11 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 from support.handing import WayIn
-from support.inprocess import REPOSITORY, Outcome, Process, World, small_request
+from support.inprocess import REPOSITORY, Outcome, Process, World
 
 from runner_provisioner.cli.interruption import found_by_stop
 from runner_provisioner.cli.repeating import rentals_of, rerun_of, seal_of, settle, watch_of
@@ -23,7 +24,7 @@ from runner_provisioner.services.provision import Started
 from runner_provisioner.services.rerun import Survey
 from runner_provisioner.services.watch import Watched
 from runner_provisioner.simulators.github.runs import Job
-from runner_provisioner.simulators.runpod.pods import SimPod
+from runner_provisioner.simulators.market.pods import RentedPod
 from runner_provisioner.wiring import Program
 
 LOCK = 11 * 60.0  # seconds: longer than a job outlives its runner
@@ -68,13 +69,13 @@ class Repeating:
     async def start(self, request: StartRequest | None = None) -> Started:
         """The job `start` of the first attempt: the GPU job waits for its label."""
         self.world.github.hand_over(self.run_id, "start")
-        outcome = await self.process(1).start(request or small_request())
+        outcome = await self.process(1).start(request or self.world.wish())
         assert outcome.ok, repr(outcome.error)
         started: Started = outcome.result
         self.world.github.provide(self.run_id, "start", {"label": started.label})
         return started
 
-    def take(self) -> SimPod:
+    def take(self) -> Any:  # noqa: ANN401 - a pod of its market
         """The pod's runner takes the GPU job."""
         (pod,) = self.world.live()
         runner = self.world.runner_of(pod.id)
@@ -82,10 +83,9 @@ class Repeating:
         assert self.world.github.play_take(runner) is not None
         return pod
 
-    def interrupt(self, pod: SimPod) -> None:
+    def interrupt(self, pod: RentedPod) -> None:
         """The provider takes the machine back."""
-        self.world.runpod.interrupt(pod.id)
-        self.world.notice()
+        self.world.interrupt(pod)
 
     async def fail(self) -> None:
         """GitHub notices that the machine is gone."""
@@ -156,7 +156,7 @@ class Repeating:
             again = rerun_of(program, program.place, self.run_id, attempt)
             survey = await again.survey(most_attempts=most)
             folder = self.world.folder / process.state
-            rentals = rentals_of(program, request or small_request(), survey.jobs, folder=folder, ssh_keys=())
+            rentals = rentals_of(program, request or self.world.wish(), survey.jobs, folder=folder, ssh_keys=())
             return survey, await again.carry_out(rentals) if rentals else []
 
         return await process._run("rerun", work)
@@ -183,7 +183,7 @@ class Repeating:
     def used(self) -> Decimal:
         """What the pods must have cost: each from its creation until it was given back or taken."""
         total = Decimal(0)
-        for pod in self.world.runpod.pods():
+        for pod in self.world.pods():
             ends = [event.at for event in pod.events if event.what.startswith(("terminated", "interrupted", "stopped"))]
             total += pod.price * -((pod.created_at - min(ends)) // timedelta(seconds=1)) / 3600
         return total

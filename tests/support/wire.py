@@ -15,6 +15,8 @@ from runner_provisioner.ports import Clock
 from runner_provisioner.simulators.serving import ASGIApp
 
 RUNPOD = "runpod.test"
+LIUM = "celium.test"
+PRIME = "prime.test"
 GITHUB = "github.test"
 LATENCY = 0.02
 OUTAGE = 45.0

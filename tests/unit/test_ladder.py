@@ -150,6 +150,15 @@ def test_what_does_not_fit_is_refused_with_its_reason(wish: dict[str, object], r
     assert "unknown" in str(found.refusals[0].error)
 
 
+def test_a_country_holds_all_its_data_centres() -> None:
+    """A market that rents by data centre alone tells in which country each is."""
+    there = replace(offer("A4000", "0.5"), region="EU-RO-1", country="RO")
+    assert ladder((there,), replace(REQUEST, models=("A4000",), regions=("ro",))).rungs == (there,)
+    assert ladder((there,), replace(REQUEST, models=("A4000",), regions=("eu-ro-1",))).rungs == (there,)
+    (refusal,) = ladder((there,), replace(REQUEST, models=("A4000",), regions=("RO-1", "SE"))).refusals
+    assert "it is in EU-RO-1, and --region is RO-1, SE" in str(refusal)
+
+
 def test_a_named_model_that_nobody_offers_is_told() -> None:
     """By the name that the user gave it; a displayed name is a name."""
     shown = replace(offer("NVIDIA RTX A4000", "0.2"), gpu_name="RTX A4000")

@@ -190,6 +190,56 @@ async def test_a_market_that_could_not_be_asked_decides_before_one_that_knows_no
     assert found.passed_over == {}
 
 
+class Knowing(FakeProvider):
+    """A market that knows only some models."""
+
+    known: frozenset[str] = frozenset()
+
+    async def offers(self, request: GpuRequest) -> Sequence[Offer]:
+        """Of those that it knows."""
+        found = await super().offers(request)
+        strange = sorted(set(request.models) - self.known)
+        if strange:
+            raise UnknownGpu(f"{self.name} has no GPU '{strange[0]}'")
+        return [one for one in found if one.gpu_model in request.models]
+
+
+def _knowing(name: str, *models: str) -> Knowing:
+    market = Knowing(FakeClock(), *(offer(model, provider=name) for model in models), name=name)
+    market.known = frozenset(models)
+    return market
+
+
+async def test_a_model_that_one_market_does_not_know_has_no_offers_there_alone() -> None:
+    """Its other models are on the ladder, and the market is not passed over."""
+    markets = {"a": _knowing("a", "A4000"), "b": _knowing("b", "A4000", "A5000")}
+    found = await survey(markets, replace(REQUEST, models=("A4000", "A5000")))
+    assert {(one.provider, one.gpu_model) for one in found.ladder.rungs} == {
+        ("a", "A4000"),
+        ("b", "A4000"),
+        ("b", "A5000"),
+    }
+    assert found.passed_over == {}
+
+
+async def test_a_model_that_no_market_knows_is_one_error() -> None:
+    """Beside others that are known, and with what each market says of it."""
+    markets = {"a": _knowing("a", "A4000"), "b": _knowing("b", "A5000")}
+    with pytest.raises(UnknownGpu, match=r"^a has no GPU 'X9'; b has no GPU 'X9'$"):
+        await survey(markets, replace(REQUEST, models=("A4000", "X9", "A5000")))
+    with pytest.raises(UnknownGpu, match=r"^a has no GPU 'X9'; b has no GPU 'X9'$"):
+        await survey(markets, replace(REQUEST, models=("X9",)))
+
+
+async def test_a_market_that_cannot_be_asked_may_know_the_model() -> None:
+    """So that there is no telling, and the others are rented from."""
+    markets = {"a": _knowing("a", "A4000"), "b": _knowing("b", "A5000")}
+    markets["b"].add("offers", DOWN)
+    found = await survey(markets, replace(REQUEST, models=("A4000", "X9")))
+    assert [one.gpu_model for one in found.ladder.rungs] == ["A4000"]
+    assert set(found.passed_over) == {"b"}
+
+
 # --- renting
 
 

@@ -122,7 +122,12 @@ TABLE: tuple[Row, ...] = (
     Row(
         id="balance_said", statuses=(403,), text=r"insufficient[ _]balance", error=InsufficientFunds, advice=_FUNDS
     ),
-    Row(id="forbidden", statuses=(403,), error=PermissionDenied, advice=_SCOPE, shown="FORBIDDEN"),
+    # The key is a good one that may not do this; any other 403 says nothing good of it.
+    Row(
+        id="scope", statuses=(403,), text=r"\b(scopes?|permissions?)\b", error=PermissionDenied, advice=_SCOPE,
+        shown="FORBIDDEN",
+    ),
+    Row(id="forbidden", statuses=(403,), error=AuthenticationFailed, advice=_KEY, shown="UNAUTHENTICATED"),
     Row(id="no_volume", statuses=(404,), text=r"\bvolume\b", rent=True, error=InvalidRequest, advice=_VOLUME),
     Row(id="node_gone", statuses=(404,), text=r"\w", rent=True, error=OfferGone, advice=_TAKEN),
     Row(id="node_conflict", statuses=(409,), rent=True, error=OfferGone, advice=_TAKEN),

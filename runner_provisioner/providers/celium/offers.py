@@ -32,7 +32,7 @@ async def market(api: CeliumApi, request: GpuRequest) -> Sequence[Offer]:
     if request.min_download:
         filters["min_download_mbps"] = request.min_download
     nodes = await api.executors(filters)
-    return [_offer(node, request.count) for node in nodes if _fits(node, request, machines)]
+    return [_offer(node, request) for node in nodes if _fits(node, request, machines)]
 
 
 async def kinds(api: CeliumApi) -> Sequence[GpuType]:
@@ -78,7 +78,13 @@ def _rentable(node: WireExecutor, count: int) -> bool:
 
 
 def _somewhere(node: WireExecutor, regions: Sequence[str]) -> bool:
-    return not regions or bool({region.casefold() for region in regions} & {one.casefold() for one in _places(node)})
+    return not regions or _place(node, regions) is not None
+
+
+def _place(node: WireExecutor, regions: Sequence[str]) -> str | None:
+    """Where it is, in the words of the request where there are any."""
+    asked = {region.casefold() for region in regions}
+    return next((place for place in _places(node) if not asked or place.casefold() in asked), None)
 
 
 def _places(node: WireExecutor) -> Iterable[str]:
@@ -112,20 +118,20 @@ def _disk(node: WireExecutor) -> float | None:
     return node.spec("hard_disk", "total") if free is None else free
 
 
-def _offer(node: WireExecutor, count: int) -> Offer:
+def _offer(node: WireExecutor, request: GpuRequest) -> Offer:
     assert node.machine_name and node.price_per_gpu  # noqa: S101, PT018 - only what fits comes here
-    price = node.price_per_gpu * count
+    price = node.price_per_gpu * request.count
     interruptible = bool(node.interruptible)
     return Offer(
         provider=PROVIDER,
         id=node.id,
         gpu_model=node.machine_name,
-        gpu_count=count,
+        gpu_count=request.count,
         price=price,
         interruptible=interruptible,
         minimum_bid=price if interruptible else None,
         memory_gb=_memory(node),
-        region=next(iter(_places(node)), None),
+        region=_place(node, request.regions),
         stock="often fails" if node.frequent_rent_failures else None,
         gpu_name=short(node.machine_name),
         bids=False,

@@ -111,8 +111,9 @@ def _fitting(rows: Iterable[WireOffer], request: GpuRequest) -> Iterable[Found]:
                 gpu_count=request.count,
                 price=chosen.price,
                 interruptible=bool(row.is_spot),
-                # Nobody bids: what is asked is the least that buys it.
+                # Nobody bids: what is asked is the least that buys it, and more buys no more.
                 minimum_bid=chosen.price if row.is_spot else None,
+                bids=False,
                 memory_gb=_memory(row) or None,
                 region=region,
                 stock=row.stock_status,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from runner_provisioner.domain.offers import GpuRequest, GpuType, Offer
@@ -80,7 +80,8 @@ def _offers(gpu: RestGpuType | None, count: int, cloud: CloudType, place: _Place
     price = _price(gpu, cloud)
     if price is None:
         return []
-    return [_offer(gpu, count, cloud, price, region, stock) for region, stock in _regions(gpu, place)]
+    found = [_offer(gpu, count, cloud, price, region, stock) for region, stock in _regions(gpu, place)]
+    return [replace(offer, country=place.country) for offer in found]
 
 
 def _regions(gpu: RestGpuType, place: _Place) -> Sequence[tuple[str | None, str | None]]:

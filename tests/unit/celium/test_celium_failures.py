@@ -81,9 +81,9 @@ CASES: list[tuple[str, str, int, Body, str, type[RunnerProvisionerError]]] = [
     ("balance", "code", 403, enveloped("top up", "insufficient_balance"), RENT, InsufficientFunds),
     ("balance_said", "words", 403, detail("Insufficient balance: 1.00 needed"), RENT, InsufficientFunds),
     (
-        "forbidden", "scope", 403, detail("API key 'ci' does not have the 'rent' scope"), RENT, PermissionDenied
+        "scope", "rent", 403, detail("API key 'ci' does not have the 'rent' scope"), RENT, PermissionDenied
     ),
-    ("forbidden", "other", 403, "<html>Forbidden</html>", "getPod", PermissionDenied),
+    ("forbidden", "other", 403, "<html>Forbidden</html>", "getPod", AuthenticationFailed),
     ("no_volume", "rent", 404, enveloped("Volume not found", "volume_not_found"), RENT, InvalidRequest),
     ("node_gone", "rent", 404, enveloped("Executor not found", "executor_not_found"), RENT, OfferGone),
     ("node_gone", "taken", 404, detail("Executor is not available"), RENT, OfferGone),

@@ -89,6 +89,13 @@ async def test_only_what_fits_is_offered(world: CeliumWorld, wishes: dict[str, A
     assert await ids(world, **wishes) == nodes(*found)
 
 
+@pytest.mark.parametrize("region", ["FI", "Uusimaa"])
+async def test_a_place_is_told_in_the_words_of_the_request(world: CeliumWorld, region: str) -> None:
+    """So that who asked for a region finds it, though a country names the same node."""
+    offers = await world.celium.offers(replace(world.request, regions=(region,)))
+    assert {offer.region for offer in offers} == {region}
+
+
 async def test_a_whole_node_that_is_partly_rented_is_not_offered(world: CeliumWorld) -> None:
     """A node without a least count is rented as it is or not at all."""
     assert await ids(world, models=(RTX4090,)) == nodes("4090", "4090-spot")

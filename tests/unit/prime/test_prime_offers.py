@@ -83,6 +83,7 @@ async def test_a_community_price_comes_first_and_spot_is_interruptible(prime: Pr
     script.say(page(row(isSpot=True, prices=prices, security="community_cloud", disk=None)))
     [found] = await prime.offers(WISH)
     assert (found.price, found.minimum_bid, found.interruptible) == (Decimal("0.2"), Decimal("0.2"), True)
+    assert not found.bids
     assert found.cloud is CloudType.COMMUNITY
 
 
