@@ -23,8 +23,8 @@ SCRIPTS = $(shell git ls-files -co --exclude-standard | grep -E '\.sh$$') .ci/ru
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: setup  ## Set up, then run the main job on the embedded simulators
-	@$(IN_EMPTY_HOME) $(BIN)/runner-provisioner demo $(ARGS)
+demo: setup  ## Set up, then run the main job on the embedded simulators (PROVIDER=celium: of that market)
+	@$(IN_EMPTY_HOME) $(BIN)/runner-provisioner demo $(addprefix --provider ,$(PROVIDER)) $(ARGS)
 
 test: setup  ## Set up, then run the tests
 	@$(PYTEST) -n $(WORKERS) --dist worksteal -m "$(DAILY)" --cov --cov-report= $(ARGS)

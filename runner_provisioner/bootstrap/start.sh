@@ -462,11 +462,11 @@ over() {
 	((rp_now < rp_over + $1)) || rp_reason='the job is over'
 }
 
-# Asks until the pod ends, however long that takes.
+# Asks until the pod ends, however long that takes. RunPod alone gives a pod a key: elsewhere others end it.
 finish() {
 	local n=0 delay=2 client
-	if ! clients || [[ ! $rp_key || ! $rp_id || $rp_id == *[!A-Za-z0-9_-]* ]]; then
-		log 'idle: no way to speak HTTPS or no RUNPOD_API_KEY: cannot end this pod'
+	if [[ ! $rp_key || ! $rp_id || $rp_id == *[!A-Za-z0-9_-]* ]] || ! clients; then
+		log 'idle: no pod-scoped key or no way to speak HTTPS: cannot end this pod'
 		pause 99999999
 	fi
 	while :; do
@@ -513,7 +513,8 @@ main() {
 	umask 022
 	# With job control what is started in the background does not ignore SIGINT, which is how run.sh stops the listener.
 	set -um
-	rp_id=${RUNPOD_POD_ID-} rp_public=${RP_HOST_KEY-} rp_code=${RP_GATE-}
+	# Where no variable tells the pod's id, the nonce keeps its files and processes apart from another pod's.
+	rp_id=${RUNPOD_POD_ID:-${RP_NONCE-}} rp_public=${RP_HOST_KEY-} rp_code=${RP_GATE-}
 	rp_flow='' rp_end='' rp_image='' rp_reason='' rp_since='' rp_over='' rp_drop='' rp_start=0
 	unset "${!RP_@}" RUNPOD_API_KEY
 	trap stopped TERM INT

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from runner_provisioner.simulators.demo.play import Outcome
     from runner_provisioner.simulators.demo.processes import Say
     from runner_provisioner.simulators.pods.host import PodHost
+    from runner_provisioner.simulators.world import SimulatedWorld
 
 EXAMPLE = "gpu-job.yml"
 PREFIX_WIDTH = 6
 WATCH_SECONDS = 0.1
+MARKETS = ("runpod", "runpod-rest", "prime", "celium")  # stands.MARKETS; here --help needs no simulator
 T = TypeVar("T")
 
 
@@ -30,6 +32,7 @@ class DemoOptions:
     """What is played and how. `workflow` None is the project's own example; times are in seconds."""
 
     workflow: Path | None = None
+    markets: tuple[str, ...] = MARKETS[:1]
     unconfined: bool = False
     boot_seconds: float = 1.0
     spot: bool = False
@@ -39,8 +42,21 @@ class DemoOptions:
     workspace: Path | None = None
 
 
+market_option = click.option(
+    "--provider",
+    "markets",
+    type=click.Choice(MARKETS),
+    multiple=True,
+    default=MARKETS[:1],
+    show_default=True,
+    help="A market that exists, runpod-rest being RunPod without its GraphQL API; may be repeated.",
+)
+"""Which markets the simulated world has."""
+
+
 @click.command("demo")
 @click.argument("workflow", type=click.Path(path_type=Path, dir_okay=False, exists=True), required=False)
+@market_option
 @click.option("--unconfined", is_flag=True, help="Run WORKFLOW's jobs even where pods cannot be confined.")
 @click.option(
     "--boot-seconds",
@@ -50,7 +66,7 @@ class DemoOptions:
     metavar="SECONDS",
     help="How long a simulated pod takes to boot.",
 )
-@click.option("--spot/--no-spot", default=False, help="Whether spot pods are offered; RunPod has ended them.")
+@click.option("--spot/--no-spot", default=False, help="Whether RunPod offers spot pods; it has ended them.")
 @click.option(
     "--interrupt-after",
     type=click.FloatRange(0),
@@ -159,6 +175,7 @@ async def run_demo(options: DemoOptions, *, environ: Mapping[str, str], say: Say
 
     text = read_workflow(options.workflow)
     plan = WorldPlan(
+        markets=options.markets,
         workspace=options.workspace,
         boot_seconds=options.boot_seconds,
         spot=options.spot,
@@ -169,13 +186,15 @@ async def run_demo(options: DemoOptions, *, environ: Mapping[str, str], say: Say
         with scratch_folder(options.keep_logs) as scratch:
             host = choose_host(scratch, trusted=options.workflow is None or options.unconfined)
             with SimulatedWorld(scratch, host=host, plan=plan) as world:
+                check_ways_in(world)
+                unended = kill_time_options(world, say)
                 performance = Performance(
                     world=world,
                     text=text,
                     environ=environ,
                     say=say,
                     folder=world.private,
-                    start_options=start_options(host),
+                    start_options=(*start_options(host), *unended),
                     common_options=("--debug",) if options.debug else (),
                     warnings=unstopped(text, (options.workflow or example()).name),
                 )
@@ -212,6 +231,27 @@ def unstopped(text: str, name: str) -> tuple[str, ...]:
 def start_options(host: PodHost) -> tuple[str, ...]:
     """An unconfined pod is no root and cannot become another user: the job runs as what the pod is."""
     return ("--run-as", "same") if host.mode == "unconfined" else ()
+
+
+def check_ways_in(world: SimulatedWorld) -> None:
+    """Raise PodsUnavailable where a market's pods are started over SSH and those of this machine have none."""
+    from runner_provisioner.simulators.pods.host import PodsUnavailable  # noqa: PLC0415 - a lazy door
+
+    bare = [market.name for market in world.markets if market.bare]
+    if bare and not world.host.offers_ssh:
+        raise PodsUnavailable(
+            f"--provider {bare[0]}: its pods are started over SSH, and {world.host.note}: choose another provider, "
+            "or run this as root with OpenSSH's server installed"
+        )
+
+
+def kill_time_options(world: SimulatedWorld, say: Say) -> tuple[str, ...]:
+    """What `start` needs where a market ends no forgotten pod, which is said."""
+    without = [market.name for market in world.markets if not market.ends_pods]
+    if not without:
+        return ()
+    say("demo", f"no kill time at {', '.join(without)}: start is given --accept-no-kill-time")
+    return ("--accept-no-kill-time",)
 
 
 def choose_host(scratch: Path, *, trusted: bool) -> PodHost:

@@ -1,4 +1,4 @@
-"""`simulate`: both simulated services, for as long as one wants."""
+"""`simulate`: GitHub and markets, simulated, for as long as one wants."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from runner_provisioner.cli.demo import market_option
 from runner_provisioner.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -16,10 +17,13 @@ if TYPE_CHECKING:
 
 
 @click.command("simulate")
+@market_option
 @click.option("--runpod-port", type=click.IntRange(0, 65535), default=0, metavar="PORT", help="Default: a free one.")
+@click.option("--prime-port", type=click.IntRange(0, 65535), default=0, metavar="PORT", help="Default: a free one.")
+@click.option("--celium-port", type=click.IntRange(0, 65535), default=0, metavar="PORT", help="Default: a free one.")
 @click.option("--github-port", type=click.IntRange(0, 65535), default=0, metavar="PORT", help="Default: a free one.")
 @click.option("--repository", default="octocat/gpu-demo", show_default=True, metavar="OWNER/NAME", help="What exists.")
-@click.option("--spot/--no-spot", default=False, help="Whether spot pods are offered; RunPod has ended them.")
+@click.option("--spot/--no-spot", default=False, help="Whether RunPod offers spot pods; it has ended them.")
 @click.option(
     "--boot-seconds",
     type=click.FloatRange(0, 600),
@@ -32,8 +36,18 @@ if TYPE_CHECKING:
 @click.option("--unconfined", is_flag=True, help="Run the pods' commands even where pods cannot be confined.")
 @click.option("--json", "as_json", is_flag=True, help="Print the environment as JSON.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def command(*, inert: bool, unconfined: bool, as_json: bool, debug: bool, **values: object) -> None:  # noqa: ARG001 - the group reads --debug
-    """Start a simulated RunPod and a simulated GitHub on loopback, and print the environment that leads there.
+def command(
+    *,
+    runpod_port: int,
+    prime_port: int,
+    celium_port: int,
+    inert: bool,
+    unconfined: bool,
+    as_json: bool,
+    debug: bool,  # noqa: ARG001 - the group reads --debug
+    **values: object,
+) -> None:
+    """Start a simulated GitHub and simulated markets on loopback, and print the environment that leads there.
 
     \b
     In one terminal:   runner-provisioner simulate > simulated.env
@@ -48,7 +62,8 @@ def command(*, inert: bool, unconfined: bool, as_json: bool, debug: bool, **valu
     from runner_provisioner.errors import Cancelled  # noqa: PLC0415 - not needed for --help
     from runner_provisioner.simulators.world import WorldPlan  # noqa: PLC0415 - a lazy door
 
-    plan = WorldPlan(workspace=working_tree(Path.cwd(), Path.home()), **values)  # type: ignore[arg-type]
+    ports = {"runpod": runpod_port, "runpod-rest": runpod_port, "prime": prime_port, "celium": celium_port}
+    plan = WorldPlan(workspace=working_tree(Path.cwd(), Path.home()), ports=ports, **values)  # type: ignore[arg-type]
 
     def show(world: SimulatedWorld) -> None:
         # What simulated machines cost is no experience with real ones.

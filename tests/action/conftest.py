@@ -25,9 +25,11 @@ def set_up_action(unmeasured: None) -> Iterator[SetUpAction]:
         folder.chmod(0o711)
         open_now.callback(shutil.rmtree, folder, ignore_errors=True)
 
-        def make(*, inert: bool = False, boot_seconds: float = 0.2) -> ActionStage:
+        def make(
+            *, inert: bool = False, boot_seconds: float = 0.2, markets: tuple[str, ...] = ("runpod",)
+        ) -> ActionStage:
             host = InertHost() if inert else real_host(folder / "host")
-            stage = Stage(folder, host, WorldPlan(boot_seconds=boot_seconds))
+            stage = Stage(folder, host, WorldPlan(boot_seconds=boot_seconds, markets=markets))
             open_now.enter_context(stage.world)
             open_now.callback(stage.close)
             return ActionStage(stage)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -17,9 +18,12 @@ from support.e2e_steps import until
 
 from runner_provisioner.cli.demo import start_options
 from runner_provisioner.errors import PodInterrupted, UntrustedEvent
+from runner_provisioner.simulators.celium.simulator import CeliumSimulator
 from runner_provisioner.simulators.faults import Fault, FaultKind
 from runner_provisioner.simulators.github.entities import RunnerRecord
 from runner_provisioner.simulators.github.runs import Job
+from runner_provisioner.simulators.prime import texts
+from runner_provisioner.simulators.prime.simulator import PrimeSimulator
 from runner_provisioner.simulators.runpod.pods import SimPod
 from runner_provisioner.simulators.workflow.values import Value
 from runner_provisioner.simulators.world import APP_ID, REPOSITORY
@@ -33,11 +37,16 @@ echo done
 """
 RERUN = (ROOT / ".github/workflows/rerun.yml").read_text("utf-8")
 CALLER = (ROOT / "examples/rerun-interrupted.yml").read_text("utf-8")
+CALLERS_KEY = "      RUNPOD_API_KEY: ${{ secrets.RUNPOD_API_KEY }}\n"
+CALLERS_KEYS = "".join(CALLERS_KEY.replace("RUNPOD", name) for name in ("RUNPOD", "PRIME", "CELIUM"))
+GPU = "NVIDIA RTX A4000"
+NOTHING_LEFT = json.dumps({"detail": texts.NO_CAPACITY})
 
 
 def secrets_of(stage: ActionStage) -> dict[str, str]:
     """What a reader has stored."""
-    return {"RUNPOD_API_KEY": stage.secrets["RUNPOD_API_KEY"], "GPU_APP_PRIVATE_KEY": stage.secrets["APP_PRIVATE_KEY"]}
+    keys = {name: value for name, value in stage.secrets.items() if name != "APP_PRIVATE_KEY"}
+    return {**keys, "GPU_APP_PRIVATE_KEY": stage.secrets["APP_PRIVATE_KEY"]}
 
 
 def needed_here(stage: ActionStage) -> dict[str, Value]:
@@ -46,9 +55,9 @@ def needed_here(stage: ActionStage) -> dict[str, Value]:
     return {"run-as": options[1]} if options else {}
 
 
-def train(stage: ActionStage, *, enough: int = 2, **inputs: Value) -> Playing:
+def train(stage: ActionStage, *, enough: int = 2, spot: bool = True, **inputs: Value) -> Playing:
     """The reusable workflow with a job that succeeds once it has been tried often enough."""
-    stage.world.runpod.market.spot = True
+    stage.world.runpod.market.spot = spot
     text = (ROOT / ".github/workflows/gpu-job.yml").read_text("utf-8")
     given: dict[str, Value] = {
         "run": WORK.replace("ENOUGH", str(enough)),
@@ -108,10 +117,12 @@ def followed(playing: Playing, **event: Value) -> dict[str, Value]:
     return {"event_name": "workflow_run", "event": {"action": "completed", "workflow_run": run}}
 
 
-def rerun_of(playing: Playing, context: Mapping[str, Value] | None = None, **inputs: Value) -> Playing:
+def rerun_of(
+    playing: Playing, context: Mapping[str, Value] | None = None, *, caller: str = CALLER, **inputs: Value
+) -> Playing:
     """The workflow that follows it, called as the example does."""
     stage = playing.stage
-    (found,) = called(stage, CALLER, secrets=secrets_of(stage), variables=VARIABLES).values()
+    (found,) = called(stage, caller, secrets=secrets_of(stage), variables=VARIABLES).values()
     found.inputs = {**found.inputs, **needed_here(stage), **inputs}
     found.context = context or followed(playing)
     found.play()
@@ -145,6 +156,48 @@ def test_a_job_that_lost_its_machine_succeeds_on_a_second_one(set_up_action: Set
     assert "attempt 2, resume 1" in log_of(playing)
     names = [pod.name for pod in stage.stage.pods]
     assert [name.rsplit("-", 2)[1] for name in names] == ["1", "2"]
+    stage.stage.gone(pods=2)
+
+
+def taken_back_by_lium(playing: Playing) -> None:
+    """Lium takes its machine while the job works, and has no other one."""
+    world = playing.stage.world
+    lium = world.market(CeliumSimulator)
+    until(lambda: playing.run_id and "gpu" in world.github.run(playing.run_id).latest.jobs, "the run has a GPU job")
+    until(lambda: "\nworking" in log_of(playing), "the job works", seconds=60)
+    (pod,) = lium.live()
+    looks = lium.faults.count("pods.list")
+    until(lambda: lium.faults.count("pods.list") > looks + 1, "watch has seen the pod")
+    with lium.lock:
+        lium.interrupt(pod.id)
+        lium.market.set_stock(GPU, 0)
+
+
+@pytest.mark.full
+def test_a_job_goes_from_market_to_market(set_up_action: SetUpAction) -> None:
+    """The cheapest has none left when asked, the second takes its machine back, the third finishes the job."""
+    stage = set_up_action(markets=("prime", "celium", "runpod"))
+    prime = stage.world.market(PrimeSimulator)
+    prime.market.set_price("RTXA4000_16GB", Decimal("0.05"))
+    refused = Fault(operation="pods.create", kind=FaultKind.ERROR, status=400, body=NOTHING_LEFT, times=None)
+    prime.faults.add(refused)
+    everywhere: dict[str, Any] = {"gpu": GPU, "accept-no-kill-time": "true"}
+    # At Lium nothing is left of a pod that was taken: only who watched it has seen why it ended.
+    playing = train(stage, spot=False, watch="true", **everywhere)
+    with beside(lambda: taken_back_by_lium(playing)):
+        ends = playing.play()
+    assert ends == {**ONE, "gpu": "failure", "watch": "failure"}, playing.told
+    assert "lost its machine" in playing.jobs["watch"].log.text
+    again = rerun_of(playing, caller=CALLER.replace(CALLERS_KEY, CALLERS_KEYS), **everywhere)
+    assert again.ends == {"rerun": "success"}, again.told
+    assert playing.follow()["gpu"] == "success", playing.told
+    assert "attempt 2, resume 1" in log_of(playing)
+    first, second = stage.world.pods()
+    assert stage.world.market(CeliumSimulator).pods() == [first]
+    assert stage.world.runpod.pods() == [second]
+    assert (first.spot, first.happened("interrupted")) == (True, True)
+    assert first.env["RP_LABEL"] == second.env["RP_LABEL"]
+    assert refused.reached.is_set()
     stage.stage.gone(pods=2)
 
 

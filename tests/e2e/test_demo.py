@@ -68,11 +68,11 @@ def left_in(folder: Path) -> list[str]:
     return [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")]
 
 
-def check_table(output: str, mode: str) -> None:
+def check_table(output: str, mode: str, *, rented: str = "rented NVIDIA RTX A5000") -> None:
     """Every line that the table promises."""
     for what in (
         "start called",
-        "rented NVIDIA RTX A5000",
+        rented,
         "container started",
         "runner online",
         "start done",
@@ -116,6 +116,41 @@ def test_the_example_runs_and_nothing_is_left(tmp_path: Path) -> None:
     pod_id = re.search(r"pod-id: (\S+)", done.stdout)
     assert pod_id
     assert processes_of(pod_id[1], tmp_path) == []
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("markets", "told"),
+    [
+        pytest.param(("runpod-rest",), "rented NVIDIA RTX A5000 on demand", id="RunPod without GraphQL"),
+        pytest.param(("celium",), "rented NVIDIA RTX A4000 spot", id="Lium"),
+        pytest.param(("prime",), "rented RTXA4000_16GB spot", id="Prime Intellect"),
+        pytest.param(("runpod", "celium"), "rented NVIDIA RTX A4000 spot at 0.06 USD per hour from celium", id="two"),
+    ],
+)
+def test_the_example_runs_at_every_market(
+    tmp_path: Path, markets: tuple[str, ...], told: str, request: pytest.FixtureRequest
+) -> None:
+    """As `make demo PROVIDER=...` has it: the same job, and nothing left."""
+    if "prime" in markets:
+        request.getfixturevalue("confined")
+    done = demo(*(word for name in markets for word in ("--provider", name)), tmp_path=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " train | trained to a loss of 0.168" in done.stdout
+    check_table(done.stdout, "(un)?confined", rented=told)
+    assert "planted" not in done.stdout + done.stderr
+    assert left_in(tmp_path / "t") == []
+
+
+def test_a_market_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    """In one line that names it and those there are, as bad input; so are both names of RunPod at once."""
+    done = demo("--provider", "lium", tmp_path=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert "'lium' is not one of 'runpod', 'runpod-rest', 'prime', 'celium'" in done.stderr
+    done = demo("--provider", "runpod", "--provider", "runpod-rest", tmp_path=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: runpod and runpod-rest are one provider: choose one of them\n"
 
 
 @pytest.mark.full

@@ -346,6 +346,24 @@ def test_without_a_pod_scoped_key_it_idles(remote: World, scratch: Path) -> None
     assert not remote.ended.is_set()
 
 
+def test_where_no_provider_names_the_pod_its_nonce_does(remote: World, scratch: Path) -> None:
+    """One job runs in a folder of this pod's own; then it idles, and asks nobody to end what is no pod of RunPod's."""
+    remote.job = "wait"
+    nonce = "0123456789abcdef0123456789abcdef"
+    env = {"RUNPOD_POD_ID": "", "RUNPOD_API_KEY": "", "RP_NONCE": nonce}
+    with pod(script_for(remote, idle_seconds=1), scratch, env=env) as started:
+        started.wait_for(lambda: remote.has("listening"))
+        (base,) = scratch.glob("runner-provisioner-*")
+        assert base.name == f"runner-provisioner-{nonce}"
+        started.wait_for(lambda: "cannot end this pod" in started.text())
+        assert "no job came" in started.text()
+        time.sleep(1)
+        assert started.process.poll() is None
+        assert started.text().count("idle: ") == 1
+    asked = [path for _method, path, *_rest in remote.requests if path.startswith(("/v2", "/graphql"))]
+    assert asked == []
+
+
 def test_the_file_of_the_start_command_is_gone(remote: World, scratch: Path) -> None:
     """Removed before anything else, and empty for who holds it open."""
     remote.job = "wait"
@@ -404,5 +422,5 @@ def test_without_any_client_it_says_one_line_and_idles(remote: World, scratch: P
         time.sleep(1)
         assert started.process.poll() is None
         log = started.text()
-    assert log.count("no way to speak HTTPS or no RUNPOD_API_KEY") == 1
+    assert log.count("no pod-scoped key or no way to speak HTTPS") == 1
     assert remote.requests == []

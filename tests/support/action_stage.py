@@ -100,7 +100,7 @@ class ActionStage:
         self.changed: str | None = None
         self.machine: dict[str, str] = {}
         self.secrets = {
-            "RUNPOD_API_KEY": self.world.runpod.key,
+            **{market.key_variable: market.key for market in self.world.markets},
             "APP_PRIVATE_KEY": Path(self.world.environment[PEM_NAME]).read_text(),
         }
         self._count = 0
@@ -149,8 +149,9 @@ class ActionStage:
     def _environ(self) -> dict[str, str]:
         """What the machine has: addresses, which at the real services are known, and the tests' pace."""
         pace = {name: value for name, value in self.world.environment.items() if name.startswith("RUNNER_PROV")}
-        address = {"RUNPOD_API_URL": self.world.environment["RUNPOD_API_URL"]}
-        return {**clean_environment(os.environ), **address, **pace, **QUICK, **self.stage.pace}
+        leading = {name: value for market in self.world.markets for name, value in market.environment.items()}
+        addresses = {name: value for name, value in leading.items() if name not in self.secrets}
+        return {**clean_environment(os.environ), **addresses, **pace, **QUICK, **self.stage.pace}
 
     def provide(self, run_id: int, use: Use, key: str = "start") -> None:
         """The job that started ends, with the label among its outputs: the GPU job is queued."""
@@ -175,7 +176,9 @@ class ActionStage:
 class SetUpAction(Protocol):
     """How a test sets up its stage: with real pods or (`inert`) pods without processes."""
 
-    def __call__(self, *, inert: bool = False, boot_seconds: float = 0.2) -> ActionStage:
+    def __call__(
+        self, *, inert: bool = False, boot_seconds: float = 0.2, markets: tuple[str, ...] = ("runpod",)
+    ) -> ActionStage:
         """The stage."""
         ...
 

@@ -22,6 +22,7 @@ from runner_provisioner.simulators.demo.files import read_pairs
 from runner_provisioner.simulators.demo.processes import clean_environment
 from runner_provisioner.simulators.faults import Fault
 from runner_provisioner.simulators.github.entities import RunnerRecord
+from runner_provisioner.simulators.market.pods import RentedPod
 from runner_provisioner.simulators.pods.host import PodHost
 from runner_provisioner.simulators.runpod.pods import SimPod
 from runner_provisioner.simulators.world import REPOSITORY, SimulatedWorld, WorldPlan
@@ -104,7 +105,8 @@ class Stage:
 
     def close(self) -> None:
         """Kill what a failed test has left running."""
-        self.world.runpod.faults.clear()
+        for market in self.world.markets:
+            market.simulator.faults.clear()
         self.world.github.faults.clear()
         for step in self.steps:
             if step.running:
@@ -164,12 +166,12 @@ class Stage:
 
     @property
     def pods(self) -> list[SimPod]:
-        """Every pod there ever was."""
+        """Every pod there ever was at RunPod."""
         return self.world.runpod.pods()
 
     @property
     def live(self) -> list[SimPod]:
-        """Every pod that was not terminated."""
+        """Every pod of RunPod's that was not terminated."""
         return self.world.runpod.live()
 
     @property
@@ -203,15 +205,16 @@ class Stage:
         self.world.wait_quiet()
         until(lambda: not self.runners, "no runner is left", seconds=10)
         assert not self.world.pods_left(), self.world.pods_left()
-        assert pods is None or len(self.pods) == pods, [(pod.name, pod.events) for pod in self.pods]
+        made = self.world.pods()
+        assert pods is None or len(made) == pods, [(pod.name, pod.events) for pod in made]
         self.check_bill()
         assert not self.world.github.violations, "\n".join(dict.fromkeys(self.world.github.violations))
 
     def check_bill(self) -> None:
         """Each pod is billed from its creation to its end, once, and nothing else is."""
         bill = self.world.bill
-        assert set(bill.pods) == {pod.id for pod in self.pods}
-        for pod in self.pods:
+        assert set(bill.pods) == {pod.id for pod in self.world.pods()}
+        for pod in self.world.pods():
             assert pod.ended_at is not None
             used = _seconds_used(pod)
             billed = bill.pods[pod.id]
@@ -229,7 +232,7 @@ class SetUp(Protocol):
         ...
 
 
-def _seconds_used(pod: SimPod) -> int:
+def _seconds_used(pod: RentedPod) -> int:
     """From its creation to when its GPU was given back: terminated or interrupted, whichever was first."""
     ends = [event.at for event in pod.events if event.what.startswith(("terminated", "interrupted", "stopped"))]
     return max(0, math.ceil((min(ends) - pod.created_at).total_seconds()))

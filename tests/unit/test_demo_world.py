@@ -17,7 +17,10 @@ import pytest
 
 from runner_provisioner.cli import demo, simulate
 from runner_provisioner.errors import ConfigurationError, InvalidRequest, OutputLost
-from runner_provisioner.simulators.pods.host import InertHost
+from runner_provisioner.simulators import stands
+from runner_provisioner.simulators.celium.simulator import CeliumSimulator
+from runner_provisioner.simulators.pods.host import InertHost, PodsUnavailable
+from runner_provisioner.simulators.prime.simulator import PrimeSimulator
 from runner_provisioner.simulators.world import SimulatedWorld, WorldPlan
 
 
@@ -40,6 +43,96 @@ def test_the_environment_leads_to_two_services_that_answer(tmp_path: Path) -> No
         httpx.get(env["GITHUB_API_URL"])
 
 
+MARKETS = ("runpod", "prime", "celium")
+ASKED = {"RUNPOD_REST_URL": "/pods", "PRIME_API_BASE_URL": "/api/v1/pods", "LIUM_BASE_URL": "/pods"}
+KEYS = {"RUNPOD_REST_URL": "RUNPOD_API_KEY", "PRIME_API_BASE_URL": "PRIME_API_KEY", "LIUM_BASE_URL": "CELIUM_API_KEY"}
+
+
+def test_every_market_answers_at_once_and_is_counted(tmp_path: Path) -> None:
+    """Each at an address and with a key of its own; pods, bills and what is left are those of all."""
+    with SimulatedWorld(tmp_path, plan=WorldPlan(markets=MARKETS)) as world:
+        env = world.environment
+        for address, path in ASKED.items():
+            key = env[KEYS[address]]
+            headers = {"Authorization": f"Bearer {key}", "X-API-KEY": key}
+            assert httpx.get(f"{env[address]}{path}", headers=headers).status_code == 200
+        assert sorted(world.addresses) == ["celium", "github", "prime", "runpod"]
+        assert len(set(world.addresses.values())) == 4
+        second = world.runpod.add_pod("rp-1", age=3600)
+        third = world.market(PrimeSimulator).add_pod("rp-2", age=1800)
+        first = world.market(CeliumSimulator).add_pod("rp-3", age=7200)
+        assert world.pods() == [first, second, third]
+        assert world.pods_left() == [f"{pod.name} ({pod.id})" for pod in (second, third, first)]
+        assert set(world.bill.pods) == {first.id, second.id, third.id}
+        with world.runpod.lock:
+            world.runpod.fleet.terminate(second, world.clock.now())
+        assert world.live() == [third, first]
+        world.wait_quiet()
+
+
+def test_a_market_that_is_not_there_leads_nowhere(tmp_path: Path) -> None:
+    """No variable of it is set, and nobody finds its simulator."""
+    with SimulatedWorld(tmp_path, plan=WorldPlan(markets=("celium", "celium"))) as world:
+        assert [market.name for market in world.markets] == ["celium"]
+        assert not [name for name in world.environment if name.startswith(("RUNPOD", "PRIME"))]
+        with pytest.raises(LookupError, match="this world has no runpod"):
+            _ = world.runpod
+
+
+def test_runpod_without_graphql_is_a_market_too(tmp_path: Path) -> None:
+    """REST v2 answers, GraphQL says that it is gone, and its pods have no kill time."""
+    with SimulatedWorld(tmp_path, plan=WorldPlan(markets=("runpod-rest",))) as world:
+        env = world.environment
+        headers = {"Authorization": f"Bearer {env['RUNPOD_API_KEY']}"}
+        assert httpx.get(f"{env['RUNPOD_REST_URL']}/pods", headers=headers).status_code == 200
+        asked = httpx.post(env["RUNPOD_API_URL"], json={"query": "{ myself { id } }"}, headers=headers)
+        assert asked.status_code == 410
+        assert env["RUNPOD_API"] == "rest"
+        said: list[str] = []
+        assert demo.kill_time_options(world, lambda _who, line: said.append(line)) == ("--accept-no-kill-time",)
+        assert said == ["no kill time at runpod: start is given --accept-no-kill-time"]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        pytest.param(("runpod", "lium"), "no simulated market 'lium': there are runpod, runpod-rest", id="unknown"),
+        pytest.param(("runpod-rest", "runpod"), "one provider: choose one of them", id="one twice"),
+        pytest.param((), "without a market: choose of runpod", id="none"),
+    ],
+)
+def test_markets_that_no_world_has_are_refused(names: tuple[str, ...], message: str) -> None:
+    """Before anything is opened."""
+    with pytest.raises(ConfigurationError, match=message):
+        WorldPlan(markets=names)
+
+
+def test_the_command_line_names_every_market() -> None:
+    """Without importing a simulator."""
+    assert tuple(stands.MARKETS) == demo.MARKETS
+
+
+class NoSsh(InertHost):
+    """A host without sshd, as unconfined pods are."""
+
+    offers_ssh = False
+    note = "pods run unconfined and without sshd"
+
+
+def test_pods_that_start_over_ssh_need_an_sshd(tmp_path: Path) -> None:
+    """Else a demo would wait for them until its boot timeout."""
+    with (
+        SimulatedWorld(tmp_path / "1", host=NoSsh(), plan=WorldPlan(markets=("celium", "prime"))) as world,
+        pytest.raises(PodsUnavailable, match=r"--provider prime: .* without sshd: choose another provider, or"),
+    ):
+        demo.check_ways_in(world)
+    with SimulatedWorld(tmp_path / "2", host=InertHost(), plan=WorldPlan(markets=("prime",))) as world:
+        demo.check_ways_in(world)
+    with SimulatedWorld(tmp_path / "3", host=NoSsh(), plan=WorldPlan(markets=("runpod", "celium"))) as world:
+        demo.check_ways_in(world)
+        assert demo.kill_time_options(world, lambda _who, line: pytest.fail(line)) == ()
+
+
 def test_what_is_left_is_named(tmp_path: Path) -> None:
     """Pods with their ids, and runners."""
     with SimulatedWorld(tmp_path, host=InertHost(), plan=WorldPlan(repository="o/r")) as world:
@@ -56,7 +149,7 @@ def test_a_port_that_is_taken_is_said_so_and_nothing_stays_open(tmp_path: Path) 
         number = taken.getsockname()[1]
         with socket.create_server(("127.0.0.1", 0)) as probe:
             free = probe.getsockname()[1]
-        world = SimulatedWorld(tmp_path, plan=WorldPlan(runpod_port=free, github_port=number))
+        world = SimulatedWorld(tmp_path, plan=WorldPlan(ports={"runpod": free}, github_port=number))
         with pytest.raises(ConfigurationError, match=f"port {number} of 127.0.0.1 cannot be used"):
             world.__enter__()
     with pytest.raises(httpx.ConnectError):

@@ -40,6 +40,11 @@ class CeliumPod(RentedPod):
     deleting_since: datetime | None = None
 
     @property
+    def gpu_name(self) -> str:
+        """What the market calls its GPUs."""
+        return self.machine.machine_name
+
+    @property
     def spot(self) -> bool:
         """Whether the provider may take it at any time."""
         return self.machine.tier == SPOT

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from runner_provisioner.simulators.market.pods import RentedPod
 from runner_provisioner.simulators.world import SimulatedWorld
 
 TOLD = {"container running": "container started"}
@@ -61,11 +63,14 @@ class Timeline:
         self._look_at_jobs()
 
     def _look_at_pods(self) -> None:
-        for pod in self.world.runpod.pods():
-            kind = "spot" if pod.pod_type == "INTERRUPTABLE" else "on demand"
-            self.note(
-                f"rented {pod.gpu_type_id} {kind} at {pod.price} USD per hour", pod.name, pod.created_at, key=pod.id
-            )
+        for market in self.world.markets:
+            self._look_at(market.simulator.pods(), f" from {market.name}" if len(self.world.markets) > 1 else "")
+
+    def _look_at(self, pods: Sequence[RentedPod], where: str) -> None:
+        for pod in pods:
+            kind = "spot" if pod.spot else "on demand"
+            rented = f"rented {pod.gpu_name} {kind} at {pod.price} USD per hour{where}"
+            self.note(rented, pod.name, pod.created_at, key=pod.id)
             for event in pod.events:
                 if event.what and not event.what.startswith(UNTOLD):
                     self.note(TOLD.get(event.what, event.what), pod.name, event.at, key=pod.id)

@@ -77,6 +77,16 @@ class RentedPod(ABC):
     def price(self) -> Decimal:
         """USD per hour for all GPUs."""
 
+    @property
+    @abstractmethod
+    def gpu_name(self) -> str:
+        """What the market calls its GPUs."""
+
+    @property
+    @abstractmethod
+    def spot(self) -> bool:
+        """Whether the provider may take it at any time."""
+
     @abstractmethod
     def rates(self) -> dict[str, Decimal]:
         """What it is billed for in its present state (kind -> USD per hour); the GPUs are the kind `gpu`."""

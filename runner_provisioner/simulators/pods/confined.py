@@ -52,8 +52,9 @@ class ConfinedHost:
 
     async def launch(self, launch: Launch) -> ProcessContainer:
         """Start it; returns once the command was exec'd. Raises PodsUnavailable when it could not be set up."""
-        container = ProcessContainer(self._order(launch), ssh_port=launch.ssh_port if self.offers_ssh else None)
-        self._residents.add(container)
+        with self._residents.lock:
+            container = ProcessContainer(self._order(launch), ssh_port=launch.ssh_port if self.offers_ssh else None)
+            self._residents.add(container)
         container.start("enter")
         await container.ready()
         return container

@@ -166,22 +166,29 @@ class ProcessContainer:
 
 
 class Residents:
-    """The containers of a host, and the disks that wait for a restart."""
+    """The containers of a host, and the disks that wait for a restart.
+
+    Hold `lock` from the choice of a disk or an account until its container is added: several markets, each with a
+    thread of its own, may share a host.
+    """
 
     def __init__(self) -> None:
+        self.lock = threading.RLock()
         self._containers: list[ProcessContainer] = []
 
     def add(self, container: ProcessContainer) -> None:
         """Keep it in mind for as long as it runs or its disk is kept."""
-        self._containers = [known for known in self._containers if known.running() or known.kept()]
-        self._containers.append(container)
+        with self.lock:
+            self._containers = [known for known in self._containers if known.running() or known.kept()]
+            self._containers.append(container)
 
     def take_over(self, pod: str) -> ProcessContainer | None:
         """The container of this pod that ended by itself: its disk is the caller's from now on."""
-        for container in self._containers:
-            if container.pod == pod and container.kept():
-                self._containers.remove(container)
-                return container
+        with self.lock:
+            for container in self._containers:
+                if container.pod == pod and container.kept():
+                    self._containers.remove(container)
+                    return container
         return None
 
     def discard(self, pod: str) -> None:

@@ -44,8 +44,9 @@ class UnconfinedHost:
 
     async def launch(self, launch: Launch) -> ProcessContainer:
         """Start it; returns once the command was exec'd. Raises PodsUnavailable when no account is free for it."""
-        container = ProcessContainer(self._order(launch), ssh_port=None)
-        self._residents.add(container)
+        with self._residents.lock:
+            container = ProcessContainer(self._order(launch), ssh_port=None)
+            self._residents.add(container)
         container.start("tether")
         await container.ready()
         return container

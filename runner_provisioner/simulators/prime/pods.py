@@ -34,6 +34,11 @@ class PrimePod(RentedPod):
     deleting_since: datetime | None = None
 
     @property
+    def gpu_name(self) -> str:
+        """What the market calls its GPUs."""
+        return self.machine.gpu_type
+
+    @property
     def spot(self) -> bool:
         """Whether the provider may take it at any time."""
         return self.machine.spot

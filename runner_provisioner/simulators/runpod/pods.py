@@ -50,6 +50,16 @@ class SimPod(RentedPod):
         return self.price_per_gpu * max(1, self.gpu_count)
 
     @property
+    def gpu_name(self) -> str:
+        """What the market calls its GPUs."""
+        return self.gpu_type_id or "no GPU"
+
+    @property
+    def spot(self) -> bool:
+        """Whether the provider may take it at any time."""
+        return self.pod_type == INTERRUPTABLE
+
+    @property
     def port_list(self) -> list[tuple[int, str]]:
         """What it exposes."""
         return parse_ports(self.ports)
