@@ -13,6 +13,8 @@ let
   # The option that names the file, and the credential's name in the unit.
   credentials = lib.filterAttrs (_: file: file != null) {
     runpod-key = cfg.runpodKeyFile;
+    prime-key = cfg.primeKeyFile;
+    celium-key = cfg.celiumKeyFile;
     github-app-id = cfg.githubAppIdFile;
     github-app-key = cfg.githubAppPrivateKeyFile;
     github-token = cfg.githubTokenFile;
@@ -43,6 +45,11 @@ let
     name = "runner-provisioner-cleanup-unit";
     text = ''
       ${lib.optionalString (given "runpod-key") (export "RUNPOD_API_KEY" "runpod-key")}
+      ${lib.optionalString (given "prime-key") (export "PRIME_API_KEY" "prime-key")}
+      ${lib.optionalString (cfg.primeTeamId != null) ''
+        export PRIME_TEAM_ID=${lib.escapeShellArg cfg.primeTeamId}
+      ''}
+      ${lib.optionalString (given "celium-key") (export "CELIUM_API_KEY" "celium-key")}
       ${lib.optionalString (cfg.githubAppId != null) ''
         export GITHUB_APP_ID=${lib.escapeShellArg cfg.githubAppId}
       ''}
@@ -107,6 +114,9 @@ in
     };
 
     runpodKeyFile = secretFile "the RunPod API key";
+    primeKeyFile = secretFile "the Prime Intellect API key";
+    primeTeamId = text "The team that Prime Intellect bills, when there is one." "team_1";
+    celiumKeyFile = secretFile "the Lium (formerly Celium) API key";
     githubAppId = text "Id or client id of the GitHub App, which is no secret." "12345";
     githubAppIdFile = secretFile "the id or client id of the GitHub App";
     githubAppPrivateKeyFile = secretFile "the private key (PEM) of the GitHub App";
@@ -124,8 +134,8 @@ in
         message = "${option "repository"}: write OWNER/NAME.";
       }
       {
-        assertion = has cfg.runpodKeyFile;
-        message = "${option "runpodKeyFile"}: name the file with the RunPod API key.";
+        assertion = has cfg.runpodKeyFile || has cfg.primeKeyFile || has cfg.celiumKeyFile;
+        message = "${option "runpodKeyFile"}: name the file with the RunPod API key, or set ${option "primeKeyFile"} or ${option "celiumKeyFile"}.";
       }
       {
         assertion = isApp || has cfg.githubTokenFile;

@@ -9,10 +9,17 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
 from runner_provisioner._http import Pace
-from runner_provisioner.errors import ConfigurationError, MissingCredential, UnknownProvider
+from runner_provisioner.errors import (
+    ConfigurationError,
+    MissingCredential,
+    RunnerProvisionerError,
+    UnknownProvider,
+)
 from runner_provisioner.providers.plugin import GROUP, Account, ProviderPlugin
 
 if TYPE_CHECKING:
+    from runner_provisioner._http import Plumbing
+    from runner_provisioner.ports import GpuProvider
     from runner_provisioner.settings import Settings
 
 FIRST = "runpod"
@@ -58,6 +65,19 @@ def markets(settings: Settings, chosen: Sequence[str] = ()) -> list[Market]:
     ]
 
 
+def build(market: Market, plumbing: Plumbing) -> GpuProvider:
+    """The provider of a market. Raises ConfigurationError, also for a plug-in that fails in a way of its own."""
+    try:
+        return market.plugin.build(market.account, plumbing)
+    except RunnerProvisionerError:
+        raise
+    except Exception as error:
+        raise ConfigurationError(
+            f"the provider '{market.plugin.name}' cannot be set up ({type(error).__name__}): check "
+            f"{market.account.source}, update or uninstall its package"
+        ) from error
+
+
 def secret_of(settings: Settings, provider: str | None = None) -> str:
     """The credential that keys of the installation's own are derived from: RunPod's where it is there.
 
@@ -83,7 +103,7 @@ def _load(point: EntryPoint) -> ProviderPlugin:
     where = f"the provider '{point.name}' ({_package(point)})"
     try:
         plugin = point.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # whoever wrote it: no module may end the program
         raise ConfigurationError(
             f"{where} cannot be loaded ({type(error).__name__}): update or uninstall the package"
         ) from error

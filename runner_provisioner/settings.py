@@ -251,9 +251,9 @@ class Settings(BaseSettings):
         """A variable that belongs to a credential, also one in `.env`; empty where it is not set."""
         known = self._of_alias(name)
         if known:
-            return known
+            return _one_word(Found(SecretStr(known), name)).value.get_secret_value()
         found = self._sources.first((name,)) if self._sources is not None else None
-        return found.value.get_secret_value() if found is not None else ""
+        return _one_word(found).value.get_secret_value() if found is not None else ""
 
     def _of_alias(self, alias: str) -> str | None:
         """One of our own variables, its default filled in; None for another."""
@@ -360,9 +360,9 @@ def _refuse(settings: type[BaseSettings], error: ValidationError) -> NoReturn:
 
 
 def _one_word(found: Found) -> Found:
-    """The credential when a request can carry it. Raises ConfigurationError, which names its place."""
+    """The credential, or what belongs to it, when a request can carry it. ConfigurationError names its place."""
     if not all(" " <= letter <= "~" for letter in found.value.get_secret_value()):
         raise ConfigurationError(
-            f"{found.source} holds a line break or another character that no key has: paste the key again"
+            f"{found.source} holds a line break or another character that no key has: paste it again"
         )
     return found

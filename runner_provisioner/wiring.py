@@ -537,7 +537,8 @@ async def assemble(  # noqa: PLR0913 - what a program is made of, by keyword
         place=place,
     )
     async with AsyncExitStack() as stack:
-        accounts.markets(settings, required)
+        if required or not providers:
+            accounts.markets(settings, required)
         program.providers = providers_of(settings, plumbing, providers)
         stack.push_async_callback(close, program.providers)
         program.history = history = history_of(settings, clock)
@@ -568,7 +569,7 @@ def providers_of(settings: Settings, plumbing: Plumbing, chosen: Sequence[str] =
     found = accounts.markets(settings, chosen)
     for one in found:
         plumbing.redactor.add(one.account.credential)
-    return {one.plugin.name: one.plugin.build(one.account, plumbing) for one in found}
+    return {one.plugin.name: accounts.build(one, plumbing) for one in found}
 
 
 async def close(providers: Mapping[str, GpuProvider]) -> None:

@@ -32,7 +32,7 @@ COMMANDS = {
     "wait": "Wait until a pod can be logged in to, its runner is online, or it has ended.",
     "hand-over": "Give a waiting runner of start --registration jit a new configuration.",
     "info": "Show everything that is known of one pod.",
-    "gpu-types": "List the GPU models that the provider knows.",
+    "gpu-types": "List the GPU models that the providers know.",
     "pods": "Create, list, stop, resume and end pods by hand.",
     "lint": "Find what breaks or leaks in your workflows.",
     "demo": "Run a workflow's GPU jobs for real on simulated services.",

@@ -35,7 +35,7 @@ def command(
     """Hand a new configuration over to a pod of start --registration jit, if it waits for one and its job is queued.
 
     GitHub removes a runner that waits for its job for some minutes; its pod then asks for another configuration. Needs
-    the RunPod key with which the pod was rented.
+    the same keys of providers as the start.
     """
     chosen = selector.with_id(pod_id)
     place = chosen.place(session)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -140,6 +140,7 @@ async def _create(session: Session, values: dict[str, Any]) -> None:
     from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
     from runner_provisioner.cli.ssh_keys import public_keys  # noqa: PLC0415 - keeps --help quick
     from runner_provisioner.domain.offers import GpuRequest, Interruptible  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.ports import has_kill_time  # noqa: PLC0415 - keeps --help quick
     from runner_provisioner.wiring import manual_spec  # noqa: PLC0415 - imports everything
 
     _check(values)
@@ -156,7 +157,15 @@ async def _create(session: Session, values: dict[str, Any]) -> None:
         pods = _pods(session, program)
         spec = manual_spec(program, values, ssh_keys=keys)
         purse = _purse(program, values)
-        pod = await pods.create(spec, request, lifetime=values["lifetime"], purse=purse)
+        pod = await pods.create(
+            spec,
+            request,
+            lifetime=values["lifetime"],
+            purse=purse,
+            # Who names a provider has chosen it for what it is.
+            accept_no_kill_time=bool(session.providers),
+        )
+        ends = has_kill_time(program.providers[pod.provider])
         data = describe(pod) | {"expires-at": when(spec.terminate_after)}
         try:
             session.show(data, lines=lines_of(data))
@@ -164,7 +173,18 @@ async def _create(session: Session, values: dict[str, Any]) -> None:
             # Nobody would learn of it.
             await pods.terminate(pod.id)
             raise
-    session.talk(f"it ends by itself after {show_duration(values['lifetime'])}; earlier: {END_IT.format(pod.id)}")
+    if ends:
+        session.talk(f"it ends by itself after {show_duration(values['lifetime'])}; earlier: {END_IT.format(pod.id)}")
+        return
+    session.warn(_nobody_ends(pod, show_duration(values["lifetime"])))
+
+
+def _nobody_ends(pod: Pod, lifetime: str) -> str:
+    """What to say of a pod whose provider has no kill time."""
+    alone = f"{pod.provider} ends no pod by itself: end it with '{END_IT.format(pod.id)}'"
+    if _expires(pod) is None:
+        return f"{alone}; no clean-up can tell by its name that it is yours"
+    return f"{alone}; a 'cleanup' that looks for its owner ends it after {lifetime}"
 
 
 def _purse(program: Program, values: dict[str, Any]) -> Purse:
@@ -272,7 +292,8 @@ def terminate(*, session: Session, pod_id: str) -> None:
 def tell_unseen(session: Session, errors: Mapping[str, RunnerProvisionerError]) -> None:
     """Warn about every provider that could not be looked at, and end with the error of the first."""
     for name, error in errors.items():
-        session.warn(f"{name} could not be looked at: {error}")
+        if len(session.asked) > 1:
+            session.warn(f"{name} could not be looked at: {error}")
     for error in errors.values():
         raise error
 
@@ -302,12 +323,12 @@ def _pods(session: Session, program: Program) -> ManualPods:
         settle=session.settings.settle,
         hurry=program.tempo.hurry,
         chronicle=Chronicle(program.history, clock=program.clock, events=program.events),
+        events=program.events,
     )
 
 
 def describe(pod: Pod) -> dict[str, Any]:
     """A pod for --json."""
-    ends = pod.tags.expires_at if pod.tags else None
     return {
         "id": pod.id,
         "name": pod.name,
@@ -321,7 +342,7 @@ def describe(pod: Pod) -> dict[str, Any]:
         "interruptible": pod.interruptible,
         "price-per-hour": str(pod.price) if pod.price is not None else None,
         "created-at": when(pod.created_at),
-        "expires-at": when(ends),
+        "expires-at": when(_expires(pod)),
         "ssh-command": f"ssh -p {pod.ssh.port} {pod.ssh.user}@{pod.ssh.host}" if pod.ssh else None,
         "uptime-seconds": pod.uptime_seconds,
         "telemetry": _telemetry(pod),
@@ -367,9 +388,18 @@ def _shown(pod: Pod) -> str:
 
 
 def _end(pod: Pod) -> str | None:
-    return (
-        pod.tags.expires_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC") if pod.tags and pod.tags.expires_at else None
-    )
+    ends = _expires(pod)
+    return ends.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC") if ends else None
+
+
+def _expires(pod: Pod) -> datetime | None:
+    """As its tags say, or its name where its provider gives no tags back."""
+    from runner_provisioner.domain.names import ManualName  # noqa: PLC0415 - keeps --help quick
+
+    if pod.tags is not None:
+        return pod.tags.expires_at
+    named = ManualName.parse(pod.name)
+    return named.expires_at if named else None
 
 
 def _id(text: str) -> Any:  # noqa: ANN401 - a NewType over str, imported late

@@ -122,7 +122,9 @@ def create_template(*, session: Session, **values: Any) -> None:  # noqa: ANN401
 
     async def work(markets: Markets) -> None:
         made = await markets.create_template(spec)
-        session.show(_template(made), lines=[f"{name}: {value}" for name, value in _template(made).items() if value])
+        told = _template(made)
+        shown = told | {"usable": "yes" if made.usable else "no"}
+        session.show(told, lines=[f"{name}: {value}" for name, value in shown.items() if value])
 
     run(
         lambda: _with_markets(session, work),

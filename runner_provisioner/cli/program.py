@@ -42,4 +42,5 @@ async def opened(
         required=required,
     ) as program:
         session.metrics = program.metrics
+        session.asked = tuple(program.providers)
         yield program

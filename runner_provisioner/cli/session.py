@@ -46,13 +46,15 @@ def redactor() -> Redactor:
 class Session:
     """One command that runs: its settings, where data and talk go, and what was counted on the way.
 
-    `providers` are those that it is narrowed to; none means every one whose key is there.
+    `providers` are those that it is narrowed to; none means every one whose key is there. `asked` are those that take
+    part once the program is open.
     """
 
     settings: Settings
     as_json: bool
     timeline: list[dict[str, Any]] = field(default_factory=list)
     providers: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
     metrics: CallMetrics | None = None
     _shown: bool = False
 

@@ -35,16 +35,21 @@ def say_layers(found: Collection[Layer]) -> str:
     return ", ".join(found) + without
 
 
-def without_kill_time(found: Ladder, providers: Collection[str]) -> Ladder:
-    """The ladder without the rungs at these providers, which end no pod by themselves; each is refused, with why."""
+_NO_RUNNER = (
+    "{} ends no pod by itself, and no scheduled clean-up is known to have succeeded in the last 24 hours: "
+    "schedule 'cleanup', or give --accept-no-kill-time"
+)
+_BY_HAND = "{0} ends no pod by itself: give --provider {0} if you will end it"
+
+
+def without_kill_time(found: Ladder, providers: Collection[str], *, by_hand: bool = False) -> Ladder:
+    """The ladder without the rungs at these providers, which end no pod by themselves; each is refused, with why.
+
+    `by_hand` says it for a pod that has no runner and that no clean-up of a repository need know of.
+    """
+    why = _BY_HAND if by_hand else _NO_RUNNER
     refusals = [
-        Refusal(
-            offer=offer,
-            error=NoKillTime(
-                f"{offer.provider} ends no pod by itself, and no scheduled clean-up is known to have succeeded in the "
-                "last 24 hours: schedule 'cleanup', or give --accept-no-kill-time"
-            ),
-        )
+        Refusal(offer=offer, error=NoKillTime(why.format(offer.provider)))
         for offer in found.rungs
         if offer.provider in providers
     ]

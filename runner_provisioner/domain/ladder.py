@@ -195,6 +195,10 @@ def nothing_rented(request: GpuRequest, refusals: Sequence[Refusal]) -> RunnerPr
         kind = {Interruptible.REQUIRE: "interruptible ", Interruptible.NEVER: "on-demand "}.get(
             request.interruptible, ""
         )
+        no_image = _no_image(refusals)
+        if no_image is not None:
+            said = f"no {kind}offer for {wish} takes this --image: {no_image.offer.provider}: {no_image.error}"
+            return AllOffersFailed(said, attempts=attempts)
         return AllOffersFailed(
             f"no {kind}offer for {wish} right now: {_loosen(request, refusals)}name more GPU models with --gpu, or try "
             "again later",
@@ -221,6 +225,12 @@ def nothing_rented(request: GpuRequest, refusals: Sequence[Refusal]) -> RunnerPr
     return AllOffersFailed(
         f"none of {len(attempts)} offers for {wish} could be rented ({listing}{more})", attempts=attempts
     )
+
+
+def _no_image(refusals: Sequence[Refusal]) -> Refusal | None:
+    """The first that was refused for its image alone: all else of it had fitted."""
+    unfit = [(one, one.error) for one in refusals if isinstance(one.error, OfferUnfit)]
+    return next((one for one, error in unfit if error.option == "--image"), None)
 
 
 def _last(decisive: Sequence[RunnerProvisionerError]) -> RunnerProvisionerError:

@@ -105,9 +105,9 @@ class Lease:
     this installation has asked to end. `shunned` are the (provider, machine) pairs not to serve on; `landed` is how
     often the pod of this rung was on one. `unsure` is True from before a create is sent until its answer is known.
     `quiet_since` is the first of a row of looks that saw nothing, `crowded_at` the last look that saw several pods of
-    ours. `hands_over`: the pod may wait for something from us, its start or its runner's configuration. `cap` (USD per hour) is what the pod of this rung
-    may really cost; one that another process of this start has made may cost `max_price` (USD per hour), and until its
-    end `worth` (USD).
+    ours. `hands_over`: the pod may wait for something from us, its start or its runner's configuration. `cap` (USD per
+    hour) is what the pod of this rung may really cost; one that another process of this start has made may cost
+    `max_price` (USD per hour), and until its end `worth` (USD).
     """
 
     name: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
@@ -11,8 +12,11 @@ from functools import partial
 import anyio
 
 from runner_provisioner.domain.budget import Terms, affordable
-from runner_provisioner.domain.ladder import Refusal, nothing_rented
+from runner_provisioner.domain.events import Event
+from runner_provisioner.domain.kill_layers import without_kill_time
+from runner_provisioner.domain.ladder import Ladder, Refusal, nothing_rented
 from runner_provisioner.domain.leases import ref
+from runner_provisioner.domain.names import ManualName
 from runner_provisioner.domain.offers import GpuRequest, Offer
 from runner_provisioner.domain.pods import Pod, PodId, PodSpec, PodState
 from runner_provisioner.errors import (
@@ -27,7 +31,7 @@ from runner_provisioner.errors import (
     SpotDiscontinued,
     TransientError,
 )
-from runner_provisioner.ports import Clock, GpuProvider, Pausable
+from runner_provisioner.ports import Clock, EventSink, GpuProvider, Pausable, has_kill_time
 from runner_provisioner.services.asking import ask_all
 from runner_provisioner.services.budget import Purse
 from runner_provisioner.services.chronicle import Chronicle
@@ -50,27 +54,38 @@ class ManualPods:
         settle: float,
         hurry: Callable[[], None] = lambda: None,
         chronicle: Chronicle | None = None,
+        events: EventSink | None = None,
     ) -> None:
         """`settle` is how many seconds apart two looks at a list must be to believe it.
 
-        `hurry` makes requests give up within the time that a cancelled program has.
+        `hurry` makes requests give up within the time that a cancelled program has. `events` is told of providers that
+        could not be asked.
         """
         self._providers = providers
         self._clock = clock
         self._settle = settle
         self._hurry = hurry
         self._chronicle = chronicle
+        self._events = events
 
     async def create(
-        self, spec: PodSpec, request: GpuRequest, *, lifetime: timedelta = POD_LIFETIME, purse: Purse | None = None
+        self,
+        spec: PodSpec,
+        request: GpuRequest,
+        *,
+        lifetime: timedelta = POD_LIFETIME,
+        purse: Purse | None = None,
+        accept_no_kill_time: bool = False,
     ) -> Pod:
         """Rent the first offer that can be had, and that the purse bears for that lifetime.
 
+        Where the provider ends no pod by itself only with `accept_no_kill_time`.
         When the provider never answers, the pod is looked up by its name and nonce and, when it exists, returned; else
         CreateOutcomeUnknown is raised after two looks. Raises like a start when nothing could be rented.
         When cancelled while a create is on its way, its pod is looked for and ended within `CANCEL_WINDOW` seconds.
         """
-        found = (await survey(self._providers, request)).ladder
+        found = await self._ladder(request, accept_no_kill_time=accept_no_kill_time)
+        spec = replace(spec, needs_kill_time=not accept_no_kill_time)
         if purse is not None:
             found = affordable(found, Terms(lifetime=lifetime, max_price=request.max_price), await purse.enforced())
         refusals = list(found.refusals)
@@ -88,6 +103,17 @@ class ManualPods:
                     await self._give_back(self._providers[offer.provider], spec)
                 raise
         raise nothing_rented(request, refusals)
+
+    async def _ladder(self, request: GpuRequest, *, accept_no_kill_time: bool) -> Ladder:
+        surveyed = await survey(self._providers, request)
+        for name, error in surveyed.passed_over.items():
+            if self._events is not None:
+                said = {"provider": name, "error": str(error)}
+                self._events.emit(Event(name="provider_passed_over", at=self._clock.now(), fields=said))
+        if accept_no_kill_time:
+            return surveyed.ladder
+        without = {name for name, one in self._providers.items() if not has_kill_time(one)}
+        return without_kill_time(surveyed.ladder, without, by_hand=True)
 
     async def _create(self, spec: PodSpec, offer: Offer) -> Pod:
         provider = self._providers[offer.provider]
@@ -203,6 +229,14 @@ class ManualPods:
 
 
 def _made_as(pod: Pod, spec: PodSpec) -> bool:
-    """Whether the pod is of this very create: a user may have an older one of the same name."""
-    known = spec.tags is None or (pod.tags is not None and pod.tags.nonce == spec.tags.nonce)
-    return known and pod.name == spec.name
+    """Whether the pod is of this very create: a user may have an older one of the same name.
+
+    Where a provider gives no tags back, a name that was drawn for this create is as good as its nonce.
+    """
+    if pod.name != spec.name:
+        return False
+    if spec.tags is None:
+        return True
+    if pod.tags is None:
+        return ManualName.parse(spec.name) is not None
+    return pod.tags.nonce == spec.tags.nonce

@@ -100,7 +100,8 @@ class Markets:
     def _able(self, kind: type[C], what: str) -> Mapping[str, C]:
         found: dict[str, C] = {name: one for name, one in self._providers.items() if isinstance(one, kind)}
         if not found:
-            raise InvalidRequest(f"{' and '.join(self._providers)}: no provider of these {what}")
+            who = " and ".join(self._providers)
+            raise InvalidRequest(f"{who}: no provider of these {what}: name another with --provider")
         return found
 
     def _keeper(self) -> HasTemplates:

@@ -192,6 +192,7 @@ def broken(folder: Path, name: str, entry: str, source: str) -> None:
     ("entry", "source", "said"),
     [
         pytest.param("odd = odd_market:PLUGIN", "import no_such_module", "cannot be loaded", id="cannot-be-imported"),
+        pytest.param("odd = odd_market:PLUGIN", "raise SystemExit(3)", "cannot be loaded", id="ends-the-program"),
         pytest.param("odd = odd_market:PLUGIN", "PLUGIN = 1", "names no ProviderPlugin", id="no-plug-in"),
         pytest.param("runpod = odd_market:PLUGIN", "PLUGIN = 1", "two packages are the provider", id="somebody-elses"),
     ],
@@ -205,6 +206,38 @@ def test_a_broken_plug_in_is_said_with_its_package(
     with pytest.raises(ConfigurationError, match=said) as caught:
         accounts.markets(settings_of(tmp_path, RUNPOD_API_KEY="x"))
     assert "odd_market" in str(caught.value)
+    sys.modules.pop("odd_market", None)
+
+
+def test_a_broken_plug_in_does_not_stand_before_another_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pod there must be to be ended."""
+    broken(tmp_path, "odd_market", "odd = odd_market:PLUGIN", "import no_such_module")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (found,) = accounts.markets(settings_of(tmp_path, RUNPOD_API_KEY="x"), ["runpod"])
+    assert found.plugin.name == "runpod"
+
+
+_FAILS = """
+from runner_provisioner.providers.plugin import ProviderPlugin
+def build(account, plumbing):
+    raise ValueError(account.credential)
+PLUGIN = ProviderPlugin(name="odd", title="Odd", credentials=("ODD_KEY",), build=build)
+"""
+
+
+def test_a_plug_in_that_fails_when_it_is_built_is_said_without_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what to look at."""
+    broken(tmp_path, "odd_market", "odd = odd_market:PLUGIN", _FAILS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    clock = FakeClock()
+    plumbing = Plumbing(clock=clock, redactor=Redactor(), tempo=Tempo(), metrics=CallMetrics(), user_agent="test")
+    with pytest.raises(ConfigurationError, match=r"'odd' cannot be set up \(ValueError\): check ODD_KEY") as caught:
+        wiring.providers_of(settings_of(tmp_path, ODD_KEY="odd-secret"), plumbing, ["odd"])
+    assert "odd-secret" not in str(caught.value)
     sys.modules.pop("odd_market", None)
 
 

@@ -41,7 +41,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no place": ({"repository": None}, "repository: set either it or"),
     "two places": ({"organization": "acme"}, "repository: set either it or"),
     "half a repository": ({"repository": "acme"}, "repository: write OWNER/NAME"),
-    "no RunPod key": ({"runpodKeyFile": None}, "runpodKeyFile: name the file"),
+    "no provider's key": ({"runpodKeyFile": None}, "runpodKeyFile: name the file"),
     "no GitHub credential": (TOKEN | {"githubTokenFile": None}, "githubTokenFile: set it, or"),
     "an App and a token": ({"githubTokenFile": "/run/secrets/token"}, "githubTokenFile: leave it out"),
     "two ids": ({"githubAppIdFile": "/run/secrets/id"}, "githubAppIdFile: leave it out"),
@@ -54,8 +54,20 @@ GOOD_CASES: dict[str, dict[str, Any]] = {
     "app": {},
     "token": TOKEN | {"repository": None, "organization": "acme", "owner": "team", "schedule": "daily"},
     "app id in a file": {"githubAppId": None, "githubAppIdFile": "/run/secrets/app-id"},
+    "other markets": {
+        "runpodKeyFile": None,
+        "primeKeyFile": "/run/secrets/prime-key",
+        "primeTeamId": "team_1",
+        "celiumKeyFile": "/run/secrets/celium-key",
+    },
     "dry run": {"extraArgs": ["--dry-run", "--json"]},
-    "quotes": {"owner": QUOTES, "extraArgs": ["--dry-run"]},
+    "quotes": {
+        "owner": QUOTES,
+        "extraArgs": ["--dry-run"],
+        "primeKeyFile": "/run/secrets/prime-key",
+        "primeTeamId": QUOTES,
+        "celiumKeyFile": "/run/secrets/celium-key",
+    },
     "off": {"enable": False},
 }
 
@@ -256,6 +268,8 @@ def test_arguments_and_credentials_arrive_as_written(nix: Nix, cases: Path, tmp_
     """Arguments are not read by the shell, and each credential becomes the variable that the program knows."""
     service, _ = units(nix, cases, "machines.quotes.config")
     (tmp_path / "runpod-key").write_text("rpa_PLANTED\n", "utf-8")
+    (tmp_path / "prime-key").write_text("pit_PLANTED\n", "utf-8")
+    (tmp_path / "celium-key").write_text("sk_PLANTED\n", "utf-8")
     (tmp_path / "github-app-key").write_text("PEM", "utf-8")
     done = run_service(service, tmp_path, {})
     lines = done.stdout.splitlines()
@@ -263,6 +277,9 @@ def test_arguments_and_credentials_arrive_as_written(nix: Nix, cases: Path, tmp_
     assert (done.returncode, lines[: len(wanted)]) == (0, wanted), done.stderr
     assert {
         "RUNPOD_API_KEY=rpa_PLANTED",
+        "PRIME_API_KEY=pit_PLANTED",
+        f"PRIME_TEAM_ID={QUOTES}",
+        "CELIUM_API_KEY=sk_PLANTED",
         "GITHUB_APP_ID=12345",
         f"GITHUB_APP_PRIVATE_KEY_PATH={tmp_path}/github-app-key",
     } <= set(lines)

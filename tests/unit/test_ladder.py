@@ -284,6 +284,13 @@ def test_the_last_word_names_the_cause_that_can_be_acted_on(
         assert "and 3 more" in str(error)
 
 
+def test_an_image_that_an_offer_has_not_is_said_with_those_that_it_has() -> None:
+    """Whatever else kept others out: more GPU models would not help."""
+    unfit = (OfferUnfit("spot", option="--interruptible never"), OfferUnfit("it has no image 'x'", option="--image"))
+    error = nothing_rented(REQUEST, _refused(*unfit))
+    assert str(error) == "no offer for 1 x A4000 or A5000 takes this --image: runpod: it has no image 'x'"
+
+
 @pytest.mark.parametrize(
     ("wish", "word"), [("require", "interruptible "), ("never", "on-demand "), ("prefer", "no offer")]
 )

@@ -104,6 +104,56 @@ async def test_a_create_without_an_answer_is_looked_up_by_name() -> None:
     assert scene.clock.monotonic() == 30
 
 
+async def test_a_market_without_a_kill_time_is_rented_from_only_where_that_is_accepted() -> None:
+    """And one that loses it on the way is told that the pod needs one."""
+    scene, seen = Scene(), []
+    plain = scene.one.create
+
+    async def create(spec: PodSpec, wanted: Offer) -> Pod:
+        seen.append(spec.needs_kill_time)
+        return await plain(spec, wanted)
+
+    scene.one.create = create  # type: ignore[method-assign, assignment]
+    await scene.pods.create(SPEC, REQUEST)
+    scene.one.kill_time = False
+    with pytest.raises(AllOffersFailed, match="one ends no pod by itself: give --provider one if you will end it"):
+        await scene.pods.create(SPEC, REQUEST)
+    await scene.pods.create(SPEC, REQUEST, accept_no_kill_time=True)
+    assert seen == [True, False]
+
+
+@pytest.mark.parametrize("told", [Memory(), None], ids=["told", "nobody to tell"])
+async def test_a_market_that_cannot_be_asked_is_passed_over_and_said(told: Memory | None) -> None:
+    """While another answers."""
+    scene = Scene()
+    pods = ManualPods({"one": scene.one, "two": scene.two}, clock=scene.clock, settle=30, events=told)
+    scene.two.add("offers", ServerError("down"))
+    assert (await pods.create(SPEC, REQUEST)).provider == "one"
+    if told is not None:
+        (event,) = told.events
+        assert (event.name, event.fields) == ("provider_passed_over", {"provider": "two", "error": "down"})
+
+
+@pytest.mark.parametrize(
+    ("name", "found"), [("rpm-0123abcd-htcpl-abcd", True), ("mine", False)], ids=["drawn for it", "chosen by its user"]
+)
+async def test_where_no_tags_come_back_a_name_that_was_drawn_finds_the_pod(name: str, *, found: bool) -> None:
+    """One that a user chose may be that of an older pod."""
+    scene = Scene()
+    plain = scene.one.list
+
+    async def without_tags(owner8: str | None) -> list[Pod]:
+        return [replace(one, tags=None) for one in await plain(owner8)]
+
+    scene.one.list = without_tags  # type: ignore[method-assign]
+    scene.one.add("created", CreateOutcomeUnknown("no answer"))
+    if found:
+        assert (await scene.pods.create(tagged(name), REQUEST)).name == name
+        return
+    with pytest.raises(CreateOutcomeUnknown, match="pods list"):
+        await scene.pods.create(tagged(name), REQUEST)
+
+
 def tagged(name: str = "mine", nonce: str | None = "n") -> PodSpec:
     """As the command line asks for it."""
     return PodSpec(name=name, image="image", tags=PodTags(owner="0123abcd", cls=PodClass.MANUAL, nonce=nonce))

@@ -108,6 +108,9 @@ TABLE: tuple[Row, ...] = (
     ),
 )
 _OTHER = _row("other", 0, ProtocolViolation, _NO_API, "MALFORMED_ANSWER")
+# A list is always there: whoever has none is not this service.
+_LISTS = frozenset({"listPods", "listSshKeys", "podHistory", "gpuSummary"})
+_NO_LIST = _row("no_list", 404, ProtocolViolation, _NO_API, NO_SUCH_ROUTE)
 _GOOD = range(200, 300)
 
 
@@ -123,6 +126,8 @@ class Reader:
             return None
         said = detail(answer.body)
         row = row_of(answer.status, said)
+        if row.error is NotFound and operation in _LISTS:
+            row = _NO_LIST
         message = f"{row.advice} {self._quote(answer.status, said)}"
         if issubclass(row.error, RemoteError):
             return row.error(message, service=SERVICE, operation=operation, request_id=answer.request_id, code=row.code)

@@ -120,6 +120,8 @@ FIXED = frozenset(
     {"name", "cloud_id", "gpu_type", "gpu_count", "socket", "data_center_id", "country", "security", "provider", "pod"}
 )
 
+_COMMANDS = frozenset({"dockerArgs", "docker_args"})
+
 
 def options_of(given: Mapping[str, object]) -> tuple[dict[str, object], dict[str, object]]:
     """The user's options under their Python names: those of `pod`, and those beside it.
@@ -129,6 +131,11 @@ def options_of(given: Mapping[str, object]) -> tuple[dict[str, object], dict[str
     names = {**_names(CreateInput), **_names(PodInput), "teamId": "team", "team_id": "team"}
     found: dict[str, object] = {}
     for name, value in given.items():
+        if name in _COMMANDS:
+            raise InvalidRequest(
+                "Prime Intellect has no start command (--docker-args): give the option customTemplateId of a template "
+                "whose image starts it"
+            )
         if name not in names:
             raise InvalidRequest(f"Prime Intellect knows no field '{name}'{_nearest(name, names)}")
         field = names[name]

@@ -16,6 +16,7 @@ from runner_provisioner.providers.prime.wire import WireOffer
 
 BARE_IMAGE = "ubuntu_22_cuda_12"
 CUSTOM = "custom_template"
+_LOGIN_KEYS = "PUBLIC_KEY"
 _NO_ENVIRONMENT = "runpod"  # an upstream provider that passes on none (prime 0.18, measured)
 _ROUNDING = Decimal("0.0001")  # prices travel as floats
 
@@ -117,21 +118,29 @@ def _image(spec: PodSpec, row: WireOffer, options: Fields) -> str:
         wish = BARE_IMAGE if BARE_IMAGE in there else next((each for each in there if each != CUSTOM), "")
     if wish not in there:
         has = ", ".join(there) or "none"
-        raise OfferUnfit(f"it has no image '{wish}' (it has {has})", option="--image")
+        raise OfferUnfit(
+            f"it has no image '{wish}' (it has {has}): an image of your own is a custom template", option="--image"
+        )
     return str(wish)
 
 
 def _environment(spec: PodSpec, row: WireOffer, image: str, options: Fields) -> object:
-    """The variables, where an image reads them; the tags go along with a custom template."""
-    own = _mapping(options.pop("env_vars", None))
-    tags = spec.tags.to_env() if spec.tags and image == CUSTOM else {}
-    env = {**own, **spec.env, **tags}
+    """The variables, where an image reads them.
+
+    The tags and the login keys are not the user's own: they go along where any variable can, and are no reason to
+    refuse where none can (the name says whose the pod is, and the account's primary key logs in).
+    """
+    tags = spec.tags.to_env() if spec.tags else {}
+    env = {**_mapping(options.pop("env_vars", None)), **spec.env}
+    if image == BARE_IMAGE:
+        if env.keys() - tags.keys() - {_LOGIN_KEYS}:
+            raise InvalidRequest(
+                f"Prime Intellect passes no environment to image '{BARE_IMAGE}': leave it out, or use a custom template"
+            )
+        return None
+    env |= tags if image == CUSTOM else {}
     if not env:
         return None
-    if image == BARE_IMAGE:
-        raise InvalidRequest(
-            f"Prime Intellect passes no environment to image '{BARE_IMAGE}': leave it out, or use a custom template"
-        )
     if row.provider == _NO_ENVIRONMENT:
         raise OfferUnfit(f"its upstream provider {row.provider} passes no environment on")
     return env

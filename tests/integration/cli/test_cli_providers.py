@@ -53,7 +53,7 @@ def test_without_a_key_every_variable_that_would_do_is_named(services: Services)
     """And where was looked."""
     result = services.run("pods", "list", RUNPOD_API_KEY="")
     assert result.code == 3
-    assert "set RUNPOD_API_KEY (or RUNPOD_KEY)" in result.err
+    assert "set one of RUNPOD_API_KEY (or RUNPOD_KEY) for RunPod" in result.err
 
 
 def test_an_api_of_runpods_that_is_none_is_refused(services: Services) -> None:

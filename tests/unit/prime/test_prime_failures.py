@@ -132,6 +132,14 @@ def test_every_form_of_an_error_is_read(body: bytes, said: str) -> None:
     assert detail(body) == said
 
 
+@pytest.mark.parametrize("operation", ["listPods", "listSshKeys", "podHistory", "gpuSummary"])
+def test_a_list_that_is_not_there_is_another_service_s_address(operation: str) -> None:
+    """Whatever that service says: an id to be looked up is nobody's problem."""
+    found = READER.error(answer(404, {"detail": "no such page"}), operation)
+    assert isinstance(found, ProtocolViolation)
+    assert "PRIME_API_BASE_URL" in str(found)
+
+
 def test_a_404_without_words_has_a_code_of_its_own() -> None:
     """So that the caller looks twice before it believes that something is gone."""
     found = READER.error(answer(404, {"detail": "Not Found"}), "getPod")

@@ -124,6 +124,21 @@ def test_without_a_template_tags_stay_here() -> None:
     assert wire(spec)["pod"]["envVars"] == [{"key": "A", "value": "B"}]
 
 
+def test_the_bare_system_goes_without_tags_and_login_keys() -> None:
+    """They are no variables of the user's; one that is cannot be passed on."""
+    spec = replace(SPEC, tags=TAGS, env={**TAGS.to_env(), "PUBLIC_KEY": "ssh-ed25519 AAAA me"})
+    assert "envVars" not in wire(spec)["pod"]
+    with pytest.raises(InvalidRequest, match="passes no environment"):
+        wire(replace(spec, env={**spec.env, "MODE": "test"}))
+
+
+@pytest.mark.parametrize("name", ["dockerArgs", "docker_args"])
+def test_a_start_command_is_refused_by_its_option(name: str) -> None:
+    """With what there is instead, not with a field that sounds like it."""
+    with pytest.raises(InvalidRequest, match=r"no start command \(--docker-args\).*customTemplateId"):
+        wire(with_options(**{name: "sleep 1"}))
+
+
 @pytest.mark.parametrize(
     ("images", "given", "chosen"),
     [
