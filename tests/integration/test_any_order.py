@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import pytest
@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from support.inprocess import Outcome, Process, World, seed
-from support.product import LAG
+from support.product import LAG, UNSERVED
+from support.stages import Provider, RunPodStage
 from support.virtual_time import VirtualLoop
 from support.wire import Kind, at
 
@@ -30,13 +31,15 @@ STEPS = st.integers(min_value=0, max_value=17)
 class AnyOrder(RuleBasedStateMachine):
     """One installation with two workflow runs, each with one key."""
 
+    providers: ClassVar[tuple[Provider, ...]] = (Provider.RUNPOD,)
+
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
         self.runner = asyncio.Runner(loop_factory=VirtualLoop)
         loop = self.runner.get_loop()
         assert isinstance(loop, VirtualLoop)
-        self.world = World(self.folder, loop, logs=False, library=False, schema=False)
+        self.world = World(self.folder, loop, logs=False, library=False, schema=False, providers=self.providers)
         self.attempt = 1
 
     def do(self, work: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - whatever the work gives
@@ -47,8 +50,10 @@ class AnyOrder(RuleBasedStateMachine):
     def begin(self, lag: float, spot: bool, number: int) -> None:  # noqa: FBT001 - hypothesis gives it by name
         """Choose what the provider is like."""
         seed(number)
-        self.world.runpod.settings.list_lag = lag
-        self.world.runpod.market.spot = spot
+        for stage in self.world.stages:
+            stage.sim.fleet.settings.list_lag = lag
+            if isinstance(stage, RunPodStage):
+                stage.sim.market.spot = spot
 
     @rule()
     def start(self) -> None:
@@ -95,8 +100,7 @@ class AnyOrder(RuleBasedStateMachine):
     def interrupt(self) -> None:
         """The provider takes every pod."""
         for pod in self.world.live():
-            self.world.runpod.interrupt(pod.id)
-        self.world.notice()
+            self.world.interrupt(pod)
 
     @rule()
     def rerun(self) -> None:
@@ -113,13 +117,13 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def the_bill_is_what_was_used(self) -> None:
         """At each moment, whatever was interrupted (a stopped pod bills no GPU)."""
-        assert self.world.runpod.bill().gpu <= self.world.used()
+        assert self.world.gpu_bill() <= self.world.used()
 
     def teardown(self) -> None:
         """The runs are over; some time later clean-up runs."""
         try:
             self.world.github.complete_run(self.world.run_id)
-            self.do(anyio.sleep(LAG))
+            self.do(anyio.sleep(UNSERVED if any(stage.bare for stage in self.world.stages) else LAG))
             outcome = self.do(Process(world=self.world, attempt=self.attempt).cleanup())
             assert outcome.ok, repr(outcome.error)
             assert not outcome.result.left
@@ -132,11 +136,40 @@ class AnyOrder(RuleBasedStateMachine):
             shutil.rmtree(self.folder)
 
 
+class AtLium(AnyOrder):
+    """At Lium alone."""
+
+    providers = (Provider.LIUM,)
+
+
+class AtPrime(AnyOrder):
+    """At Prime Intellect alone."""
+
+    providers = (Provider.PRIME,)
+
+
+class WithoutGraphql(AnyOrder):
+    """At RunPod's REST v2."""
+
+    providers = (Provider.REST,)
+
+
+class AtAll(AnyOrder):
+    """At three markets at once."""
+
+    providers = (Provider.RUNPOD, Provider.LIUM, Provider.PRIME)
+
+
 TestAnyOrder = AnyOrder.TestCase
-TestAnyOrder.settings = settings(
+TestAtLium = pytest.mark.full(AtLium.TestCase)
+TestAtPrime = pytest.mark.full(AtPrime.TestCase)
+TestWithoutGraphql = pytest.mark.full(WithoutGraphql.TestCase)
+TestAtAll = pytest.mark.full(AtAll.TestCase)
+TestAnyOrder.settings = TestAtLium.settings = TestAtPrime.settings = settings(
     max_examples=25,
     stateful_step_count=8,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
+TestWithoutGraphql.settings = TestAtAll.settings = TestAnyOrder.settings

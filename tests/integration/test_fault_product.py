@@ -36,7 +36,8 @@ ELSEWHERE = (*CHOSEN, Kind.MALFORMED)
 """At the other markets, where what the program does with an error is the same."""
 REST = (Provider.REST,)
 LIUM = (Provider.LIUM,)
-BOTH = (Provider.RUNPOD, Provider.LIUM)
+PRIME = (Provider.PRIME,)
+ALL = (Provider.RUNPOD, Provider.LIUM, Provider.PRIME)
 
 Count = Callable[[str, object], None]
 pytestmark = pytest.mark.usefixtures("unmeasured")
@@ -63,14 +64,16 @@ QUICK = (
     (Case(market=Market.BAD_HOST), (Kind.CRASH_AFTER,)),
     (Case(at=REST, market=Market.LAG), DEADLY),
     (Case(at=REST, market=Market.LAG, end=End.CLEANUP, again=True), (Kind.CRASH_AFTER,)),
-    (Case(at=LIUM, market=Market.LAG, end=End.NOBODY), (Kind.CRASH_AFTER,)),
+    (Case(at=LIUM, market=Market.LAG), (Kind.DROP_AFTER,)),
+    (Case(at=LIUM, end=End.NOBODY), (Kind.CRASH_AFTER,)),
+    (Case(at=PRIME, market=Market.LAG), (Kind.DROP_AFTER,)),
     (Case(command="stop"), CHOSEN),
     (Case(command="cleanup", end=End.CLEANUP), DEADLY),
 )
 
 
 def _everything() -> Iterator[object]:
-    for at in ((Provider.RUNPOD,), REST, LIUM, BOTH):
+    for at in ((Provider.RUNPOD,), REST, LIUM, PRIME, ALL):
         for case in filter(exists, _scenarios(at)):
             yield pytest.param(case, id=_named(case))
 

@@ -18,11 +18,12 @@ from runner_provisioner.domain.offers import Interruptible
 from runner_provisioner.errors import RemoteError
 from runner_provisioner.services.watch import Over, Watched
 from runner_provisioner.simulators.faults import ANY, Fault, FaultKind
+from runner_provisioner.simulators.prime.settings import Settings
 
 Story = Callable[[Repeating], Awaitable[None]]
 pytestmark = pytest.mark.usefixtures("unmeasured")
 
-NAMES = {Provider.LIUM: "celium", Provider.REST: "runpod"}
+NAMES = {Provider.LIUM: "celium", Provider.PRIME: "prime", Provider.REST: "runpod"}
 EVERY = [pytest.param(one, id=one.name.lower()) for one in NAMES]
 FULL = [pytest.param(one, id=one.name.lower(), marks=pytest.mark.full) for one in NAMES]
 
@@ -248,6 +249,30 @@ def test_a_host_that_is_lost_is_an_interruption(status: str) -> None:
         assert second.interruption is None
 
     tell(Provider.LIUM, story, watched=True)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("shown", [False, True], ids=["gone", "terminated"])
+def test_a_spot_pod_that_leaves_no_trace_is_an_interruption(*, shown: bool) -> None:
+    """Prime Intellect has no event of it: the pod is not there any more, and its job had not ended."""
+
+    async def story(run: Repeating) -> None:
+        settings = run.world.stage.sim.fleet.settings
+        assert isinstance(settings, Settings)
+        settings.interruption_removes, settings.shows_terminated = True, shown
+        await run.start()
+        pod = run.take()
+        assert pod.spot
+        watched = await watching(run, lambda: _lose(run, pod))
+        assert watched.interruption is not None
+        assert watched.interruption.reason == "vanished"
+        await run.fail()
+        assert (await run.stop(1))[0].ok
+        assert (await run.rerun(1)).ok
+        second = await watching(run, lambda: run.finish(2))
+        assert second.interruption is None
+
+    tell(Provider.PRIME, story, watched=True)
 
 
 @pytest.mark.full

@@ -12,7 +12,7 @@ import pytest
 from support import virtual_time
 from support.counting import CASES
 from support.inprocess import Outcome, World, seed
-from support.product import LAG, LOGGED, scratch
+from support.product import LAG, LOGGED, UNSERVED, scratch
 from support.repeating import Repeating
 from support.stages import Provider
 from support.virtual_time import VirtualLoop
@@ -25,7 +25,6 @@ from runner_provisioner.services.rerun import Rerun
 
 EVERY = tuple(kind for kind in Kind if kind is not Kind.PASS)
 LAST = 4  # requests: the order of the re-run and what surrounds it
-UNSERVED = 56 * 60.0  # seconds
 IDLE = StartRequest().idle.total_seconds()
 
 Count = Callable[[str, object], None]

@@ -20,6 +20,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import httpx
+from support.bare_pods import START, BarePods, Door
 from support.direct_runs import DirectRuns
 from support.fakes import FakeHistory
 from support.handing import PODS, Waiting, WayIn
@@ -37,9 +38,10 @@ from runner_provisioner.domain.names import RunKey, base36
 from runner_provisioner.domain.request import StartRequest
 from runner_provisioner.domain.runners import creator_label, end_label
 from runner_provisioner.errors import RunnerProvisionerError
-from runner_provisioner.ports import History
+from runner_provisioner.ports import History, HostKeys
 from runner_provisioner.services.ending import Ended
 from runner_provisioner.services.jit import JitHandOver
+from runner_provisioner.services.over_ssh import OverSsh
 from runner_provisioner.services.provision import Started
 from runner_provisioner.services.sweep import Swept
 from runner_provisioner.settings import Settings
@@ -131,6 +133,7 @@ class World:
         self.register_delay = REGISTER
         self.scopes: dict[str, str] = {}
         self.waiting = Waiting(self)
+        self.bare = BarePods(self)
         self._apps: dict[str, ASGIApp] = {GITHUB: self.github.app, **{one.host: one.sim.app for one in self.stages}}
         self._lives: dict[str, RunnerRecord | None] = {}
         self._stages: dict[str, Stage] = {}
@@ -144,7 +147,7 @@ class World:
         """Let a request arrive and be answered."""
         try:
             if request.url.host == PODS:
-                return self.waiting.answer(request)
+                return (self.bare if request.url.path.endswith(START) else self.waiting).answer(request)
             return await answered(self._apps[request.url.host], request)
         except NeverAnswered:
             await anyio.sleep_forever()
@@ -234,14 +237,18 @@ class World:
         if self.dearer > 0:
             self.dearer -= 1
             stage.make_dearer(pod, SURCHARGE)
-        delay = stage.sim.fleet.settings.progress.seconds + self.register_delay
+        fate: Callable[[Any], None] | None = None if pod.foreign else self._register
         if self.mute > 0:
             self.mute -= 1
+            fate = None
         elif self.bad > 0:
             self.bad -= 1
-            self.loop.call_later(delay, self._fail_gate, pod)
-        elif not pod.foreign:
-            self.loop.call_later(delay, self._register, pod)
+            fate = self._fail_gate
+        boot = stage.sim.fleet.settings.progress.seconds
+        if stage.bare:
+            self.bare.expect(pod, boot, fate)
+        elif fate is not None:
+            self.loop.call_later(boot + self.register_delay, fate, pod)
 
     def _register(self, pod: RentedPod) -> None:
         """What the start script does: one registration under the pod's name; when it fails, the pod ends itself."""
@@ -256,8 +263,9 @@ class World:
             return
         assert any(token.scope == scope.lower() and value in script for value, token in tokens.items())
         try:
-            ends = datetime.fromisoformat(pod.env["RP_EXPIRES"])
-            labels = [pod.env["RP_LABEL"], creator_label(pod.env["RP_CREATOR"]), end_label(ends)]
+            env = self.stage_of(pod).env(pod)
+            ends = datetime.fromisoformat(env["RP_EXPIRES"])
+            labels = [env["RP_LABEL"], creator_label(env["RP_CREATOR"]), end_label(ends)]
             assert ",".join(labels) in script
             runner = self.github.play_runner(scope, pod.name, labels)
         except ApiError:
@@ -272,6 +280,7 @@ class World:
 
     def _fail_gate(self, pod: RentedPod) -> None:
         if self.alive(pod):
+            self.bare.failed.add(pod.id)
             self.end_from_inside(pod)
 
     def _idle(self, pod: RentedPod, runner: RunnerRecord) -> None:
@@ -430,6 +439,16 @@ class Process:
             github=wiring._connect(settings, plumbing, place, None),
             history=self.world.history if self.history is None else self.history,
         )
+        real = program._over_ssh
+
+        def over_ssh(host_keys: HostKeys) -> OverSsh | None:
+            found = real(host_keys)
+            if found is None:
+                return None
+            doors = {name: Door(self.wire, host_keys) for name in found.public_keys}
+            return OverSsh(doors=doors, public_keys=found.public_keys)
+
+        program._over_ssh = over_ssh  # type: ignore[method-assign]
         assert program.github is not None
         if self.world.library:
             self.world.watch_threads(program)
@@ -455,13 +474,14 @@ class Process:
             program = self.program()
             run_key = self.run_key(program, key)
             path = self.world.folder / self.state / f"{run_key.name}.json"
-            order, store = program.order(request or small_request(), run_key, state=path, ssh_keys=())
+            wanted = request or self.world.wish()
+            order, store = program.order(wanted, run_key, state=path, ssh_keys=())
             if order.jit is not None:
                 assert program.github is not None
-                labels = (order.label, *(request.label if request else ()))
+                labels = (order.label, *wanted.label)
                 jit = JitHandOver(registry=program.github.runners, way_in=WayIn(self.wire), labels=labels)
                 order = replace(order, jit=jit)
-            return await program.start(request or small_request(), store).run(order)
+            return await program.start(wanted, store).run(order)
 
         return await self._run("start", work)
 

@@ -28,6 +28,7 @@ TWIN_OFFSET = 0.13
 REQUEST_TIMEOUT = 30.0
 BACK_OFF = 5.0
 MUTE_BOOT = timedelta(seconds=6)
+UNSERVED = 56 * 60.0  # seconds after which a pod without a runner is nobody's
 MAX_COST = Decimal("0.05")  # half an hour of the first offer
 LOGGED = 8  # every eighth case writes its log, is searched for secrets, and held against GitHub's schema
 
@@ -73,7 +74,7 @@ def exists(case: Case) -> bool:
     """Whether its markets have what the scenario is about: bids, or a kill time."""
     if case.market in {Market.NO_SPOT, Market.RAISE}:
         return case.at == (Provider.RUNPOD,)
-    return case.end is not End.NOBODY or Provider.REST not in case.at
+    return case.end is not End.NOBODY or not {Provider.REST, Provider.PRIME}.intersection(case.at)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,6 +229,9 @@ class _Play:
             assert not self.world.live(), "a pod outlives its kill time"
         if self.case.end is not End.STOP:
             self.world.github.complete_run(self.world.run_id)
+        if self.case.end is End.CLEANUP and any(stage.bare for stage in self.world.stages):
+            # No tags are told there: that the run of its name is over is no ground, its age without a runner is.
+            await anyio.sleep(UNSERVED)
         command = "stop" if self.case.end is End.STOP else "cleanup"
         process = self._process(command)
         outcome = await self._finish(process)

@@ -6,13 +6,13 @@ import base64
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
 from support.virtual_time import VirtualClock
-from support.wire import LIUM, RUNPOD
+from support.wire import LIUM, PRIME, RUNPOD
 
 from runner_provisioner.simulators.celium import rows as celium_rows
 from runner_provisioner.simulators.celium.catalog import Executor, default_executors
@@ -24,6 +24,13 @@ from runner_provisioner.simulators.faults import Fault, FaultKind
 from runner_provisioner.simulators.market.pods import RUNNING, RentedPod
 from runner_provisioner.simulators.market.settings import Progress
 from runner_provisioner.simulators.market.simulator import MarketSimulator
+from runner_provisioner.simulators.prime import rows as prime_rows
+from runner_provisioner.simulators.prime.catalog import Market as PrimeMarket
+from runner_provisioner.simulators.prime.catalog import Offer as PrimeOffer
+from runner_provisioner.simulators.prime.catalog import default_offers
+from runner_provisioner.simulators.prime.pods import PrimePod
+from runner_provisioner.simulators.prime.settings import Settings as PrimeSettings
+from runner_provisioner.simulators.prime.simulator import PrimeSimulator
 from runner_provisioner.simulators.runpod import rows as runpod_rows
 from runner_provisioner.simulators.runpod import texts
 from runner_provisioner.simulators.runpod.pods import SimPod
@@ -34,6 +41,7 @@ GPU = "NVIDIA RTX A4000"
 OTHER_GPU = "NVIDIA RTX A5000"
 RUNPOD_KEY = "rpa_PLANTEDACCOUNTKEY0123456789ABCDEFGHIJKLM"
 LIUM_KEY = "sk_PlantedLiumKey0123456789abcdefghijklmnop"
+PRIME_KEY = "pit_planted0prime0key0123456789abcdefghijklmnop"
 _COMMAND = re.compile(r"printf %s ([A-Za-z0-9+/=]+)\|base64")
 _LIUM_LINE = re.compile(r"echo ([A-Za-z0-9+/=]+)\|base64")
 _JSON_ERROR = '{{"errors": [{{"message": "{}", "extensions": {{"code": "RUNPOD"}}}}], "data": null}}'
@@ -45,6 +53,7 @@ class Provider(StrEnum):
     RUNPOD = "RunPod"
     REST = "RunPod without GraphQL"
     LIUM = "Lium"
+    PRIME = "Prime Intellect"
 
 
 class Stage:
@@ -59,6 +68,8 @@ class Stage:
     """Whether it ends a forgotten pod."""
     bids = True
     """Whether an interruptible pod is bid for."""
+    bare = False
+    """Whether its pods boot bare, so that somebody has to log in and start what is to run there."""
     rents: tuple[str, ...]
     """What the simulator calls a create."""
 
@@ -70,6 +81,11 @@ class Stage:
     def script(self, pod: Any) -> str:  # noqa: ANN401 - a pod of its market
         """The start script as it arrives in the pod."""
         raise NotImplementedError
+
+    def env(self, pod: Any) -> Mapping[str, str]:  # noqa: ANN401 - a pod of its market
+        """What the start script finds in its environment."""
+        found: Mapping[str, str] = pod.env
+        return found
 
     def no_stock(self, *, spot: bool, times: int = 1) -> Fault:
         """The next creates find nothing free, though it is listed."""
@@ -168,11 +184,54 @@ class LiumStage(Stage):
         return found.status == RUNNING and not found.failure
 
 
+@dataclass
+class PrimeStage(Stage):
+    """Prime Intellect: no kill time, no start command, no credential for a pod."""
+
+    sim: PrimeSimulator
+    begun: dict[str, tuple[str, Mapping[str, str]]] = field(default_factory=dict)
+    """By pod: the command that somebody has logged in with, and its environment."""
+    host = PRIME
+    key = PRIME_KEY
+    ends_from_inside = False
+    kill_time = False
+    bids = False
+    bare = True
+    rents = (prime_rows.CREATE,)
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """See Stage."""
+        return {"PRIME_API_KEY": self.key, "PRIME_API_BASE_URL": f"https://{PRIME}"}
+
+    def script(self, pod: PrimePod) -> str:
+        """See Stage."""
+        return unpacked(self.begun[pod.id][0])
+
+    def env(self, pod: PrimePod) -> Mapping[str, str]:
+        """See Stage; the service itself was told nothing of it."""
+        assert not pod.env
+        return self.begun[pod.id][1]
+
+    def no_stock(self, *, spot: bool, times: int = 1) -> Fault:
+        """See Stage."""
+        return prime_rows.no_stock(times)
+
+    def make_dearer(self, pod: PrimePod, factor: Decimal) -> None:
+        """See Stage."""
+        pod.price_hr *= factor
+        for span in pod.meter.spans:
+            span.rate = pod.price_hr
+
+
 def stage_of(provider: Provider, clock: VirtualClock, *, boot: float, list_lag: float, spot: bool) -> Stage:
     """A market of its own."""
     if provider is Provider.LIUM:
         settings = CeliumSettings(progress=Progress.timed(boot), list_lag=list_lag)
         return LiumStage(CeliumSimulator(clock, settings=settings, key=LIUM_KEY, market=_lium_market(spot=spot)))
+    if provider is Provider.PRIME:
+        prime = PrimeSettings(progress=Progress.timed(boot), list_lag=list_lag)
+        return PrimeStage(PrimeSimulator(clock, settings=prime, key=PRIME_KEY, market=_prime_market(spot=spot)))
     sim = RunPodSimulator(
         clock, settings=RunPodSettings(progress=Progress.timed(boot), list_lag=list_lag), key=RUNPOD_KEY
     )
@@ -187,6 +246,13 @@ def _lium_market(*, spot: bool) -> CeliumMarket:
         Executor(id="5a000000-0000-4000-8000-00000000000a", machine_name=OTHER_GPU, gpus=4, price=Decimal("0.13")),
     ]
     return CeliumMarket([node for node in nodes if spot or node.tier != "spot"])
+
+
+def _prime_market(*, spot: bool) -> PrimeMarket:
+    other = PrimeOffer(
+        id="a5000", cloud_id="a5000-1x", gpu_type="A5000_24GB", gpu_memory=24, gpus=8, price=Decimal("0.19")
+    )
+    return PrimeMarket([one for one in (*default_offers(), other) if spot or not one.spot])
 
 
 def unpacked(command: str) -> str:
