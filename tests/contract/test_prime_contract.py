@@ -37,6 +37,7 @@ from runner_provisioner.ports import (
     Pausable,
     ReadsMany,
     has_kill_time,
+    starts_over_ssh,
 )
 from runner_provisioner.providers.prime import PrimeApi, PrimeProvider
 from runner_provisioner.simulators.faults import Fault, FaultKind
@@ -146,6 +147,7 @@ class TestPrimeContract(ProviderContract):
 
     async def test_its_capabilities_are_those_that_it_has(self, world: PrimeWorld) -> None:
         """It ends no pod by itself, pauses none, and lets nobody make templates."""
+        assert starts_over_ssh(world.prime)
         has = (HasLogs, HasHistory, HasAccountKeys, HasSshEndpoint, ReadsMany, HasBalance, HasGpuTypes)
         assert all(isinstance(world.prime, each) for each in has)
         assert not any(isinstance(world.prime, each) for each in (HasKillTime, HasTemplates, Pausable))
@@ -552,3 +554,38 @@ async def test_what_does_not_fit_is_refused_before_it_is_sent(world: PrimeWorld)
     with pytest.raises(OfferUnfit, match="no environment"):
         await world.prime.create(replace(world.spec(), env={"A": "B"}, options=options), passes_none)
     assert world.simulator.faults.count(rows.CREATE) == 0
+
+
+async def test_every_pod_lets_the_one_key_of_the_account_in(world: PrimeWorld) -> None:
+    """It is added once, under a name that says whose it is, and reused; the user's own choice goes before it."""
+    offer = await cheapest(world)
+    world.simulator.account.add_ssh_key("mine", "ssh-rsa BBBB me")
+    for run in "12":
+        await world.prime.create(replace(world.spec(run), login_key=KEY), offer)
+    own = await world.prime.login_key("ssh-rsa CCCC me", name="chosen")
+    await world.prime.create(replace(world.spec("3"), login_key=KEY, options={"sshKeyId": own}), offer)
+    assert [pod.keys for pod in world.simulator.live()] == [(KEY,), (KEY,), ("ssh-rsa CCCC me",)]
+    assert [key.name for key in await world.prime.api.ssh_keys()] == ["mine", "runner-provisioner", "chosen"]
+
+
+@pytest.mark.parametrize(
+    ("operation", "kind"),
+    [
+        pytest.param("ssh_keys.list", FaultKind.ERROR, id="not-listed"),
+        pytest.param("ssh_keys.create", FaultKind.ERROR, id="not-added"),
+        pytest.param("ssh_keys.create", FaultKind.DROP_AFTER, id="answer-lost"),
+        pytest.param("ssh_keys.list", FaultKind.MALFORMED, id="nonsense"),
+    ],
+)
+async def test_a_key_that_cannot_be_let_in_rents_nothing(world: PrimeWorld, operation: str, kind: FaultKind) -> None:
+    """The next offer is tried, and no key is added twice."""
+    offer = await cheapest(world)
+    spec = replace(world.spec(), login_key=KEY)
+    world.simulator.faults.add(Fault(operation=operation, kind=kind, status=500, times=None))
+    with pytest.raises(OfferUnfit, match="takes no key"):
+        await world.prime.create(spec, offer)
+    assert world.rented() == 0
+    world.simulator.faults.clear()
+    await world.prime.create(spec, offer)
+    assert world.rented() == 1
+    assert len(await world.prime.ssh_keys()) == 1

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from runner_provisioner.domain.leases import Lease, Phase, PodRef
-from runner_provisioner.domain.pods import PodId
+from runner_provisioner.domain.pods import Pod, PodId, PodState
 from runner_provisioner.errors import Stopped, StoreError
-from runner_provisioner.storage.state_file import Forgetting, Record, StateFile, resume
+from runner_provisioner.storage.state_file import Forgetting, PinnedKeys, Record, StateFile, resume
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 RECORD = Record(name="rp-0123abcd-zz-1-a", scope="https://github.com/o/r", label="rp-" + "a" * 26, nonce="0f1e")
@@ -178,3 +178,50 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
         StateFile(folder, creator="x").read()
     with pytest.raises(StoreError, match="cannot be removed"):
         StateFile(folder, creator="x").forget()
+
+
+def bare_pod(name: str = RECORD.name, pod_id: str = "p1") -> Pod:
+    """A pod whose host key nobody knew beforehand."""
+    return Pod(provider="prime", id=PodId(pod_id), name=name, state=PodState.RUNNING)
+
+
+def test_the_first_host_key_stays(tmp_path: Path) -> None:
+    """Whoever pins; each pod has its own, what else is in the file stays, and all goes with the file."""
+    path = tmp_path / f"{RECORD.name}.json"
+    store, _record, _found = StateFile.begin(path, RECORD, creator="one")
+    store.save(replace(LEASE, made=frozenset({POD})))
+    pinned = PinnedKeys(tmp_path)
+    assert pinned.known(bare_pod()) is None
+    assert pinned.pin(bare_pod(), "ssh-ed25519 A") == "ssh-ed25519 A"
+    assert pinned.pin(bare_pod(), "ssh-ed25519 B") == "ssh-ed25519 A"
+    assert pinned.pin(bare_pod(pod_id="p2"), "ssh-ed25519 B") == "ssh-ed25519 B"
+    store.save(replace(LEASE, made=frozenset({POD}), ended=frozenset({POD})))
+    assert [pinned.known(bare_pod(pod_id=one)) for one in ("p1", "p2", "p3")] == [
+        "ssh-ed25519 A",
+        "ssh-ed25519 B",
+        None,
+    ]
+    record = pinned.record_of(bare_pod())
+    assert record is not None
+    assert (record.label, record.creators["one"].ended) == (RECORD.label, frozenset({POD}))
+    store.forget()
+    assert pinned.known(bare_pod()) is None
+    with pytest.raises(Stopped):
+        pinned.pin(bare_pod(), "ssh-ed25519 A")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_without_host_keys_is_read(tmp_path: Path) -> None:
+    """As an earlier version wrote it."""
+    path = tmp_path / f"{RECORD.name}.json"
+    StateFile.begin(path, RECORD, creator="one")
+    told = json.loads(path.read_text())
+    del told["host_keys"]
+    path.write_text(json.dumps(told))
+    assert PinnedKeys(tmp_path).known(bare_pod()) is None
+
+
+def test_no_other_file_is_taken_for_a_pods(tmp_path: Path) -> None:
+    """Its name may be anybody's choice."""
+    (tmp_path / "secret.json").write_text("{}")
+    assert PinnedKeys(tmp_path / "x").record_of(bare_pod(name="../secret")) is None

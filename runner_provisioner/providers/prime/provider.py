@@ -13,12 +13,12 @@ from runner_provisioner.errors import (
     CreateOutcomeUnknown,
     NotFound,
     OfferGone,
+    OfferUnfit,
     ProtocolViolation,
     RemoteError,
     ServerError,
     ServiceUnavailable,
     TransientError,
-    Unreachable,
 )
 from runner_provisioner.logging import get_logger
 from runner_provisioner.ports import Clock
@@ -218,9 +218,8 @@ class PrimeProvider:
         """The id of this key in the account; what fails on the way has rented nothing."""
         try:
             return await self.login_key(public_key, name=LOGIN_KEY_NAME)
-        except ServiceUnavailable as error:
-            message = f"the pod's login key could not be looked up: {error}"
-            raise Unreachable(message, service=SERVICE, operation="createPod", code=error.code) from error
+        except (ServiceUnavailable, ProtocolViolation) as error:
+            raise OfferUnfit(f"its pods could not be started, for the account takes no key: {error}") from error
 
     async def _read(self, pod_id: str, *, ends: bool = False) -> WirePod | None:
         found: list[WirePod] = []
