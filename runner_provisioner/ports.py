@@ -250,6 +250,11 @@ def has_kill_time(provider: object) -> bool:
     return isinstance(provider, HasKillTime) and provider.kill_time
 
 
+def ends_from_inside(provider: object) -> bool:
+    """Whether a pod that is rented there now could end itself."""
+    return isinstance(provider, EndsFromInside) and provider.ends_from_inside
+
+
 def starts_over_ssh(provider: object) -> bool:
     """Whether the provider's pods boot bare, and what is to run in them is started over SSH."""
     return isinstance(provider, StartsOverSsh) and provider.starts_over_ssh

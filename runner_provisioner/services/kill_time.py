@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from runner_provisioner.domain.kill_layers import layers, say_layers, without_kill_time
 from runner_provisioner.domain.ladder import Ladder
 from runner_provisioner.errors import RunnerProvisionerError
-from runner_provisioner.ports import EndsFromInside, GpuProvider, has_kill_time
+from runner_provisioner.ports import GpuProvider, ends_from_inside, has_kill_time
 
 Cleaned = Callable[[], Awaitable[bool | None]]
 """Whether a scheduled clean-up has succeeded of late; None = that cannot be told. May raise."""
@@ -49,5 +49,4 @@ class KillTimes:
 
 def layers_at(provider: GpuProvider) -> str:
     """What ends a pod that is rented there now."""
-    inside = isinstance(provider, EndsFromInside) and provider.ends_from_inside
-    return say_layers(layers(kill_time=has_kill_time(provider), switch=inside))
+    return say_layers(layers(kill_time=has_kill_time(provider), switch=ends_from_inside(provider)))

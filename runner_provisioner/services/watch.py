@@ -30,7 +30,15 @@ from runner_provisioner.errors import (
     RunnerProvisionerError,
     StoreError,
 )
-from runner_provisioner.ports import Clock, EventSink, GpuProvider, History, RunAttempts, RunnerRegistry
+from runner_provisioner.ports import (
+    Clock,
+    EventSink,
+    GpuProvider,
+    History,
+    RunAttempts,
+    RunnerRegistry,
+    ends_from_inside,
+)
 from runner_provisioner.services.ending import Ended, Ending
 from runner_provisioner.services.observe import Lookout
 from runner_provisioner.services.reconcile import REFUSED_PATIENCE, Polls
@@ -71,7 +79,7 @@ class Watched:
 
 
 class Watch:
-    """The use case. It ends a pod only when it is dead already, or its container is."""
+    """The use case. It ends a pod that is dead, or whose container is, or that cannot end itself after its job."""
 
     def __init__(  # noqa: PLR0913 - the collaborators of a use case, by keyword
         self,
@@ -123,7 +131,7 @@ class Watch:
                     return watched
             elif seen.fresh and not _may_serve(seen):
                 if seen.runner is None and await self._job_is_over(key):
-                    return self._end(key, Over.JOB)
+                    return await self._job_over(key, frozenset(memory.known))
                 await self._hand_over_again(seen, memory)
             await self._clock.sleep(self._polls.booting)
 
@@ -243,6 +251,14 @@ class Watch:
         self._tell("watch_over", lease=key.name)
         return Watched(over=over)
 
+    async def _job_over(self, key: RunKey, known: frozenset[PodRef]) -> Watched:
+        """Its pod ends itself; one that cannot is ended."""
+        watched = self._end(key, Over.JOB)
+        if all(ends_from_inside(self._providers.get(pod.provider)) for pod in known):
+            return watched
+        ended, error = await self._drain(key, known, Outcome.COMPLETED)
+        return replace(watched, ended=ended, error=error)
+
     async def _end_at_once(self, pod: Pod) -> None:
         try:
             await self._providers[pod.provider].terminate(pod.id)
@@ -252,9 +268,9 @@ class Watch:
             self._tell("pod_end_asked", pod=pod.id, provider=pod.provider)
 
     async def _drain(
-        self, key: RunKey, known: frozenset[PodRef]
+        self, key: RunKey, known: frozenset[PodRef], outcome: Outcome = Outcome.INTERRUPTED
     ) -> tuple[tuple[Ended, ...], RunnerProvisionerError | None]:
-        lease = Lease(name=key.name, phase=Phase.DRAINING, outcome=Outcome.INTERRUPTED, made=known)
+        lease = Lease(name=key.name, phase=Phase.DRAINING, outcome=outcome, made=known)
         try:
             return tuple(await self._ending.drain([lease], key.owner8)), None
         except RunnerProvisionerError as error:

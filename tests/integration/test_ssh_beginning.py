@@ -21,7 +21,7 @@ from runner_provisioner.domain.pods import Pod, PodId, PodSpec, PodState, SshEnd
 from runner_provisioner.errors import HostKeyChanged, InvalidRequest, LoginRefused, SshFailed
 from runner_provisioner.ssh import bare_door
 from runner_provisioner.ssh.bare_door import SshBareDoor
-from runner_provisioner.ssh.beginning import given
+from runner_provisioner.ssh.beginning import given, take_command
 from runner_provisioner.ssh.commands import Streams, execute
 from runner_provisioner.ssh.connection import Connection
 
@@ -178,7 +178,7 @@ async def test_a_part_of_it_begins_nothing(scene: Scene, part: float) -> None:
 
     streams = Streams(stdout=bare_door._nowhere, stderr=bare_door._nowhere, stdin=some())
     async with scene.door._connected(scene.pod) as (connection, _):
-        assert await execute(connection, bare_door.take_command(scene.pod.id), streams, limit=10) != 0
+        assert await execute(connection, take_command(scene.pod.id), streams, limit=10) != 0
     await scene.look(Stage.BARE)
     assert scene.began == 0
     assert list(scene.base.iterdir()) == []
@@ -192,7 +192,7 @@ async def test_a_connection_that_breaks_is_an_error_and_begins_at_most_once(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     """Cut off right before the pod got it, or right after."""
-    whole = bare_door.execute
+    whole = execute
 
     async def cut(connection: Connection, command: str, streams: Streams, *, limit: float | None = None) -> int:
         if when == "before":

@@ -309,8 +309,22 @@ async def test_a_job_that_is_over_ends_the_watch() -> None:
     """GitHub says so; the pod is left to end itself."""
     scene = Scene(job())
     scene.put()
+    scene.provider.ends_from_inside = True  # type: ignore[attr-defined] # a capability of this one
     assert await scene.follow() == Watched(over=Over.JOB)
     assert scene.provider.pods
+
+
+@pytest.mark.parametrize("able", [False, None], ids=["not-now", "never"])
+async def test_a_pod_that_cannot_end_itself_is_ended_once_its_job_is_over(*, able: bool | None) -> None:
+    """As at Prime Intellect, where no key enters a pod: it would bill until somebody stops it."""
+    scene = Scene(job())
+    scene.put()
+    if able is not None:
+        scene.provider.ends_from_inside = able  # type: ignore[attr-defined] # a capability of this one
+    watched = await scene.follow()
+    assert (watched.over, watched.interruption, watched.error) == (Over.JOB, None, None)
+    assert [one.pods for one in watched.ended] == [("p1",)]
+    assert scene.provider.pods == {}
 
 
 async def test_a_runner_that_github_removed_while_it_waited_is_watched_on() -> None:
