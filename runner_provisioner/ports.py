@@ -385,7 +385,7 @@ class LeaseStore(Protocol):
     """Where a lease is kept before the world is changed."""
 
     def save(self, lease: Lease) -> Lease:
-        """Keep it; gives it back with the ends that others who share the store have asked for.
+        """Keep it; gives it back with the ends that others who share the store have asked for, and with their pods.
 
         Raises StoreError, and Stopped when somebody has ended what the lease is for.
         """

@@ -101,9 +101,10 @@ class Lease:
     """One request for a runner, and all that must be remembered between two passes.
 
     `nonce` None: every pod of the name is this lease's to end (stop); otherwise only pods that carry the nonce or were
-    made by this process (`made`) or by an earlier one with the same state file (`inherited`). `ended` are the pods that
-    this installation has asked to end. `shunned` are the (provider, machine) pairs not to serve on; `landed` is how
-    often the pod of this rung was on one. `unsure` is True from before a create is sent until its answer is known.
+    made by this process (`made`) or by an earlier one with the same state file (`inherited`). `siblings` are
+    those of processes that share it beside this one: where a pod has no tags nothing else tells. `ended` are the pods
+    that this installation has asked to end. `shunned` are the (provider, machine) pairs not to serve on; `landed` is
+    how often the pod of this rung was on one. `unsure` is True from before a create is sent until its answer is known.
     `quiet_since` is the first of a row of looks that saw nothing, `crowded_at` the last look that saw several pods of
     ours. `hands_over`: the pod may wait for something from us, its start or its runner's configuration.
     """
@@ -122,6 +123,7 @@ class Lease:
     pod: PodRef | None = None
     made: frozenset[PodRef] = frozenset()
     inherited: frozenset[PodRef] = frozenset()
+    siblings: frozenset[PodRef] = frozenset()
     ended: frozenset[PodRef] = frozenset()
     placed_at: datetime | None = None
     crowded_at: datetime | None = None
@@ -212,7 +214,7 @@ def _turned_up(lease: Lease, pod: Pod) -> bool:
 
 def ours(lease: Lease, pod: Pod) -> bool:
     """Whether the pod is this lease's own."""
-    if lease.nonce is None or ref(pod) in lease.made | lease.inherited or _turned_up(lease, pod):
+    if lease.nonce is None or ref(pod) in lease.made | lease.inherited | lease.siblings or _turned_up(lease, pod):
         return True
     return pod.tags is not None and pod.tags.nonce is not None and pod.tags.nonce == lease.nonce
 

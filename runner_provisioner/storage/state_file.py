@@ -76,7 +76,7 @@ class StateFile:
         return self._read()
 
     def save(self, lease: Lease) -> Lease:
-        """Keep this process's part; gives the lease back with the ends that all processes have asked for.
+        """Keep this process's part; gives the lease back with the ends that others have asked for, and their pods.
 
         Raises Stopped when the file is gone, also when there is nothing new to keep: that is how a start learns of it.
         """
@@ -84,7 +84,7 @@ class StateFile:
         if not self.is_there():
             raise self._gone()
         if mine == self._saved:
-            return lease
+            return replace(lease, siblings=self._siblings(self._read()))
         with self._locked():
             record = self._read()
             if record is None:
@@ -93,7 +93,13 @@ class StateFile:
             self._write(record)
         self._saved = mine
         self._used = self._used or mine != Creates()
-        return replace(lease, ended=lease.ended.union(*(one.ended for one in record.creators.values())))
+        ended = lease.ended.union(*(one.ended for one in record.creators.values()))
+        return replace(lease, ended=ended, siblings=self._siblings(record))
+
+    def _siblings(self, record: Record | None) -> frozenset[PodRef]:
+        if record is None:
+            raise self._gone()
+        return frozenset().union(*(one.made for name, one in record.creators.items() if name != self._creator))
 
     def pin(self, pod_id: PodId, host_key: str) -> str:
         """Keep a pod's host key unless one is kept; gives the one that is. Raises Stopped when the file is gone."""

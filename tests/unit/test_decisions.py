@@ -122,6 +122,7 @@ MEMORIES: dict[str, dict[str, object]] = {
     "unsure": {"unsure": True},
     "made": {"made": frozenset({POD1}), "pod": POD1},
     "inherited": {"inherited": frozenset({POD1})},
+    "of-a-sibling": {"siblings": frozenset({POD1})},
     "asked-to-end": {"made": frozenset({POD1}), "ended": frozenset({POD1}), "pod": POD1},
     "quiet-long": {"quiet_since": NOW - timedelta(seconds=31)},
     "quiet-unsure": {"quiet_since": NOW - timedelta(seconds=31), "unsure": True},

@@ -42,9 +42,21 @@ def test_each_creator_keeps_its_part_and_learns_the_others_ends(tmp_path: Path) 
     merged = two.save(replace(LEASE, unsure=True))
     assert merged.ended == {POD}
     assert merged.made == frozenset()
+    assert merged.siblings == {POD}
     record = two.read()
     assert record is not None
     assert set(record.creators) == {"one", "two"}
+
+
+def test_a_pod_of_a_sibling_is_learned_of_also_when_there_is_nothing_new_to_keep(tmp_path: Path) -> None:
+    """Where a pod has no tags nothing else tells whose it is."""
+    path = tmp_path / "a.json"
+    one, _record, _found = StateFile.begin(path, RECORD, creator="one")
+    two, _record, _found = StateFile.begin(path, RECORD, creator="two")
+    two.save(LEASE)
+    one.save(replace(LEASE, made=frozenset({POD})))
+    assert two.save(LEASE).siblings == {POD}
+    assert one.save(replace(LEASE, made=frozenset({POD}))).siblings == frozenset()
 
 
 def test_a_repeated_start_goes_on_from_what_the_dead_one_left(tmp_path: Path) -> None:
