@@ -174,6 +174,7 @@ def taken_back_by_lium(playing: Playing) -> None:
 
 
 @pytest.mark.full
+@pytest.mark.timeout(360)  # two starts, a watch and a re-run, each with processes of its own
 def test_a_job_goes_from_market_to_market(set_up_action: SetUpAction) -> None:
     """The cheapest has none left when asked, the second takes its machine back, the third finishes the job."""
     stage = set_up_action(markets=("prime", "celium", "runpod"))
@@ -185,12 +186,12 @@ def test_a_job_goes_from_market_to_market(set_up_action: SetUpAction) -> None:
     # At Lium nothing is left of a pod that was taken: only who watched it has seen why it ended.
     playing = train(stage, spot=False, watch="true", **everywhere)
     with beside(lambda: taken_back_by_lium(playing)):
-        ends = playing.play()
+        ends = playing.play(180)
     assert ends == {**ONE, "gpu": "failure", "watch": "failure"}, playing.told
     assert "lost its machine" in playing.jobs["watch"].log.text
     again = rerun_of(playing, caller=CALLER.replace(CALLERS_KEY, CALLERS_KEYS), **everywhere)
     assert again.ends == {"rerun": "success"}, again.told
-    assert playing.follow()["gpu"] == "success", playing.told
+    assert playing.follow(180)["gpu"] == "success", playing.told
     assert "attempt 2, resume 1" in log_of(playing)
     first, second = stage.world.pods()
     assert stage.world.market(CeliumSimulator).pods() == [first]

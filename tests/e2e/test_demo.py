@@ -85,7 +85,7 @@ def check_table(output: str, mode: str, *, rented: str = "rented NVIDIA RTX A500
     ):
         assert re.search(rf"^ +\d+\.\d\d s  {re.escape(what)}", output, re.MULTILINE), what
     assert re.search(r"^job train +success$", output, re.MULTILINE)
-    assert re.search(r"^cost +0\.000\d+ USD for \d+ s of GPU", output, re.MULTILINE)
+    assert re.search(r"^cost +0\.00\d+ USD for \d+ s of GPU", output, re.MULTILINE)
     assert re.search(r"^pods left +0$", output, re.MULTILINE)
     assert re.search(r"^runners left +0$", output, re.MULTILINE)
     assert re.search(rf"^pod mode +{mode}", output, re.MULTILINE)
