@@ -62,7 +62,7 @@ def history(*, session: Session, limit: int) -> None:
         found = await markets.history(limit=limit)
         head = ("id", "name", "provider", "GPU", "USD", "ended", "why")
         rows = [
-            (pod.id, pod.name, pod.provider, pod.gpu_model, usd(pod.cost), when(pod.ended_at), pod.reason or None)
+            (pod.id, pod.name, pod.provider, pod.gpu_model, _cost(pod), when(pod.ended_at), pod.reason or None)
             for pod in found.pods
         ]
         lines = table(head, rows) if rows else ["no pods of the past"]
@@ -192,6 +192,11 @@ def _tell(session: Session, found: Told, what: str) -> None:
 
 def _line(line: LogLine) -> dict[str, Any]:
     return {"at": when(line.at), "source": line.source or None, "text": line.text}
+
+
+def _cost(pod: PastPod) -> str | None:
+    """To a hundredth of a cent: services give as many digits as a division has."""
+    return usd(round(pod.cost, 4)) if pod.cost is not None else None
 
 
 def _past(pod: PastPod) -> dict[str, Any]:

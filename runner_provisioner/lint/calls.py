@@ -22,7 +22,9 @@ _OUR_WORKFLOW = re.compile(
     r"(?:[.$]|[^/@]+/runner[-_]provisioner)/\.github/workflows/(gpu-job|cleanup)\.ya?ml(?:@.*)?", re.IGNORECASE
 )
 # A `./` without a mode may be anybody's action; ours is given something of this.
-_OUR_INPUT = re.compile(r"(?:runpod|gpu|github-app|app-)[\w-]*|key|mode|interruptible|max-price.*", re.IGNORECASE)
+_OUR_INPUT = re.compile(
+    r"(?:runpod|prime-|celium|gpu|github-app|app-)[\w-]*|key|mode|interruptible|max-price.*", re.IGNORECASE
+)
 
 
 def calls_of_step(step: Step, job: str, variables: Mapping[str, str]) -> Iterator[Call]:

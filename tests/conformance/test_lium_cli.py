@@ -6,8 +6,8 @@ It reads LIUM_BASE_URL; what it can do with a pod it must be able to do here.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from runner_provisioner.simulators.celium import CeliumSimulator, executor_id, r
 from runner_provisioner.simulators.faults import Fault
 from runner_provisioner.simulators.pods.host import PodHost, PodsUnavailable, best_host
 
+CLIENT = "lium.io"
 pytestmark = [pytest.mark.conformance, pytest.mark.timeout(900)]
 Lium = Callable[..., subprocess.CompletedProcess[str]]
 A4000 = executor_id("a4000")
@@ -25,13 +26,9 @@ COMMAND = ("--image", "python:3.11", "--cmd", "python3 -c 'import time; print(1+
 
 
 @pytest.fixture(scope="session")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def program(install: Callable[[str], Path]) -> Path:
     """The program of a fresh environment that has the newest client."""
-    folder = tmp_path_factory.mktemp("lium") / "venv"
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", "lium.io"], check=True)
-    return folder / "bin" / "lium"
+    return install(CLIENT) / "lium"
 
 
 @pytest.fixture
@@ -85,6 +82,7 @@ def said(done: subprocess.CompletedProcess[str]) -> str:
     return done.stdout
 
 
+@pytest.mark.does("availability")
 def test_executors_and_balance_are_read(lium: Lium) -> None:
     """Spot and secure, with their numbers."""
     offers = said(lium("ls"))
@@ -94,6 +92,7 @@ def test_executors_and_balance_are_read(lium: Lium) -> None:
     assert "100.0 USD" in said(lium("balance"))
 
 
+@pytest.mark.does("create", "list", "terminate")
 def test_a_pod_of_the_default_template(lium: Lium, sim: CeliumSimulator, host: PodHost | None) -> None:
     """Rented with a kill time, logged in to where pods are real, listed, ended."""
     done = lium("up", A4000, "--ttl", "2h", "--name", "ci-1", "-y")
@@ -106,6 +105,24 @@ def test_a_pod_of_the_default_template(lium: Lium, sim: CeliumSimulator, host: P
     assert "RUNNING" in listed
     assert "removed ci-1" in said(lium("rm", "ci-1", "-y"))
     assert sim.live() == []
+
+
+@pytest.mark.does("status", "ssh")
+def test_where_ssh_goes(lium: Lium, sim: CeliumSimulator, tmp_path: Path) -> None:
+    """It knows the pod by its name, and starts ssh with the address that the service tells."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "ssh").write_text('#!/bin/sh\necho "ssh $*"\n', encoding="ascii")
+    (tools / "ssh").chmod(0o755)
+    lium("up", A4000, "--name", "ci-6", "-y")
+    (pod,) = sim.live()
+    described = said(lium("describe", "ci-6"))
+    assert pod.id in described
+    told = said(lium("ssh", "ci-6", PATH=f"{tools}:{os.environ['PATH']}"))
+    assert "root@127.0.0.1" in told
+    port = re.search(r"-p (\d+)", told)
+    assert port
+    assert port[1] in described
 
 
 def test_a_command_with_a_one_time_template(lium: Lium, sim: CeliumSimulator, host: PodHost | None) -> None:
@@ -130,6 +147,7 @@ def test_the_cheapest_that_fits(lium: Lium, sim: CeliumSimulator) -> None:
     assert pod.spot
 
 
+@pytest.mark.does("error")
 @pytest.mark.parametrize(
     ("fault", "code", "words"),
     [
@@ -154,6 +172,7 @@ def test_a_lost_answer_is_found_again(lium: Lium, sim: CeliumSimulator) -> None:
     assert [pod.name for pod in sim.pods()] == ["ci-5"]
 
 
+@pytest.mark.does("error")
 def test_a_wrong_key(lium: Lium) -> None:
     """Is told so."""
     done = lium("ps", LIUM_API_KEY="sk_wrong")

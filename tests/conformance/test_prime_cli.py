@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from runner_provisioner.clock import SystemClock
 from runner_provisioner.simulators.faults import Fault
 from runner_provisioner.simulators.prime import PrimeSimulator, rows
 
+CLIENT = "prime"
 pytestmark = [pytest.mark.conformance, pytest.mark.timeout(900)]
 Prime = Callable[..., subprocess.CompletedProcess[str]]
 CREATE = (
@@ -27,13 +27,9 @@ TEMPLATE = ("--image", "custom_template", "--custom-template-id", "tpl1", "--env
 
 
 @pytest.fixture(scope="session")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def program(install: Callable[[str], Path]) -> Path:
     """The program of a fresh environment that has the newest client."""
-    folder = tmp_path_factory.mktemp("prime") / "venv"
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", "prime"], check=True)
-    return folder / "bin" / "prime"
+    return install(CLIENT) / "prime"
 
 
 @pytest.fixture
@@ -73,6 +69,7 @@ def said(done: subprocess.CompletedProcess[str]) -> str:
     return done.stdout
 
 
+@pytest.mark.does("availability")
 def test_offers_are_read(prime: Prime) -> None:
     """GPUs, spot ones marked; types; places for disks."""
     offers = said(prime("availability", "list", "--plain"))
@@ -82,6 +79,7 @@ def test_offers_are_read(prime: Prime) -> None:
     assert "datacrunch" in said(prime("availability", "disks", "--plain"))
 
 
+@pytest.mark.does("create", "list", "status", "terminate")
 def test_the_life_of_a_pod(prime: Prime, sim: PrimeSimulator) -> None:
     """Created with a template and variables, listed, looked at, ended, and in the history."""
     said(prime(*CREATE, *TEMPLATE, PRIME_TEAM_ID="team123"))
@@ -96,6 +94,7 @@ def test_the_life_of_a_pod(prime: Prime, sim: PrimeSimulator) -> None:
     assert pod.id in said(prime("pods", "history", "--plain"))
 
 
+@pytest.mark.does("ssh")
 def test_where_ssh_goes(prime: Prime, sim: PrimeSimulator, tmp_path: Path) -> None:
     """It starts ssh with the address that the service tells."""
     tools = tmp_path / "bin"
@@ -112,6 +111,7 @@ def test_where_ssh_goes(prime: Prime, sim: PrimeSimulator, tmp_path: Path) -> No
     assert f"-p {port} root@127.0.0.1" in told
 
 
+@pytest.mark.does("error")
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
@@ -130,6 +130,7 @@ def test_refusals_are_told(prime: Prime, sim: PrimeSimulator, fault: Fault, word
     assert sim.pods() == []
 
 
+@pytest.mark.does("error")
 def test_errors_of_an_account(prime: Prime) -> None:
     """A wrong key, and a pod that does not exist."""
     assert "unauthorized" in prime("pods", "list", "--plain", PRIME_API_KEY="pit_wrong").stdout.lower()

@@ -8,9 +8,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +19,14 @@ from runner_provisioner.clock import SystemClock
 from runner_provisioner.simulators.faults import Fault, FaultKind
 from runner_provisioner.simulators.runpod.simulator import RunPodSimulator
 
+CLIENT = "runpod"
 pytestmark = [pytest.mark.conformance, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="session")
-def sdk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sdk(install: Callable[[str], Path]) -> Path:
     """The interpreter of a fresh environment that has the newest SDK."""
-    folder = tmp_path_factory.mktemp("sdk") / "venv"
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    python = folder / "bin" / "python"
-    quiet = ["--quiet", "--disable-pip-version-check"]
-    subprocess.run([str(python), "-m", "pip", "install", *quiet, "runpod"], check=True)
-    version = subprocess.run(
-        [str(python), "-m", "pip", "show", "runpod"], check=True, capture_output=True, text=True
-    ).stdout
-    sys.stderr.write(version.splitlines()[1] + "\n")
-    return python
+    return install(CLIENT) / "python"
 
 
 @pytest.fixture
@@ -62,6 +53,7 @@ def _run(python: Path, runpod: RunPodSimulator, code: str, folder: Path, key: st
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.does("create", "list", "status", "terminate")
 def test_a_pod_is_created_read_stopped_resumed_and_ended(sdk: Path, runpod: RunPodSimulator, tmp_path: Path) -> None:
     """The whole life of one pod."""
     told = _run(
@@ -95,6 +87,26 @@ def test_a_pod_is_created_read_stopped_resumed_and_ended(sdk: Path, runpod: RunP
     assert runpod.live() == []
 
 
+@pytest.mark.does("ssh")
+def test_a_pod_tells_its_way_in(sdk: Path, runpod: RunPodSimulator, tmp_path: Path) -> None:
+    """The SDK has no ssh of its own: a user takes address and port of 22 from the pod."""
+    told = _run(
+        sdk,
+        runpod,
+        """
+        pod = runpod.create_pod("way-in", "runpod/base", "NVIDIA GeForce RTX 4090", ports="22/tcp", start_ssh=True)
+        while not (read := runpod.get_pod(pod["id"]))["runtime"]:
+            pass
+        print(json.dumps(read["runtime"]["ports"]))
+        """,
+        tmp_path,
+    )
+    (way,) = [one for one in told if (one["privatePort"], one["type"]) == (22, "tcp")]
+    assert (way["ip"], way["isIpPublic"]) == ("127.0.0.1", True)
+    assert way["publicPort"] > 0
+
+
+@pytest.mark.does("availability")
 def test_gpus_are_listed_and_read(sdk: Path, runpod: RunPodSimulator, tmp_path: Path) -> None:
     """With memory and prices."""
     told = _run(
@@ -120,12 +132,14 @@ print(json.dumps(told))
 _CREATE = 'runpod.create_pod("x", "runpod/base", "NVIDIA GeForce RTX 4090", cloud_type="ALL")'
 
 
+@pytest.mark.does("error")
 def test_a_refused_key_is_its_authentication_error(sdk: Path, runpod: RunPodSimulator, tmp_path: Path) -> None:
     """401."""
     name, _ = _run(sdk, runpod, _CATCH.format(call="runpod.get_gpus() and runpod.get_pods()"), tmp_path, key="nonsense")
     assert name in {"AuthenticationError", "QueryError"}
 
 
+@pytest.mark.does("error")
 def test_no_stock_is_its_query_error(sdk: Path, runpod: RunPodSimulator, tmp_path: Path) -> None:
     """The market's own sentence comes through."""
     runpod.market.set_stock("NVIDIA GeForce RTX 4090", 0)
@@ -135,6 +149,7 @@ def test_no_stock_is_its_query_error(sdk: Path, runpod: RunPodSimulator, tmp_pat
     assert runpod.pods() == []
 
 
+@pytest.mark.does("error")
 def test_an_unknown_gpu_is_refused(sdk: Path, runpod: RunPodSimulator, tmp_path: Path) -> None:
     """Before anything is rented."""
     call = 'runpod.create_pod("x", "runpod/base", "No such GPU")'
@@ -143,6 +158,7 @@ def test_an_unknown_gpu_is_refused(sdk: Path, runpod: RunPodSimulator, tmp_path:
     assert runpod.pods() == []
 
 
+@pytest.mark.does("error")
 def test_a_lost_answer_leaves_the_pod_that_was_rented(sdk: Path, runpod: RunPodSimulator, tmp_path: Path) -> None:
     """Why a create is never sent again blindly: the SDK fails, the pod exists and bills."""
     runpod.faults.add(Fault(operation="podFindAndDeployOnDemand", kind=FaultKind.DROP_AFTER))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -239,6 +242,34 @@ def test_a_plug_in_that_fails_when_it_is_built_is_said_without_its_key(
         wiring.providers_of(settings_of(tmp_path, ODD_KEY="odd-secret"), plumbing, ["odd"])
     assert "odd-secret" not in str(caught.value)
     sys.modules.pop("odd_market", None)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(300)
+def test_the_page_for_new_providers_works_as_it_is_written(tmp_path: Path) -> None:
+    """Its files, beside a copy of the adapter and the service, are a package that is found and passes the suite."""
+    page = (PACKAGE.parents[1] / "docs" / "contributing" / "add-a-provider.md").read_text("utf-8")
+    (project,) = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    plugin, suite = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    folder, target = tmp_path / "toy", tmp_path / "site"
+    shutil.copytree(PACKAGE / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "tests").mkdir()
+    (folder / "pyproject.toml").write_text(project)
+    (folder / "src" / "toy_market" / "__init__.py").write_text(plugin)
+    (folder / "tests" / "test_toy.py").write_text(suite)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
+    where = ["--no-build-isolation", "--no-index", "--target", str(target), str(folder)]
+    subprocess.run([*pip, *where], check=True, capture_output=True)
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(target)}
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", *arguments]
+        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+    found = run("runner_provisioner", "pods", "list", "--provider", "toy")
+    assert (found.returncode, "no Toy Market key found: set TOY_API_KEY" in found.stderr) == (3, True)
+    suite_run = run("pytest", "-q", "-p", "no:cacheprovider", "tests")
+    assert suite_run.returncode == 0, suite_run.stdout
 
 
 def test_without_any_provider_installed_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

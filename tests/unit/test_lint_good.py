@@ -89,6 +89,13 @@ FINE = {
             "    secrets:\n      RUNPOD_API_KEY: ${{ secrets.RUNPOD_API_KEY }}\n      GPU_GITHUB_TOKEN: x\n",
         ),
     ),
+    "environment-and-another-market": spoil(
+        WHOLE,
+        (
+            "    secrets: inherit\n",
+            "    secrets:\n      PRIME_API_KEY: ${{ secrets.PRIME_API_KEY }}\n      GPU_GITHUB_TOKEN: x\n",
+        ),
+    ),
     "comment-that-is-on-no-pull-request": spoil(
         GOOD,
         ("on: workflow_dispatch", "on: issue_comment"),

@@ -11,7 +11,8 @@ from runner_provisioner.lint.findings import CALL_ENVIRONMENT, GPU_SECRETS, Find
 from runner_provisioner.lint.model import RENTING, Job, Mode, Repository, Workflow
 
 _INHERITED: Final = "inherit"
-_PROVIDER: Final = "RUNPOD_API_KEY"
+# One is enough: every provider whose key arrives takes part.
+_PROVIDERS: Final = ("RUNPOD_API_KEY", "PRIME_API_KEY", "CELIUM_API_KEY")
 _GITHUB: Final = ("GPU_APP_PRIVATE_KEY", "GPU_GITHUB_TOKEN")
 # Inputs whose text goes to the machine, and is stored by the provider.
 _ON_THE_MACHINE: Final = ("env", "run")
@@ -42,9 +43,8 @@ def _environment(workflow: Workflow, job: Job) -> Iterator[Finding]:
     named = next((inputs.get(one) for one in ("environment", "stop-environment") if inputs.get(one).text), None)
     if named is None or handed.text == _INHERITED:
         return
-    missing = [name for name in (_PROVIDER,) if not handed.get(name).given]
-    if not any(handed.get(name).given for name in _GITHUB):
-        missing.append(_GITHUB[0])
+    needed = (_PROVIDERS, _GITHUB)
+    missing = [names[0] for names in needed if not any(handed.get(name).given for name in names)]
     if missing:
         yield workflow.finding(
             CALL_ENVIRONMENT,

@@ -68,6 +68,8 @@ def test_a_pod_without_a_kill_time_is_rented_where_it_was_named_and_said_to_need
     assert named.expires_at.strftime("%Y-%m-%d %H:%M UTC") in markets.pods("list").out
     assert markets.pods("terminate", pod.id).out == f"{pod.id}: ended\n"
     assert markets.prime.live() == []
+    (row,) = [line for line in markets.pods("history").out.splitlines() if line.startswith(pod.id)]
+    assert re.search(r" \d+\.\d{2,4} ", row), row
 
 
 @pytest.mark.full
