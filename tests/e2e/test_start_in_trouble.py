@@ -105,7 +105,7 @@ def test_an_image_without_an_https_client_sleeps_and_is_given_back(stage: Stage,
     hidden = ("curl", "wget", "python3*", "openssl", "apt*")
     stage.world.runpod.images["sim/bare"] = Image(name="sim/bare", hide=hidden)
     place = stage.job(stage.queue("true"))
-    done = place.begin_start("--image", "sim/bare", "--boot-timeout", "3s", *ONE_OFFER).wait()
+    done = place.begin_start("--image", "sim/bare", "--boot-timeout", "8s", *ONE_OFFER).wait()
     assert done.code == BootTimeout.exit_code, done.told
     log = stage.world.runpod.log(stage.pods[0].id)
     assert log.count("cannot end this pod") == 1, log
