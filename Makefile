@@ -56,7 +56,7 @@ bench: setup  ## Measure, as ratios
 	@$(IN_EMPTY_HOME) $(BIN)/python -m benchmarks $(ARGS)
 
 conformance: setup  ## Run clients that others wrote against the simulators (installs them apart)
-	@$(PYTEST) -v --no-header -m conformance $(or $(ARGS),tests/conformance)
+	@$(PYTEST) -v --no-header -m conformance tests/conformance $(ARGS)
 
 live: setup  ## Reach the real services with the credentials in the environment; rents the smallest pod
 	$(BIN)/python -m pytest -m live -p no:cacheprovider $(ARGS)

@@ -537,7 +537,7 @@ async def assemble(  # noqa: PLR0913 - what a program is made of, by keyword
         place=place,
     )
     async with AsyncExitStack() as stack:
-        if required or not providers:
+        if required:
             accounts.markets(settings, required)
         program.providers = providers_of(settings, plumbing, providers)
         stack.push_async_callback(close, program.providers)

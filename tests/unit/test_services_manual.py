@@ -140,6 +140,7 @@ async def test_a_market_that_cannot_be_asked_is_passed_over_and_said(told: Memor
 async def test_where_no_tags_come_back_a_name_that_was_drawn_finds_the_pod(name: str, *, found: bool) -> None:
     """One that a user chose may be that of an older pod."""
     scene = Scene()
+    await scene.pods.create(tagged("of-another-name"), REQUEST)
     plain = scene.one.list
 
     async def without_tags(owner8: str | None) -> list[Pod]:

@@ -68,7 +68,13 @@ def _owner8(services: Services) -> str:
 
 NOWHERE = "http://127.0.0.1:9"
 CASES = (
-    Case(id="no-runpod-key", command=("start",), environment={"RUNPOD_API_KEY": ""}, code=3, says="set RUNPOD_API_KEY"),
+    Case(
+        id="no-runpod-key",
+        command=("start",),
+        environment={"RUNPOD_API_KEY": ""},
+        code=3,
+        says="set one of RUNPOD_API_KEY",
+    ),
     Case(
         id="two-line-key",
         command=("start",),
