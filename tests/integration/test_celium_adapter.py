@@ -141,7 +141,7 @@ async def test_a_command_runs_once_through_every_restart_of_its_container(world:
     )
     await world.inside(pod, "kill 1; true")
     await world.until(pod, "the container has started before: idle")
-    assert world.simulator.pod(pod.id).restarts == 1
+    assert world.simulator.pod(pod.id).restarts >= 1
     async with httpx.AsyncClient(headers={"X-API-KEY": world.simulator.key}, trust_env=False) as web:
         (await web.post(f"{world.url}/pods/{pod.id}/reboot", json={})).raise_for_status()
     await world.until(pod, "the container has started before: idle", times=2)

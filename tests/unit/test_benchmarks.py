@@ -59,4 +59,4 @@ def test_a_market_that_hangs_is_asked_once_and_the_slowest_decides_how_long_offe
     beyond, hanging, asked = markets.figures(1)
     assert asked.met
     assert beyond.value < sum(markets.ANSWERS[:-1])
-    assert hanging.value < markets.PATIENCE
+    assert hanging.value < 5 * markets.PATIENCE  # of the 21 looks that would each wait for it
