@@ -38,7 +38,7 @@ from runner_provisioner.services.over_ssh import OverSsh
 from runner_provisioner.services.quarantine import Warden
 from runner_provisioner.services.reconcile import Polls, Reconciler, cause_of, left_behind
 
-CANCEL_WINDOW = 6.5  # GitHub sends SIGTERM 7.5 s after its first signal and kills 2.5 s later; the exit takes time too
+CANCEL_WINDOW = 5.5  # GitHub sends SIGTERM 7.5 s after its first signal, and a busy machine takes a second for the exit
 GIVE_BACK_WINDOW = 120.0
 
 DrawUp = Callable[[Offer, timedelta, Registration | None, RunnerDownload], PodSpec]
