@@ -46,7 +46,8 @@ def _lines(value: object) -> object:
 class Options(BaseModel):
     """Lium's further fields, which a user may give under their names there."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    # Most commands use few of them, and building all takes as long as a request.
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True, hide_input_in_errors=True)
 
     # of the template
     category: str | None = None

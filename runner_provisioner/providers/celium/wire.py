@@ -51,7 +51,8 @@ Specs = Annotated[Mapping[str, Any] | None, BeforeValidator(_mapping)]
 class Wire(BaseModel):
     """What all answers share."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+    # Most commands use few of them, and building all takes as long as a request.
+    model_config = ConfigDict(defer_build=True, extra="ignore", frozen=True, hide_input_in_errors=True)
 
 
 class WireExecutor(Wire):

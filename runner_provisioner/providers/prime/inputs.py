@@ -32,7 +32,9 @@ Listed = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 class Input(BaseModel):
     """What all inputs share: unknown names are refused."""
 
+    # Most commands use few of them, and building all takes as long as a request.
     model_config = ConfigDict(
+        defer_build=True,
         alias_generator=AliasGenerator(alias=to_camel),
         populate_by_name=True,
         extra="forbid",

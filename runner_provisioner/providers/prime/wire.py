@@ -59,7 +59,9 @@ Text = Annotated[str | None, BeforeValidator(_text)]
 class Wire(BaseModel):
     """What all answers share: camelCase outside, snake_case inside."""
 
+    # Most commands use few of them, and building all takes as long as a request.
     model_config = ConfigDict(
+        defer_build=True,
         alias_generator=AliasGenerator(alias=to_camel),
         populate_by_name=True,
         extra="ignore",

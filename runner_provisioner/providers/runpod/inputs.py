@@ -57,7 +57,9 @@ When = Annotated[datetime, PlainSerializer(stamp)]
 class Input(BaseModel):
     """What all inputs share: unknown names are refused, nothing is sent that was not given."""
 
+    # Most commands use few of them, and building all takes as long as a request.
     model_config = ConfigDict(
+        defer_build=True,
         alias_generator=AliasGenerator(alias=to_camel),
         populate_by_name=True,
         extra="forbid",

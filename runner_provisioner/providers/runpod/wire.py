@@ -43,8 +43,13 @@ Moment = Annotated[datetime | None, BeforeValidator(moment)]  # unreadable is "n
 class Wire(BaseModel):
     """What all answers share: camelCase outside, snake_case inside."""
 
+    # Most commands use few of them, and building all takes as long as a request.
     model_config = ConfigDict(
-        alias_generator=AliasGenerator(alias=to_camel), populate_by_name=True, extra="ignore", frozen=True
+        defer_build=True,
+        alias_generator=AliasGenerator(alias=to_camel),
+        populate_by_name=True,
+        extra="ignore",
+        frozen=True,
     )
 
 
