@@ -40,13 +40,15 @@ SIM_INIT = """\
 # Simulated: an init in front of the command, as some images have; the command stays in its own argv.
 "$@" &
 child=$!
-trap 'kill -TERM "$child" 2>/dev/null' TERM
-status=0
-while :; do
+# A signal ends "wait" as well, with a status of its own.
+trap 'told=1; kill -TERM "$child" 2>/dev/null' TERM
+told=1
+while ((told)); do
+  told=0
   wait "$child"
   status=$?
-  kill -0 "$child" 2>/dev/null || exit "$status"
 done
+exit "$status"
 """
 
 NVIDIA_SMI = """\
