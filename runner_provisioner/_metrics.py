@@ -48,6 +48,9 @@ class CallMetrics:
         tally.recent.append(bad)
         return _alert(service, operation, tally) if quiet and tally.recent_failures > ALERT_ABOVE else None
 
+    def limited(self, service: str, remaining: int) -> None:
+        """Take note of how many more calls a service says it allows; nobody needs that here."""
+
     def summary(self) -> list[dict[str, object]]:
         """One dictionary per operation: service, operation, calls, failures, outcomes, mean_ms, max_ms."""
         return [

@@ -38,6 +38,9 @@ class CallRecords:
     def success(self, answer: Answer, seconds: float) -> None:
         """An answer with which nothing is wrong."""
         self._count(answer.operation, SUCCESS, seconds, failed=False)
+        remaining = answer.headers.get("x-ratelimit-remaining", answer.headers.get("ratelimit-remaining", ""))
+        if remaining.isdecimal():
+            self.metrics.limited(self.service, int(remaining))
         _log.debug(
             "http_response",
             type="response",

@@ -237,8 +237,8 @@ class HasTemplates(Protocol):
         """Those of the account."""
         ...
 
-    async def create_template(self, spec: TemplateSpec) -> PodTemplate:
-        """Make one, and wait until a pod can be made of it. InvalidRequest when it never will be."""
+    async def create_template(self, spec: TemplateSpec, *, wait: bool = True) -> PodTemplate:
+        """Make one, and `wait` until a pod can be made of it. InvalidRequest when it never will be."""
         ...
 
     async def delete_template(self, template_id: str) -> None:

@@ -509,10 +509,12 @@ async def assemble(  # noqa: PLR0913 - what a program is made of, by keyword
     clock: Clock | None = None,
     providers: Sequence[str] = (),
     required: Sequence[str] = (),
+    metrics: CallMetrics | None = None,
 ) -> AsyncIterator[Program]:
     """Build the program and close it. Raises a ConfigurationError before anything is sent.
 
     `providers` are those that take part; by default all whose credential is there, which have to be all `required`.
+    `metrics` counts the remote calls.
     """
     clock = clock or SystemClock()
     tempo = Tempo(request_timeout=settings.request_timeout, retry_base=settings.retry_base)
@@ -520,7 +522,7 @@ async def assemble(  # noqa: PLR0913 - what a program is made of, by keyword
         clock=clock,
         redactor=redactor,
         tempo=tempo,
-        metrics=CallMetrics(),
+        metrics=metrics or CallMetrics(),
         user_agent=user_agent(),
         pins=settings.spki_pins,
         proxy=settings.https_proxy.get_secret_value() if settings.https_proxy else None,

@@ -12,6 +12,7 @@ from runner_provisioner.clock import SystemClock
 from runner_provisioner.wiring import assemble
 
 if TYPE_CHECKING:
+    from runner_provisioner._metrics import CallMetrics
     from runner_provisioner.wiring import Place, Program
 
 
@@ -24,6 +25,7 @@ async def opened(
     runner_group: str | None = None,
     progress: Progress | None = None,
     required: Sequence[str] = (),
+    metrics: CallMetrics | None = None,
 ) -> AsyncIterator[Program]:
     """The program of a command, its events told through `progress`. Raises a ConfigurationError.
 
@@ -40,6 +42,7 @@ async def opened(
         clock=clock,
         providers=session.providers,
         required=required,
+        metrics=metrics,
     ) as program:
         session.metrics = program.metrics
         session.asked = tuple(program.providers)

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import NewType, Self
 
 PodId = NewType("PodId", str)
+SSH_PORT = 22
 
 
 class PodState(StrEnum):
@@ -108,6 +109,32 @@ class SshEndpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PublicPort:
+    """A port of the container, and where it answers."""
+
+    private: int
+    public: int
+    host: str | None
+    protocol: str = "tcp"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hardware:
+    """What a pod has beside its GPUs; `socket` is what they sit on, `template` what the pod was made of."""
+
+    cpu: str | None = None
+    vcpus: int | None = None
+    memory_kib: int | None = None
+    disk_gb: int | None = None
+    socket: str | None = None
+    address: str | None = None
+    template: str | None = None
+    template_name: str | None = None
+    template_image: str | None = None
+    updated_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GpuLoad:
     """How busy one GPU is, in percent."""
 
@@ -134,7 +161,8 @@ class Pod:
     run, None where nobody says; `machine` is the provider's id of the host; `tags` is None where the
     environment could not be read or is not ours; `status` is the provider's own word and `detail` its free text;
     `ssh_proxy` is where the provider itself gives a terminal, with a host key of its own; `pinned` is the host key that
-    this installation saw first, where the pod was given none.
+    this installation saw first, where the pod was given none; `public_ports` and `hardware` are told as far as the
+    provider tells them.
     """
 
     provider: str
@@ -155,8 +183,17 @@ class Pod:
     stopped_at: datetime | None = None
     machine: str | None = None
     telemetry: Telemetry | None = None
+    public_ports: tuple[PublicPort, ...] = ()
+    hardware: Hardware = field(default_factory=Hardware)
     status: str = ""
     detail: str = ""
+
+    @property
+    def open_ports(self) -> tuple[PublicPort, ...]:
+        """Those that are told, else that of its SSH server."""
+        if self.public_ports or self.ssh is None:
+            return self.public_ports
+        return (PublicPort(private=SSH_PORT, public=self.ssh.port, host=self.ssh.host),)
 
     @property
     def alive(self) -> bool:

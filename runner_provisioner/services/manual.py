@@ -76,15 +76,16 @@ class ManualPods:
         lifetime: timedelta = POD_LIFETIME,
         purse: Purse | None = None,
         accept_no_kill_time: bool = False,
+        only: Callable[[Offer], bool] | None = None,
     ) -> Pod:
-        """Rent the first offer that can be had, and that the purse bears for that lifetime.
+        """Rent the first offer that can be had, and that the purse bears for that lifetime; of those `only` tells.
 
         Where the provider ends no pod by itself only with `accept_no_kill_time`.
         When the provider never answers, the pod is looked up by its name and nonce and, when it exists, returned; else
         CreateOutcomeUnknown is raised after two looks. Raises like a start when nothing could be rented.
         When cancelled while a create is on its way, its pod is looked for and ended within `CANCEL_WINDOW` seconds.
         """
-        found = await self._ladder(request, accept_no_kill_time=accept_no_kill_time)
+        found = await self._ladder(request, accept_no_kill_time=accept_no_kill_time, only=only)
         spec = replace(spec, needs_kill_time=not accept_no_kill_time)
         if purse is not None:
             found = affordable(found, Terms(lifetime=lifetime, max_price=request.max_price), await purse.enforced())
@@ -104,7 +105,26 @@ class ManualPods:
                 raise
         raise nothing_rented(request, refusals)
 
-    async def _ladder(self, request: GpuRequest, *, accept_no_kill_time: bool) -> Ladder:
+    async def rungs(
+        self,
+        request: GpuRequest,
+        *,
+        accept_no_kill_time: bool = False,
+        only: Callable[[Offer], bool] | None = None,
+    ) -> Sequence[Offer]:
+        """What `create` would try, in its order. Raises like the survey of the markets."""
+        return (await self._ladder(request, accept_no_kill_time=accept_no_kill_time, only=only)).rungs
+
+    async def _ladder(
+        self, request: GpuRequest, *, accept_no_kill_time: bool, only: Callable[[Offer], bool] | None
+    ) -> Ladder:
+        found = await self._surveyed(request, accept_no_kill_time=accept_no_kill_time)
+        if only is None:
+            return found
+        refusals = tuple(one for one in found.refusals if only(one.offer))
+        return Ladder(rungs=tuple(filter(only, found.rungs)), refusals=refusals)
+
+    async def _surveyed(self, request: GpuRequest, *, accept_no_kill_time: bool) -> Ladder:
         surveyed = await survey(self._providers, request)
         for name, error in surveyed.passed_over.items():
             if self._events is not None:

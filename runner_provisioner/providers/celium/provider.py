@@ -215,9 +215,9 @@ class CeliumProvider:
         """See HasTemplates."""
         return await self._templates.all()
 
-    async def create_template(self, spec: TemplateSpec) -> PodTemplate:
+    async def create_template(self, spec: TemplateSpec, *, wait: bool = True) -> PodTemplate:
         """See HasTemplates."""
-        return await self._templates.create(spec)
+        return await self._templates.create(spec, wait=wait)
 
     async def delete_template(self, template_id: str) -> None:
         """See HasTemplates. Where the API removes none it is emptied, renamed and listed no more."""
@@ -309,6 +309,8 @@ def _told(row: WirePod, state: PodState, tags: PodTags | None, ssh: SshEndpoint 
         interruptible=node.interruptible if node else None,
         ssh=ssh if state is PodState.RUNNING else None,
         machine=row.executor_id or (node.id if node else None),
+        public_ports=row.ports() if state is PodState.RUNNING else (),
+        hardware=row.hardware(),
         status=row.status or "",
         detail=end.text or row.phase or "",
     )

@@ -104,9 +104,11 @@ class Templates:
             self._user = (await self._api.account()).id
         return row.user_id == self._user
 
-    async def create(self, spec: TemplateSpec) -> PodTemplate:
-        """Make one, and wait until it is usable; InvalidRequest."""
+    async def create(self, spec: TemplateSpec, *, wait: bool = True) -> PodTemplate:
+        """Make one, and wait until it is usable, unless told not to; InvalidRequest."""
         made = await self._api.create_template(template_of(spec))
+        if not wait:
+            return _told(made)
         return _told(await self._ready_or_removed(made))
 
     async def delete(self, template_id: str) -> None:

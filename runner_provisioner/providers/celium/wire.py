@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from runner_provisioner.domain.pods import SshEndpoint
+from runner_provisioner.domain.pods import Hardware, PublicPort, SshEndpoint
 from runner_provisioner.errors import ProtocolViolation
 from runner_provisioner.providers.celium.addresses import ssh_endpoint
 from runner_provisioner.providers.celium.failures import SERVICE
@@ -42,7 +42,17 @@ def _mapping(value: object) -> object:
     return value if isinstance(value, Mapping) else None
 
 
+def _word(value: object) -> object:
+    return value if isinstance(value, str) else None
+
+
+def _amount(value: object) -> object:
+    return int(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
 Money = Decimal | None
+Word = Annotated[str | None, BeforeValidator(_word)]  # shown and no more: an odd one must not hide a pod
+Amount = Annotated[int | None, BeforeValidator(_amount)]
 Whole = Annotated[int | None, BeforeValidator(_whole)]
 Moment = Annotated[datetime | None, BeforeValidator(_moment)]  # unreadable is "not known": it must not hide a pod
 Specs = Annotated[Mapping[str, Any] | None, BeforeValidator(_mapping)]
@@ -117,7 +127,7 @@ class WireTemplate(Wire):
 
 
 class WirePod(Wire):
-    """A pod; `price` is US dollars per hour for all of it."""
+    """A pod; `price` is US dollars per hour for all of it, `ram_total` KiB."""
 
     id: str
     pod_name: str | None = None
@@ -132,10 +142,38 @@ class WirePod(Wire):
     price: Money = None
     removal_scheduled_at: Moment = None
     phase: str | None = None
+    updated_at: Moment = None
+    ports_mapping: Specs = None
+    executor_ip_address: Word = None
+    cpu_name: Word = None
+    ram_total: Amount = None
 
     def endpoint(self) -> SshEndpoint | None:
         """Where its SSH server answers."""
         return ssh_endpoint(self.ssh_connect_cmd)
+
+    def ports(self) -> tuple[PublicPort, ...]:
+        """Its ports and where they answer; what is no number is left out."""
+        ssh = self.endpoint()
+        host = self.executor_ip_address or (ssh.host if ssh is not None else None)
+        return tuple(
+            PublicPort(private=int(inside), public=outside, host=host)
+            for inside, outside in (self.ports_mapping or {}).items()
+            if str(inside).isdecimal() and isinstance(outside, int)
+        )
+
+    def hardware(self) -> Hardware:
+        """What its node has, and what it was made of."""
+        template = self.template
+        return Hardware(
+            cpu=self.cpu_name,
+            memory_kib=self.ram_total,
+            address=self.executor_ip_address,
+            template=template.id if template is not None else None,
+            template_name=template.name if template is not None else None,
+            template_image=template.docker_image if template is not None else None,
+            updated_at=self.updated_at,
+        )
 
 
 class WireRented(Wire):

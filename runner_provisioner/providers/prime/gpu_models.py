@@ -6,11 +6,9 @@ Prime writes `A4000_16GB` or `H100_80GB` where RunPod has "NVIDIA RTX A4000" and
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Self
 
+from runner_provisioner.domain.gpu_names import GpuName
 from runner_provisioner.errors import UnknownGpu
 
 # The types that the API's documentation names; others appear without notice.
@@ -23,49 +21,6 @@ KNOWN: tuple[str, ...] = (
     "A4000_16GB", "A4500_20GB", "A5000_24GB", "A6000_48GB", "V100_16GB", "V100_32GB", "P100_16GB", "T4_16GB", "P4_8GB",
     "P40_24GB", "RTX_PRO_6000B_96GB",
 )  # fmt: skip
-_PARTS = re.compile(r"[A-Za-z0-9]+")
-_MEMORY = re.compile(r"(\d+)gb")
-_SOCKET = re.compile(r"pcie|sxm\d?")
-_ON_SXM = frozenset({"hbm3", "hbm3e"})  # how the driver names the modules of H100 and newer
-_EMPTY = frozenset({"nvidia", "amd", "geforce", "tesla", "quadro", "instinct", "rtx", "generation", "edition", "server",
-                    "workstation", "blackwell", "gb"})  # fmt: skip
-_SYNONYMS = {"pro6000": "pro6000b"}
-
-
-@dataclass(frozen=True, slots=True)
-class GpuName:
-    """A model taken apart: `a100`, 80 GB, on SXM; None where the name does not say."""
-
-    model: str
-    memory_gb: int | None = None
-    socket: str | None = None
-
-    @classmethod
-    def read(cls, text: str) -> Self:
-        """Take any market's name apart."""
-        words = [word.lower() for word in _PARTS.findall(text)]
-        kept: list[str] = []
-        memory: int | None = None
-        socket: str | None = None
-        for word in words:
-            if found := _MEMORY.fullmatch(word):
-                memory = int(found[1])
-            elif _SOCKET.fullmatch(word):
-                socket = word[:3]
-            elif word in _ON_SXM:
-                socket = socket or "sxm"
-            elif word not in _EMPTY:
-                kept.append(word.removeprefix("rtx"))
-        model = "".join(kept)
-        return cls(_SYNONYMS.get(model, model), memory, socket)
-
-    def fits(self, gpu_type: str, socket: str | None = None) -> bool:
-        """Whether Prime's type, on this socket where that is known, is such a GPU."""
-        other = GpuName.read(gpu_type)
-        if not self.model or self.model != other.model:
-            return False
-        same = self.memory_gb is None or other.memory_gb is None or self.memory_gb == other.memory_gb
-        return same and (self.socket is None or socket is None or socket.lower().startswith(self.socket))
 
 
 def named(gpu_type: str, socket: str | None, names: Sequence[str]) -> str | None:

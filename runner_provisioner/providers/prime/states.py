@@ -85,6 +85,8 @@ def to_pod(pod: WirePod, *, asked: bool = False, last: PodState | None = None) -
         gpu_count=pod.gpu_count,
         interruptible=pod.is_spot,
         ssh=way_in(pod),
+        public_ports=pod.open_ports(),
+        hardware=pod.hardware(),
         status=pod.status or "",
         detail=_detail(pod),
     )

@@ -6,16 +6,16 @@ Statuses, sockets, providers and images are open lists: new words arrive without
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, TypeVar
 
-from pydantic import AliasGenerator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AliasGenerator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from runner_provisioner.domain.addresses import checked, parse_ssh
-from runner_provisioner.domain.pods import SshEndpoint
+from runner_provisioner.domain.pods import Hardware, PublicPort, SshEndpoint
 from runner_provisioner.errors import ProtocolViolation
 from runner_provisioner.providers.prime.failures import SERVICE, malformed
 
@@ -47,6 +47,10 @@ def several(value: object) -> object:
 
 def _text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _mapping(value: object) -> object:
+    return value if isinstance(value, Mapping) else {}
 
 
 Money = Decimal | None
@@ -188,6 +192,37 @@ class WirePod(Connected):
     created_at: Moment = None
     environment_type: str | None = None
     is_spot: bool | None = None
+    resources: Annotated[Mapping[str, object], BeforeValidator(_mapping)] = Field(default_factory=dict)
+    custom_template_id: object = None
+    updated_at: Moment = None
+
+    def open_ports(self) -> tuple[PublicPort, ...]:
+        """Every port that is told; what is no number is left out."""
+        host = self.ip[0] if self.ip else None
+        found = ((_port(port.internal), _port(port.external), port.protocol) for port in self.prime_port_mapping or ())
+        return tuple(
+            PublicPort(private=inside, public=outside, host=host, protocol=(protocol or "TCP").lower())
+            for inside, outside, protocol in found
+            if inside and outside
+        )
+
+    def hardware(self) -> Hardware:
+        """What it has beside its GPUs; `resources` are whole GB and counts, written as text."""
+        memory = self._resource("memory")
+        template = self.custom_template_id
+        return Hardware(
+            vcpus=self._resource("vcpus"),
+            memory_kib=memory * 1024 * 1024 if memory is not None else None,
+            disk_gb=self._resource("disk"),
+            socket=self.socket,
+            address=self.ip[0] if self.ip else None,
+            template=template if isinstance(template, str) else None,
+            updated_at=self.updated_at,
+        )
+
+    def _resource(self, name: str) -> int | None:
+        text = str(self.resources.get(name, ""))
+        return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None  # noqa: PLR2004 - digits
 
 
 class WireStatus(Connected):

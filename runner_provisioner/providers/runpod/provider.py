@@ -173,7 +173,7 @@ class RunPodProvider:
         """See HasTemplates; REST v2."""
         return await self.rest.templates()
 
-    async def create_template(self, spec: TemplateSpec) -> PodTemplate:
+    async def create_template(self, spec: TemplateSpec, *, wait: bool = True) -> PodTemplate:  # noqa: ARG002 - none waits
         """See HasTemplates; REST v2."""
         return await self.rest.create_template(spec)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from runner_provisioner.domain.pods import Pod, PodClass, PodId, PodState, PodTags
+from runner_provisioner.domain.pods import Hardware, Pod, PodClass, PodId, PodState, PodTags
 from runner_provisioner.providers.runpod.rest_wire import RestPod
 from runner_provisioner.providers.runpod.states import PROVIDER, TERMINATED
 
@@ -51,5 +51,7 @@ def to_pod(pod: RestPod, *, asked_to_stop: Container[str] = ()) -> Pod | None:
         ssh_proxy=pod.proxy(),
         uptime_seconds=pod.runtime.uptime if pod.runtime else None,
         telemetry=pod.telemetry(),
+        public_ports=pod.open_ports(),
+        hardware=Hardware(disk_gb=pod.disk),
         status=pod.status or "",
     )

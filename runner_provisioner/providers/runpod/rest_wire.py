@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
-from runner_provisioner.domain.pods import GpuLoad, SshEndpoint, Telemetry
+from runner_provisioner.domain.pods import GpuLoad, PublicPort, SshEndpoint, Telemetry
 from runner_provisioner.providers.runpod.wire import SSH_PORT, Moment, Money, Whole, Wire
 
 
@@ -116,6 +116,15 @@ class RestPod(Wire):
             if port.private == SSH_PORT and port.type in {"tcp", None} and port.ip and port.public:
                 return SshEndpoint(host=port.ip, port=port.public)
         return None
+
+    def open_ports(self) -> tuple[PublicPort, ...]:
+        """Every port with a public address."""
+        ports = (self.runtime.ports if self.runtime else None) or ()
+        return tuple(
+            PublicPort(private=one.private, public=one.public, host=one.ip, protocol=one.type or "tcp")
+            for one in ports
+            if one.ip and one.private and one.public
+        )
 
     def proxy(self) -> SshEndpoint | None:
         """RunPod's own way in, for a terminal only."""

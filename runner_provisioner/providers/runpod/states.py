@@ -97,6 +97,8 @@ def to_pod(pod: WirePod, *, asked_to_stop: Container[str] = ()) -> Pod | None:
         stopped_at=_stopped_at(pod),
         machine=pod.machine_id,
         telemetry=pod.telemetry(),
+        public_ports=pod.open_ports(),
+        hardware=pod.hardware(),
         status=pod.desired_status or "",
         detail=pod.last_status_change or "",
     )

@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from runner_provisioner.domain.pods import GpuLoad, SshEndpoint, Telemetry
+from runner_provisioner.domain.pods import GpuLoad, Hardware, PublicPort, SshEndpoint, Telemetry
 from runner_provisioner.errors import ProtocolViolation
 from runner_provisioner.providers.runpod.failures import SERVICE
 from runner_provisioner.providers.runpod.moments import moment
@@ -147,6 +147,23 @@ class WirePod(Wire):
             if port.is_ip_public and port.private_port == SSH_PORT and port.type in {"tcp", None}:
                 return SshEndpoint(host=port.ip, port=port.public_port) if port.ip and port.public_port else None
         return None
+
+    def open_ports(self) -> tuple[PublicPort, ...]:
+        """Every port with a public address."""
+        ports = (self.runtime.ports if self.runtime else None) or ()
+        return tuple(
+            PublicPort(private=one.private_port, public=one.public_port, host=one.ip, protocol=one.type or "tcp")
+            for one in ports
+            if one.is_ip_public and one.private_port and one.public_port
+        )
+
+    def hardware(self) -> Hardware:
+        """What it has beside its GPUs."""
+        return Hardware(
+            vcpus=int(self.vcpu_count) if self.vcpu_count else None,
+            memory_kib=int(self.memory_in_gb * 1024 * 1024) if self.memory_in_gb else None,
+            disk_gb=self.container_disk_in_gb,
+        )
 
     def ssh_proxy(self) -> SshEndpoint | None:
         """RunPod's own way in, for a terminal only (docs.runpod.io/pods/configuration/use-ssh)."""

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner_provisioner.providers.prime.gpu_models import KNOWN, GpuName, memory_of, named, refusal, unknown
+from runner_provisioner.domain.gpu_names import GpuName
+from runner_provisioner.providers.prime.gpu_models import KNOWN, memory_of, named, refusal, unknown
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,87 @@
+"""The application: the three contracts, and what watches over a service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+
+from runner_provisioner.controller import cloud, machines, pods
+from runner_provisioner.controller.failures import told
+from runner_provisioner.controller.gate import Gate
+from runner_provisioner.controller.parts import Parts, parts_of
+from runner_provisioner.controller.route import log_failure, response_of
+from runner_provisioner.domain.api_keys import Permission
+from runner_provisioner.errors import RunnerProvisionerError, StoreError
+
+Opened = Callable[[], AbstractAsyncContextManager[Parts]]
+_ABOUT = """
+Rent, list, stop and end GPU pods over every provider that this installation has a key for, in three dialects.
+
+Every create takes an `Idempotency-Key`: a repeated request never rents twice. A pod ends after 24 hours unless it was
+asked for with another lifetime.
+"""
+
+
+def create_app(opened: Opened, *, hosts: tuple[str, ...] = ()) -> FastAPI:
+    """The application over what `opened` gives for as long as it is served; `hosts` are names it answers to."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with opened() as parts:
+            app.state.parts = parts
+            yield
+
+    app = FastAPI(
+        title="runner-provisioner",
+        summary="Three pods APIs over every provider",
+        description=_ABOUT,
+        version=version("runner-provisioner"),
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    app.add_middleware(Gate, hosts=hosts)
+    for router in (cloud.router, machines.router, pods.router):
+        app.include_router(router)
+    app.add_api_route("/healthz", _healthz, include_in_schema=False)
+    app.add_api_route("/readyz", _readyz, include_in_schema=False)
+    app.add_api_route("/metrics", _metrics, include_in_schema=False)
+    for kind in (RunnerProvisionerError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, _fail)
+    return app
+
+
+async def _healthz() -> dict[str, str]:
+    """It runs."""
+    return {"status": "ok"}
+
+
+async def _readyz(request: Request) -> Response:
+    """It can serve: what it keeps can be kept."""
+    parts = parts_of(request)
+    try:
+        await parts.state.check()
+    except StoreError as error:
+        said = {"status": "not ready", "reason": parts.redact(str(error))}
+        return JSONResponse(said, status_code=503, headers={"retry-after": "10"})
+    return JSONResponse({"status": "ready", "providers": list(parts.providers)})
+
+
+async def _metrics(request: Request) -> Response:
+    """For Prometheus; with a key that may read, where there are keys."""
+    parts = parts_of(request)
+    await parts.access.admit(request.headers.get("authorization"), Permission.READ)
+    return Response(parts.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _fail(request: Request, error: Exception) -> Response:
+    """What went wrong outside the contracts' own routes, an unknown path for one."""
+    said = told(error)
+    log_failure(request.url.path[:80], error, said)
+    return response_of(request, said, parts_of(request).redact)

@@ -1,0 +1,249 @@
+"""`/api/cloud`: pods in the words of RunPod, each answer in an envelope of `data` and `message`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request, Response, Security
+from fastapi.security import HTTPBearer
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from runner_provisioner.controller.inputs import (
+    Body,
+    Count,
+    Dollars,
+    Gigabytes,
+    Hours,
+    Id,
+    Key,
+    Line,
+    Text,
+    Variable,
+    answer_of,
+    provider_named,
+    rented,
+)
+from runner_provisioner.controller.parts import parts_of
+from runner_provisioner.controller.route import ContractRoute
+from runner_provisioner.domain.containers import check_image, check_mount, check_ports
+from runner_provisioner.domain.offers import GpuRequest, Interruptible
+from runner_provisioner.domain.pods import CloudType, Pod, PodSpec, PodState
+from runner_provisioner.domain.served import Answer, Contract
+from runner_provisioner.errors import InvalidRequest
+from runner_provisioner.ports import Pausable
+from runner_provisioner.services.orders import Made, Wish
+from runner_provisioner.services.served import Known
+
+router = APIRouter(
+    prefix="/api/cloud",
+    tags=["cloud"],
+    route_class=ContractRoute,
+    dependencies=[Security(HTTPBearer(auto_error=False, description="A key of 'runner-provisioner keys create'."))],
+)
+Row = dict[str, Any]
+WORDS = {
+    PodState.STARTING: "RUNNING",  # RunPod's wish, from the creation on; `runtime` is null until a container runs
+    PodState.RUNNING: "RUNNING",
+    PodState.STOPPED: "STOPPED",
+    PodState.INTERRUPTED: "EXITED",
+    PodState.FAILED: "EXITED",
+}
+
+
+def _ports(value: str) -> str:
+    try:
+        return ",".join(check_ports("ports", tuple(part.strip() for part in value.split(",") if part.strip())))
+    except InvalidRequest as error:
+        raise ValueError(str(error)) from None
+
+
+def _image(value: str) -> str:
+    try:
+        check_image("image_name", value)
+    except InvalidRequest as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+def _mount(value: str) -> str:
+    try:
+        return check_mount("volume_mount_path", value)
+    except InvalidRequest as error:
+        raise ValueError(str(error)) from None
+
+
+Image = Annotated[Line, AfterValidator(_image)]
+Ports = Annotated[Line, AfterValidator(_ports)]
+Cloud = Annotated[Literal["ALL", "SECURE", "COMMUNITY"], BeforeValidator(lambda text: str(text).upper())]
+
+
+class PodCreate(Body):
+    """A pod on demand. Sizes are GB, prices US dollars per hour for the whole pod."""
+
+    name: Line
+    image_name: Image
+    gpu_type_id: Line = Field(description="Id or displayed name of the GPU model, at whatever provider.")
+    gpu_count: Count = 1
+    cloud_type: Cloud = "ALL"
+    volume_in_gb: Gigabytes = 0
+    container_disk_in_gb: Annotated[Gigabytes, Field(ge=1)] = 40
+    volume_mount_path: Annotated[Line, AfterValidator(_mount)] = "/workspace"
+    ports: Ports = "22/tcp"
+    env: dict[Variable, Text] = Field(default_factory=dict)
+    docker_args: Text | None = Field(default=None, description="Replaces the image's command.")
+    min_vcpu_count: Annotated[int, Field(ge=1, le=1024, strict=True)] = 1
+    min_memory_in_gb: Annotated[Gigabytes, Field(ge=1)] = 4
+    max_price: Dollars | None = Field(default=None, description="Most that the pod may cost.")
+    lifetime_hours: Hours = Field(default=24, description="After so many hours the pod is ended.")
+    provider: Line | None = Field(default=None, description="Only there; by default wherever pods can be stopped.")
+
+
+@router.post("/pods")
+async def create_pod(request: Request, body: PodCreate, idempotency_key: Key = None) -> Response:
+    """Rent a pod: the cheapest offer of that GPU."""
+    parts = parts_of(request)
+    able = tuple(name for name, one in parts.providers.items() if isinstance(one, Pausable))
+    lifetime = timedelta(hours=body.lifetime_hours)
+    wish = Wish(
+        contract=Contract.CLOUD,
+        label=body.name,
+        spec=_spec(body),
+        request=GpuRequest(
+            models=(body.gpu_type_id,),
+            count=body.gpu_count,
+            interruptible=Interruptible.NEVER,
+            max_price=body.max_price if body.max_price is not None else parts.max_price,
+            cloud=CloudType(body.cloud_type.lower()),
+            min_vcpus=body.min_vcpu_count,
+            min_memory_gb=body.min_memory_in_gb,
+        ),
+        lifetime=lifetime,
+        providers=provider_named(request, body.provider, "body", "provider") or able,
+        accept_no_kill_time=body.provider is not None,
+    )
+    return await rented(request, wish, body, idempotency_key, _created)
+
+
+def _spec(body: PodCreate) -> PodSpec:
+    return PodSpec(
+        name="",
+        image=body.image_name,
+        env=dict(body.env),
+        disk_gb=body.container_disk_in_gb,
+        volume_gb=body.volume_in_gb,
+        volume_mount=body.volume_mount_path,
+        ports=tuple(body.ports.split(",")),
+        min_vcpus=body.min_vcpu_count,
+        min_memory_gb=body.min_memory_in_gb,
+        cloud=CloudType(body.cloud_type.lower()),
+        options={"dockerArgs": body.docker_args} if body.docker_args else {},
+    )
+
+
+def _created(made: Made) -> Answer:
+    return answer_of(_enveloped(row_of(Known(pod=made.pod, served=made.served), new=True), "Pod created successfully"))
+
+
+@router.get("/pods")
+async def list_pods(request: Request) -> Row:
+    """Every pod of every account; an error while a provider cannot be looked at, lest its pods be taken for gone."""
+    found, errors = await parts_of(request).served.all()
+    for error in errors.values():
+        raise error
+    rows = [row_of(one) for one in found]
+    return _enveloped({"pods": rows, "count": len(rows)}, f"Retrieved {len(rows)} pod(s)")
+
+
+@router.get("/pods/{pod_id}")
+async def get_pod(request: Request, pod_id: Id) -> Row:
+    """One pod, and how busy it is."""
+    return _enveloped(row_of(await parts_of(request).served.get(pod_id)), "Pod details retrieved successfully")
+
+
+@router.post("/pods/{pod_id}/stop")
+async def stop_pod(request: Request, pod_id: Id) -> Row:
+    """Stop a pod; its volume goes on billing."""
+    known = await parts_of(request).served.stop(pod_id)
+    return _enveloped({**row_of(known), "desiredStatus": "STOPPED"}, "Pod stopped successfully")
+
+
+@router.post("/pods/{pod_id}/resume")
+async def resume_pod(request: Request, pod_id: Id) -> Row:
+    """Start a stopped pod again."""
+    return _enveloped(row_of(await parts_of(request).served.resume(pod_id)), "Pod resumed successfully")
+
+
+@router.delete("/pods/{pod_id}")
+async def terminate_pod(request: Request, pod_id: Id) -> Row:
+    """End a pod for good, and look that it is gone."""
+    await parts_of(request).served.end(pod_id)
+    return _enveloped({"success": True, "podId": pod_id}, "Pod terminated successfully")
+
+
+def _enveloped(data: Row, message: str) -> Row:
+    return {"data": data, "message": message}
+
+
+def row_of(known: Known, *, new: bool = False) -> Row:
+    """A pod as RunPod shows it; a new one has a runtime of nothing yet, as the contract's example has."""
+    pod = known.pod
+    return {
+        "id": pod.id,
+        "name": known.label,
+        "imageName": pod.image or (known.served.image if known.served is not None else None),
+        "desiredStatus": WORDS[pod.state],
+        "status": pod.state.value,
+        "costPerHr": _money(pod.price),
+        "gpuCount": pod.gpu_count,
+        "gpuTypeId": pod.gpu_model,
+        "machineId": pod.machine,
+        "createdAt": when(pod.created_at),
+        "expiresAt": when(_expires(known)),
+        "provider": pod.provider,
+        "runtime": _runtime(pod, new=new),
+    }
+
+
+def _runtime(pod: Pod, *, new: bool) -> Row | None:
+    running = pod.state is PodState.RUNNING
+    if not running and not new:
+        return None
+    load = pod.telemetry
+    gpus = load.gpus if load is not None else ()
+    return {
+        "uptimeInSeconds": pod.uptime_seconds or 0,
+        "ports": [
+            {
+                "ip": one.host,
+                "isIpPublic": True,
+                "privatePort": one.private,
+                "publicPort": one.public,
+                "type": one.protocol,
+            }
+            for one in pod.open_ports
+        ],
+        "gpus": [
+            {"id": one.id, "gpuUtilPercent": one.gpu_percent, "memoryUtilPercent": one.memory_percent} for one in gpus
+        ],
+    }
+
+
+def _money(price: Decimal | None) -> str | None:
+    """As the contract writes it: text, two decimals at least."""
+    if price is None:
+        return None
+    text = f"{price.normalize():f}"
+    return text if len(text.partition(".")[2]) > 1 else f"{price:.2f}"
+
+
+def _expires(known: Known) -> datetime | None:
+    if known.served is not None:
+        return known.served.expires_at
+    return known.pod.tags.expires_at if known.pod.tags is not None else None
+
+
+def when(moment: datetime | None) -> str | None:
+    """RFC 3339, UTC, whole seconds."""
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z") if moment else None

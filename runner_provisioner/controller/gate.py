@@ -1,0 +1,150 @@
+"""What no request passes without: a Host that is ours, no other site's page behind it, JSON, and not too much of it.
+
+A server on loopback is within reach of every page that its user's browser shows. A name that an attacker points at
+127.0.0.1 is stopped by the Host, a form or a script of another site by Origin, Sec-Fetch-Site and the content type;
+there is no CORS, so that no page may read an answer either.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection
+from typing import Final
+from urllib.parse import urlsplit
+
+from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from runner_provisioner.controller.failures import Told, body_of, contract_of
+
+LOOPBACK_HOSTS: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+MAX_BODY: Final = 1024 * 1024
+_OTHER_SITES: Final = frozenset({"cross-site", "same-site"})
+_HEADERS: Final = {
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-store",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+}
+
+
+class _BodyTooLarge(Exception):
+    """More than `MAX_BODY` has arrived."""
+
+
+class Gate:
+    """ASGI middleware, outermost: nothing behind it sees a request that is refused here."""
+
+    def __init__(self, app: ASGIApp, *, hosts: Collection[str] = ()) -> None:
+        """`hosts` are names allowed beside those of loopback, without a port."""
+        self._app = app
+        self._hosts = LOOPBACK_HOSTS | {host.casefold().strip("[]") for host in hosts}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse, or pass on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        send = _hardened(send)
+        refusal = self._refusal(scope)
+        if refusal is not None:
+            await _refuse(refusal, scope, receive, send)
+            return
+        begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, _bounded(receive), noted)
+        except _BodyTooLarge:
+            if begun:
+                raise
+            await _refuse(_TOO_LARGE, scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Told | None:
+        headers = Headers(scope=scope)
+        hosts = headers.getlist("host")
+        if len(hosts) != 1 or _host_of(hosts[0]) not in self._hosts:
+            return _refused(400, "Host", "this service does not answer to that name: --allow-host NAME allows one more")
+        if headers.get("sec-fetch-site", "").lower() in _OTHER_SITES:
+            return _refused(403, "CrossSite", "a page of another site has no business here")
+        if any(_authority(origin) != hosts[0].casefold() for origin in headers.getlist("origin")):
+            return _refused(403, "CrossSite", "a page of another origin has no business here")
+        return _body_refusal(headers)
+
+
+def _body_refusal(headers: Headers) -> Told | None:
+    length = headers.get("content-length", "0")
+    if not length.isdecimal() or int(length) > MAX_BODY:
+        return _TOO_LARGE
+    has_body = length != "0" or "transfer-encoding" in headers
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json" or not (has_body or kind):
+        return None
+    if not has_body:
+        return None
+    return _refused(415, "ContentType", "send the body as application/json")
+
+
+def _refused(status: int, kind: str, message: str) -> Told:
+    return Told(status=status, kind=kind, message=message)
+
+
+_TOO_LARGE: Final = _refused(413, "TooLarge", f"a body has at most {MAX_BODY} bytes")
+
+
+async def _refuse(refusal: Told, scope: Scope, receive: Receive, send: Send) -> None:
+    body = body_of(contract_of(scope["path"]), refusal)
+    await JSONResponse(body, status_code=refusal.status)(scope, receive, send)
+
+
+def _host_of(value: str) -> str | None:
+    """The name in a Host header, in lower case; None where it is no `name[:port]`."""
+    try:
+        parts = urlsplit(f"//{value}")
+        _ = parts.port
+    except ValueError:
+        return None
+    if parts.path or parts.query or parts.fragment or parts.username is not None or not parts.hostname:
+        return None
+    host = parts.hostname.casefold()
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return host
+
+
+def _authority(origin: str) -> str:
+    """Host and port of an origin; one that is none ("null") is nobody's."""
+    try:
+        return urlsplit(origin.strip()).netloc.casefold()
+    except ValueError:
+        return ""
+
+
+def _bounded(receive: Receive) -> Receive:
+    seen = 0
+
+    async def bounded() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > MAX_BODY:
+            raise _BodyTooLarge
+        return message
+
+    return bounded
+
+
+def _hardened(send: Send) -> Send:
+    async def hardened(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            more = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
+            message = {**message, "headers": [*message.get("headers", ()), *more]}
+        await send(message)
+
+    return hardened

@@ -1,0 +1,152 @@
+"""One running service: its parts built, its round made every minute, its server run until a signal."""
+
+from __future__ import annotations
+
+import secrets
+import string
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+
+import anyio
+import uvicorn
+
+from runner_provisioner.controller.access import Access
+from runner_provisioner.controller.app import Opened, create_app
+from runner_provisioner.controller.limits import RateLimits
+from runner_provisioner.controller.metrics import Metrics
+from runner_provisioner.controller.parts import DEFAULT_MAX_PRICE, Parts
+from runner_provisioner.domain.budget import Budget
+from runner_provisioner.errors import RunnerProvisionerError
+from runner_provisioner.logging import get_logger
+from runner_provisioner.ports import ServiceState
+from runner_provisioner.services.budget import Purse
+from runner_provisioner.services.chronicle import Chronicle
+from runner_provisioner.services.manual import ManualPods
+from runner_provisioner.services.markets import Markets
+from runner_provisioner.services.once import Once
+from runner_provisioner.services.orders import Orders
+from runner_provisioner.services.served import Served
+from runner_provisioner.services.shelf import Shelf
+from runner_provisioner.wiring import Program, manual_owner8
+
+ROUND = 60.0
+"""Seconds between two looks at the service's pods."""
+PER_MINUTE = 600
+GRACE = 30
+"""Seconds that requests under way have to end in once the service is told to stop."""
+_MACHINES_OF = "celium"
+
+log = get_logger("controller")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What whoever serves has chosen; `closed`: a key is needed though there are none."""
+
+    owner: str | None = None
+    hosts: tuple[str, ...] = ()
+    closed: bool = False
+    per_minute: int = PER_MINUTE
+    max_price: Decimal = DEFAULT_MAX_PRICE
+
+
+def build(program: Program, state: ServiceState, metrics: Metrics, choices: Choices) -> Parts:
+    """The parts of a service over the program's providers. Nothing is sent yet."""
+    owner8 = manual_owner8(program.settings, choices.owner)
+
+    def market(names: Sequence[str]) -> ManualPods:
+        chosen = {name: one for name, one in program.providers.items() if not names or name in names}
+        return ManualPods(
+            chosen,
+            clock=program.clock,
+            settle=program.settings.settle,
+            chronicle=Chronicle(program.history, clock=program.clock, events=program.events),
+            events=program.events,
+        )
+
+    def markets(names: Sequence[str]) -> Markets:
+        chosen = {name: one for name, one in program.providers.items() if not names or name in names}
+        return Markets(chosen, market(names))
+
+    def purse(lifetime: timedelta) -> Purse:
+        return Purse(
+            Budget(day=program.settings.budget_day, month=program.settings.budget_month),
+            providers=program.providers,
+            history=program.history,
+            clock=program.clock,
+            events=program.events,
+            owner8=owner8,
+            lifetime=lifetime,
+        )
+
+    once = Once(state.requests, clock=program.clock, events=program.events, holder=secrets.token_hex(8))
+    orders = Orders(
+        state,
+        market,
+        once,
+        clock=program.clock,
+        owner8=owner8,
+        repository=program.settings.repository,
+        letters=_letters,
+        settle=program.settings.settle,
+        purse=purse,
+    )
+    return Parts(
+        state=state,
+        clock=program.clock,
+        providers=program.providers,
+        market=market,
+        markets=markets,
+        orders=orders,
+        served=Served(state, market, orders, clock=program.clock, events=program.events, owner8=owner8),
+        shelf=Shelf(program.providers, once, clock=program.clock, named_plainly=_MACHINES_OF),
+        access=Access(state.keys, clock=program.clock, closed=choices.closed),
+        limits=RateLimits(program.clock, per_minute=choices.per_minute),
+        metrics=metrics,
+        redact=program.redactor.redact,
+        hosts=choices.hosts,
+        max_price=choices.max_price,
+    )
+
+
+def _letters(count: int) -> str:
+    return "".join(secrets.choice(string.ascii_lowercase) for _ in range(count))
+
+
+@asynccontextmanager
+async def looked_after(parts: Parts) -> AsyncIterator[Parts]:
+    """The service with its round."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(rounds, parts)
+        yield parts
+        group.cancel_scope.cancel()
+
+
+async def rounds(parts: Parts) -> None:
+    """Look after the pods for ever; what fails is logged, and the next round comes all the same."""
+    while True:
+        try:
+            tally = await parts.served.round()
+            parts.metrics.spend(pods=tally.pods, hourly=tally.hourly, spent=tally.spent)
+        except RunnerProvisionerError as error:
+            log.warning("round_failed", reason=parts.redact(str(error)))
+        await parts.clock.sleep(ROUND)
+
+
+async def serve(opened: Opened, *, host: str, port: int, hosts: tuple[str, ...]) -> None:
+    """Serve until SIGINT or SIGTERM; what is under way then has half a minute to end."""
+    config = uvicorn.Config(
+        create_app(opened, hosts=hosts),
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=GRACE,
+        backlog=2048,
+    )
+    await uvicorn.Server(config).serve()

@@ -1,0 +1,255 @@
+"""Pods made over HTTP: each request rents at most once, whatever is repeated, lost or killed in between.
+
+What is going to be rented is written down before a provider is asked: the request with its key, and the pod with the
+name and the nonce by which it is found again. Who repeats a request gets the first one's answer; where there is none,
+because the program that served it has died, its pod is looked for before anything else is rented.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+import anyio
+
+from runner_provisioner.domain.api_keys import ApiKey
+from runner_provisioner.domain.budget import Terms
+from runner_provisioner.domain.names import manual_name
+from runner_provisioner.domain.offers import GpuRequest, Offer
+from runner_provisioner.domain.pods import Pod, PodClass, PodSpec, PodTags
+from runner_provisioner.domain.served import Answer, Contract, ServedPod
+from runner_provisioner.errors import BudgetExceeded, CreateOutcomeUnknown, RunnerProvisionerError
+from runner_provisioner.ports import Clock, ServiceState
+from runner_provisioner.services.budget import Purse
+from runner_provisioner.services.manual import ManualPods
+from runner_provisioner.services.once import Identity, Once, Work
+
+AT_ONCE = 16
+"""Creates under way at a time; the others wait their turn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What is to be rented.
+
+    `spec` lacks what makes it one pod: name, tags and end. `providers` are those that may serve it, all when there are
+    none; `offer` tells the offers that may. `label` is the caller's name for the pod, `facts` what its contract shows.
+    """
+
+    contract: Contract
+    label: str
+    spec: PodSpec
+    request: GpuRequest
+    lifetime: timedelta
+    providers: tuple[str, ...] = ()
+    offer: Callable[[Offer], bool] | None = None
+    accept_no_kill_time: bool = False
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A pod that has been rented, as its provider tells it and as it is remembered."""
+
+    pod: Pod
+    served: ServedPod
+
+
+Render = Callable[[Made], Answer]
+Market = Callable[[Sequence[str]], ManualPods]
+
+
+class Orders:
+    """The use case of every create."""
+
+    def __init__(  # noqa: PLR0913 - what it is made of, by keyword
+        self,
+        state: ServiceState,
+        market: Market,
+        once: Once,
+        *,
+        clock: Clock,
+        owner8: str,
+        repository: str | None,
+        letters: Callable[[int], str],
+        settle: float,
+        purse: Callable[[timedelta], Purse] | None = None,
+    ) -> None:
+        """`market` gives the pods of some providers, or of all; `letters` draws some; `purse` is for a lifetime."""
+        self._state = state
+        self._market = market
+        self._once = once
+        self._clock = clock
+        self._owner8 = owner8
+        self._repository = repository
+        self._letters = letters
+        self._settle = settle
+        self._purse = purse
+        self._turns = anyio.CapacityLimiter(AT_ONCE)
+        self.under_way: set[str] = set()
+        """Names of pods whose create is being served here."""
+
+    async def rent(self, wish: Wish, render: Render, *, key: ApiKey | None, identity: Identity | None) -> Answer:
+        """Rent what is wished for, once for each `identity`, and give the answer that `render` makes of the pod.
+
+        Raises KeyReused, StillServed, and what renting raises: after anything but CreateOutcomeUnknown nothing is left,
+        and the same identity may try again.
+        """
+
+        def draw() -> str:
+            return manual_name(self._owner8, self._clock.now() + wish.lifetime, self._letters(4))
+
+        async def begin(name: str) -> Answer:
+            return render(await self._served(wish, self._fresh(wish, key, name), key))
+
+        async def resume(name: str) -> Answer | None:
+            found = await self._resumed(wish, name)
+            return render(found) if found is not None else None
+
+        return await self._once.serve(identity, Work(draw=draw, begin=begin, resume=resume))
+
+    async def _resumed(self, wish: Wish, name: str) -> Made | None:
+        """The pod that a dead server has rented under that name; None once two looks have not shown it."""
+        served = await self._state.pods.named(name)
+        if served is None:
+            return None
+        pod = await self.find(served, wish.providers)
+        if pod is None:
+            await self._state.pods.withdraw(name)
+            return None
+        return await self._made(pod, served)
+
+    async def find(self, served: ServedPod, providers: Sequence[str] = ()) -> Pod | None:
+        """The pod that was intended, as far as it was rented; looked for twice, `settle` apart.
+
+        Raises CreateOutcomeUnknown where a provider could not be looked at.
+        """
+        market = self._market(providers)
+        for wait in (0.0, self._settle):
+            await self._clock.sleep(wait)
+            pods, errors = await market.look()
+            mine = next((pod for pod in pods if _is(pod, served)), None)
+            if mine is not None:
+                return mine
+        for name, error in errors.items():
+            raise CreateOutcomeUnknown(f"nobody can say whether {served.name} was rented: {name}: {error}") from error
+        return None
+
+    async def _served(self, wish: Wish, served: ServedPod, key: ApiKey | None) -> Made:
+        """Intend it, rent it, remember it."""
+        self.under_way.add(served.name)
+        try:
+            async with self._turns:
+                market = self._market(wish.providers)
+                wish, served = await self._priced(market, wish, served, key)
+                await self._state.pods.intend(served, budget=key.budget if key is not None else None)
+                pod = await self._rented(market, wish, served)
+                return await self._made(pod, served)
+        finally:
+            self.under_way.discard(served.name)
+
+    async def _rented(self, market: ManualPods, wish: Wish, served: ServedPod) -> Pod:
+        try:
+            return await market.create(
+                self._drawn_up(wish.spec, served),
+                wish.request,
+                lifetime=wish.lifetime,
+                purse=self._purse(wish.lifetime) if self._purse is not None else None,
+                accept_no_kill_time=wish.accept_no_kill_time,
+                only=wish.offer,
+            )
+        except CreateOutcomeUnknown:
+            raise
+        except RunnerProvisionerError:
+            await self._once.note(self._state.pods.withdraw(served.name))
+            raise
+
+    async def _priced(
+        self, market: ManualPods, wish: Wish, served: ServedPod, key: ApiKey | None
+    ) -> tuple[Wish, ServedPod]:
+        """Bound the price by what the key's budget has left, and reserve what that comes to."""
+        if key is None or key.budget is None:
+            return wish, served
+        left = key.budget - await self._state.pods.counted(key.id)
+        rungs = await market.rungs(wish.request, only=wish.offer)
+        terms = Terms(lifetime=wish.lifetime)
+        prices = [offer.price for offer in rungs if terms.worst(offer.price) <= left]
+        if rungs and not prices:
+            least = min(terms.worst(offer.price) for offer in rungs)
+            raise BudgetExceeded(
+                f"the key '{key.name}' has {left} of its budget of {key.budget} USD left, and the cheapest pod may "
+                f"cost {least} USD in its lifetime: shorten the lifetime, or use another key"
+            )
+        price = max(prices, default=wish.request.max_price)
+        wish = replace(wish, request=replace(wish.request, max_price=price))
+        return wish, replace(served, reserved=terms.worst(price))
+
+    async def _made(self, pod: Pod, served: ServedPod) -> Made:
+        """Remember that it exists; a record that cannot be kept is told, for the pod is there."""
+        price = pod.price if pod.price is not None else served.price
+        lifetime = served.expires_at - served.requested_at
+        kept = replace(
+            served,
+            provider=pod.provider,
+            id=pod.id,
+            price=price,
+            gpu_model=pod.gpu_model,
+            gpu_count=pod.gpu_count,
+            interruptible=pod.interruptible,
+            image=pod.image or served.image,
+            created_at=pod.created_at or self._clock.now(),
+            reserved=Terms(lifetime=lifetime).worst(price) if price is not None else served.reserved,
+        )
+        await self._once.note(self._state.pods.rented(kept))
+        return Made(pod=pod, served=kept)
+
+    async def recover(self, served: ServedPod) -> Pod | None:
+        """Settle a create whose server has died: remember its pod, or forget it. Raises like `find`, and StoreError."""
+        pod = await self.find(served)
+        if pod is None:
+            await self._state.pods.withdraw(served.name)
+            return None
+        return (await self._made(pod, served)).pod
+
+    def _fresh(self, wish: Wish, key: ApiKey | None, name: str) -> ServedPod:
+        now = self._clock.now()
+        return ServedPod(
+            name=name,
+            nonce=self._letters(32),
+            contract=wish.contract,
+            key_id=key.id if key is not None else None,
+            label=wish.label,
+            requested_at=now,
+            expires_at=now + wish.lifetime,
+            image=wish.spec.image or None,
+            facts=dict(wish.facts),
+        )
+
+    def _drawn_up(self, spec: PodSpec, served: ServedPod) -> PodSpec:
+        tags = PodTags(
+            owner=self._owner8,
+            cls=PodClass.MANUAL,
+            repository=self._repository,
+            nonce=served.nonce,
+            expires_at=served.expires_at,
+        )
+        return replace(
+            spec,
+            name=served.name,
+            tags=tags,
+            env={**spec.env, **tags.to_env()},
+            terminate_after=served.expires_at,
+        )
+
+
+def _is(pod: Pod, served: ServedPod) -> bool:
+    """Whether it is the pod of that create: by its nonce, or by its name, which was drawn for it alone."""
+    if pod.tags is not None and pod.tags.nonce is not None:
+        return pod.tags.nonce == served.nonce
+    return pod.name == served.name
+
+
+def is_past(served: ServedPod, now: datetime) -> bool:
+    """Whether the pod should have ended by now."""
+    return served.ended_at is None and served.expires_at <= now
