@@ -34,6 +34,7 @@ COMMANDS = {
     "info": "Show everything that is known of one pod.",
     "gpu-types": "List the GPU models that the providers know.",
     "pods": "Create, list, stop, resume and end pods by hand.",
+    "keys": "Create, list and revoke keys for the HTTP service.",
     "lint": "Find what breaks or leaks in your workflows.",
     "demo": "Run a workflow's GPU jobs for real on simulated services.",
     "simulate": "Start the simulated services and print how to reach them.",
