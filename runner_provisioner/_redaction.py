@@ -38,6 +38,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     # GitHub's installation tokens may be `ghs_<app>_<JWT>`: longer than 40, with dots (GitHub docs, 2026-04-27).
     (re.compile(r"(?<![A-Za-z0-9])(?:gh[pousr]|github_pat|GHRT)_[A-Za-z0-9_.-]{10,}"), MASK),
     (re.compile(r"(?<![A-Za-z0-9])(?:rpa|rps|pit)_[A-Za-z0-9]{10,}"), MASK),
+    (re.compile(r"(?<![A-Za-z0-9])rpk_[0-9a-f]{12}_[0-9a-f]{6,}"), MASK),  # the service's own
     (re.compile(r"(?<![A-Za-z0-9-])eyJ[\w-]{8,512}(?:\.[\w-]+){1,2}"), MASK),
     (
         re.compile(rf"(?i)(\bauthorization[\"']?\s*[:=,]\s*(?:b(?=[\"']))?[\"']?{_SCHEME})[^\s\"',;]+"),

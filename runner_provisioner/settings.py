@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -39,6 +39,8 @@ _PROGRAM = "runner-provisioner"
 _RUNPOD_GRAPHQL = "https://api.runpod.io/graphql"
 _GITHUB = "https://github.com"
 _MAX_SECONDS = 3600.0
+DATABASE = "RUNNER_PROVISIONER_DATABASE"
+_POSTGRES = ("postgresql://", "postgres://")
 _ADDRESSES = (
     "RUNPOD_API_URL",
     "RUNPOD_REST_URL",
@@ -91,6 +93,16 @@ def _proxy(value: object) -> object:
     if parts.scheme not in {"http", "https"} or not parts.hostname or (parts.port or 1) < 1 or not url.isprintable():
         raise ValueError
     return url
+
+
+def _database(value: object) -> object:
+    """A PostgreSQL URL, or a path; an SQLite URL would be taken for a path that nobody meant."""
+    if not isinstance(value, str) or ("://" not in value and value.isprintable()):
+        return value
+    urlsplit(value).port  # noqa: B018 - raises ValueError for one that is none
+    if not value.startswith(_POSTGRES) or not value.isprintable():
+        raise ValueError
+    return value
 
 
 Seconds = Annotated[float, AfterValidator(_seconds)]
@@ -168,6 +180,11 @@ class Settings(BaseSettings):
     xdg_cache_home: Path | None = Field(default=None, alias="XDG_CACHE_HOME")
     xdg_state_home: Path | None = Field(default=None, alias="XDG_STATE_HOME")
     history: str = Field("", alias="RUNNER_PROVISIONER_HISTORY")
+    database: Annotated[SecretStr | None, BeforeValidator(_database)] = Field(
+        default=None,
+        alias=DATABASE,
+        description="must be the path of a file, or look like postgresql://user:password@host:port/name",
+    )
 
     home: Path
     cwd: Path
@@ -221,7 +238,8 @@ class Settings(BaseSettings):
         if self.workflow_token is not None:
             found.append(self.workflow_token.get_secret_value())
         password = urlsplit(self.https_proxy.get_secret_value()).password if self.https_proxy is not None else None
-        return (*found, password) if password else tuple(found)
+        found += [password] if password else []
+        return (*found, *_passwords(self.database.get_secret_value() if self.database is not None else ""))
 
     def credential(self, names: tuple[str, ...]) -> Found | None:
         """The first of these variables that is set, also in `.env`; RunPod's is looked for in its tools' files too."""
@@ -302,9 +320,24 @@ class Settings(BaseSettings):
         """Where the installation remembers what it rented; None when it shall not."""
         if self.history.lower() == "off":
             return None
-        if not self.history:
-            return self.state_dir / "history.sqlite3"
-        return self.home / self.history[2:] if self.history.startswith("~/") else self.cwd / self.history
+        return self._path(self.history) if self.history else self.state_dir / "history.sqlite3"
+
+    @property
+    def history_url(self) -> str | None:
+        """The PostgreSQL database that takes the history too, unless that has a place of its own or is off."""
+        where = self.service_database
+        return where if isinstance(where, str) and not self.history else None
+
+    @property
+    def service_database(self) -> Path | str:
+        """Where the service keeps its state: a file, or the URL of a PostgreSQL database, which is a secret."""
+        chosen = self.database.get_secret_value() if self.database is not None else ""
+        if chosen.startswith(_POSTGRES):
+            return chosen
+        return self._path(chosen) if chosen else self.state_dir / "service.sqlite3"
+
+    def _path(self, text: str) -> Path:
+        return self.home / text[2:] if text.startswith("~/") else self.cwd / text
 
     @property
     def proxy_exceptions(self) -> tuple[str, ...]:
@@ -319,6 +352,15 @@ def _given(settings: type[BaseSettings], environ: Mapping[str, str]) -> dict[str
     for name in ("HTTPS_PROXY", "NO_PROXY"):
         given[name] = given[name] or environ.get(name.lower(), "").strip()
     return {name: value for name, value in given.items() if value}
+
+
+def _passwords(url: str) -> tuple[str, ...]:
+    """What is secret in a database's URL, as it is written and as it is meant."""
+    if not url.startswith(_POSTGRES):
+        return ()
+    parts = urlsplit(url)
+    written = [parts.password or "", *re.findall(r"(?:^|&)password=([^&]*)", parts.query)]
+    return tuple(dict.fromkeys(one for text in written if text for one in (text, unquote(text))))
 
 
 def _addresses(given: Mapping[str, str]) -> dict[str, str]:

@@ -57,9 +57,12 @@ if TYPE_CHECKING:
         LeaseStore,
         RunAttempts,
         RunFiles,
+        ServiceState,
     )
+    from runner_provisioner.services.keys import KeyRing
     from runner_provisioner.settings import Settings
     from runner_provisioner.storage.history import HistoryFile
+    from runner_provisioner.storage.service import ServiceDatabase
 
 LABEL_LETTERS = 26
 LOCAL_RUN_LETTERS = 8
@@ -557,10 +560,28 @@ async def assemble(  # noqa: PLR0913 - what a program is made of, by keyword
 
 def history_of(settings: Settings, clock: Clock) -> HistoryFile | None:
     """The installation's history, not opened yet; None when it is off."""
-    from runner_provisioner.storage.history import HistoryFile  # noqa: PLC0415 - beside its one use
+    from runner_provisioner.settings import DATABASE  # noqa: PLC0415 - pydantic-settings is slow to import
+    from runner_provisioner.storage.history import HistoryDatabase, HistoryFile  # noqa: PLC0415 - beside its one use
 
+    if settings.history_url is not None:
+        return HistoryDatabase(settings.history_url, variable=DATABASE, clock=clock)
     path = settings.history_file
     return HistoryFile(path, clock=clock) if path is not None else None
+
+
+def service_state_of(settings: Settings, clock: Clock) -> ServiceDatabase:
+    """All that the service keeps, not opened yet."""
+    from runner_provisioner.settings import DATABASE  # noqa: PLC0415 - pydantic-settings is slow to import
+    from runner_provisioner.storage.service import ServiceDatabase  # noqa: PLC0415 - SQLAlchemy is slow to import
+
+    return ServiceDatabase.at(settings.service_database, variable=DATABASE, clock=clock)
+
+
+def key_ring_of(state: ServiceState, clock: Clock) -> KeyRing:
+    """The service's own keys, of this machine's randomness."""
+    from runner_provisioner.services.keys import KeyRing  # noqa: PLC0415 - beside its one use
+
+    return KeyRing(state.keys, clock=clock, random=secrets.token_bytes)
 
 
 def providers_of(settings: Settings, plumbing: Plumbing, chosen: Sequence[str] = ()) -> dict[str, GpuProvider]:

@@ -35,6 +35,7 @@ COMMANDS = {
     "gpu-types": "List the GPU models that the providers know.",
     "pods": "Create, list, stop, resume and end pods by hand.",
     "serve": "Serve pods over HTTP, in the words of three APIs.",
+    "keys": "Create, list and revoke keys for the HTTP service.",
     "lint": "Find what breaks or leaks in your workflows.",
     "demo": "Run a workflow's GPU jobs for real on simulated services.",
     "simulate": "Start the simulated services and print how to reach them.",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
+SHOWN_HERE = "{shown here}"
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -76,8 +77,12 @@ class Session:
             escaped = line.replace("%", "%25")
             self.talk(f"::warning title=runner-provisioner::{escaped}")
 
-    def show(self, data: Mapping[str, Any], *, lines: Sequence[str] = ()) -> None:
-        """Give the result: JSON with everything, or the lines for a person. Raises OutputLost."""
+    def show(self, data: Mapping[str, Any], *, lines: Sequence[str] = (), reveals: str = "") -> None:
+        """Give the result: JSON with everything, or the lines for a person. Raises OutputLost.
+
+        Secrets are masked but for one that the command is there to show: it `reveals` what stands in
+        SHOWN_HERE.
+        """
         whole = dict(data)
         if self.metrics is not None:
             whole["calls"] = self.metrics.summary()
@@ -87,8 +92,9 @@ class Session:
             return
         if sys.stdout is None:
             raise OutputLost("the result could not be written to standard output (it is closed): give it a reader")
+        safe = redactor().redact(text) if self.as_json else visible(redactor().redact(text))
         try:
-            click.echo(redactor().redact(text) if self.as_json else visible(redactor().redact(text)))
+            click.echo(safe.replace(SHOWN_HERE, reveals) if reveals else safe)
         except OSError as error:
             raise OutputLost(
                 f"the result could not be written to standard output ({error.strerror}): send it to a reader that stays"

@@ -22,6 +22,7 @@ ID_BYTES = 6
 SECRET_BYTES = 24
 NAME_LIMIT = 60
 _PLAIN = re.compile(rf"rpk_([0-9a-f]{{{2 * ID_BYTES}}})_([0-9a-f]{{{2 * SECRET_BYTES}}})")
+_NO_DIGEST = bytes(32)  # of nothing that anybody could send
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._@-]*[A-Za-z0-9])?")
 
 
@@ -110,6 +111,5 @@ class PlainKey:
         return hashlib.sha256(self.text.encode()).digest()
 
     def opens(self, kept: ApiKey | None) -> bool:
-        """Whether it is the kept key, found out in the same time whatever differs; None is like a wrong one."""
-        same = hmac.compare_digest(self.digest, kept.digest if kept is not None else bytes(32))
-        return same and kept is not None
+        """Whether it is the kept key, found out in the same time whatever differs; nothing opens None."""
+        return hmac.compare_digest(self.digest, kept.digest if kept is not None else _NO_DIGEST)

@@ -1,4 +1,4 @@
-"""The history of an installation: one SQLite file, opened when it is first needed.
+"""The history of an installation: one SQLite file, or a database, opened when it is first needed.
 
 SQLAlchemy is imported only then: most commands never ask.
 """
@@ -30,6 +30,9 @@ class HistoryFile:
     left as it is, and every call raises the same StoreError, which names it and what to do. A call goes to its end
     whatever is cancelled meanwhile; it takes as long as another process may hold the file, a few seconds at most.
     """
+
+    _lasting = True
+    _lacking = "install it, or set RUNNER_PROVISIONER_HISTORY to off"
 
     def __init__(self, path: Path, *, clock: Clock) -> None:
         """Nothing is read or made yet."""
@@ -113,6 +116,10 @@ class HistoryFile:
                     await self._database.aclose()
                     self._database = None
 
+    @property
+    def _named(self) -> str:
+        return f"history {self.path}"
+
     def _exists(self) -> bool:
         try:
             return self._database is not None or self.path.exists()
@@ -132,16 +139,49 @@ class HistoryFile:
 
     async def _open(self) -> Database:
         try:
-            from runner_provisioner.storage.database import Database  # noqa: PLC0415 - SQLAlchemy is slow to import
-
-            return await Database.open(self.path, now=self._clock.now())
+            return await self._database_there()
         except ImportError as error:
             # A Python that was built without SQLite, say.
-            self._error = StoreError(
-                f"history {self.path} cannot be used: this Python lacks {error.name}; install it, "
-                "or set RUNNER_PROVISIONER_HISTORY to off"
-            )
+            self._error = StoreError(f"{self._named} cannot be used: this Python lacks {error.name}; {self._lacking}")
             raise self._error from error
         except StoreError as error:
-            self._error = error
+            self._error = error if self._lasting else None
             raise
+
+    async def _database_there(self) -> Database:
+        from runner_provisioner.storage.database import Database  # noqa: PLC0415 - SQLAlchemy is slow to import
+        from runner_provisioner.storage.sqlite import SqliteFile, SqlitePlace  # noqa: PLC0415 - likewise
+
+        instead = "set RUNNER_PROVISIONER_HISTORY to another path, or to off"
+        place = SqlitePlace(path=self.path, what="history", instead=instead, durable=False)
+        return await Database.open(await SqliteFile.open(place), now=self._clock.now())
+
+
+class HistoryDatabase(HistoryFile):
+    """`ports.History` in a PostgreSQL database, made when anybody first asks.
+
+    A call fails for as long as the server cannot be reached, and no longer.
+    """
+
+    _lasting = False
+    _lacking = "install the extra 'controller'"
+
+    def __init__(self, url: str, *, variable: str, clock: Clock) -> None:
+        """`variable` is the one that holds the URL, for messages."""
+        super().__init__(Path(), clock=clock)
+        self._url = url
+        self._variable = variable
+
+    @property
+    def _named(self) -> str:
+        return f"the database of {self._variable}"
+
+    def _exists(self) -> bool:
+        return True
+
+    async def _database_there(self) -> Database:
+        from runner_provisioner.storage.database import Database  # noqa: PLC0415 - SQLAlchemy is slow to import
+        from runner_provisioner.storage.postgres import PostgresDatabase, PostgresPlace  # noqa: PLC0415 - likewise
+
+        place = PostgresPlace(url=self._url, variable=self._variable)
+        return await Database.open(await PostgresDatabase.open(place), now=self._clock.now())

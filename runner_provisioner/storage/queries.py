@@ -6,9 +6,21 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Executable, Integer, Row, Select, case, delete, func, literal, select, type_coerce
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Executable,
+    Row,
+    Select,
+    case,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    type_coerce,
+)
 from sqlalchemy import update as sql_update
-from sqlalchemy.dialects.sqlite import insert
 
 from runner_provisioner.domain.history import (
     BadMachine,
@@ -21,6 +33,7 @@ from runner_provisioner.domain.history import (
 )
 from runner_provisioner.domain.leases import PodRef
 from runner_provisioner.domain.pods import PodId
+from runner_provisioner.storage.stores import Store
 from runner_provisioner.storage.tables import BAD_MACHINES, BEGINNINGS, PODS, REFUSALS, Moment
 
 BOOTS = 20  # of each kind
@@ -30,16 +43,16 @@ _KIND = ("provider", "gpu_model", "gpu_count", "interruptible", "region")
 _LATER = ("requested_at", "machine", "repository", "online_at", "job_at", "job_ended_at", "ended_at", "ending")
 
 
-def add_refusal(refused: Refused) -> Executable:
+def add_refusal(store: Store, refused: Refused) -> Executable:
     """Add it, unless it is known."""
     row = {**_kind_row(refused.kind), "at": refused.at, "reason": refused.reason}
-    return insert(REFUSALS).values(row).on_conflict_do_nothing()
+    return store.insert(REFUSALS).values(row).on_conflict_do_nothing()
 
 
-def add_bad_machine(machine: BadMachine) -> Executable:
+def add_bad_machine(store: Store, machine: BadMachine) -> Executable:
     """Add it, unless it is known."""
     row = {"provider": machine.provider, "machine": machine.machine, "at": machine.at, "reason": machine.reason}
-    return insert(BAD_MACHINES).values(row).on_conflict_do_nothing()
+    return store.insert(BAD_MACHINES).values(row).on_conflict_do_nothing()
 
 
 def forget_bad_machines(machine: str | None) -> Executable:
@@ -50,7 +63,7 @@ def forget_bad_machines(machine: str | None) -> Executable:
     return removed.returning(BAD_MACHINES.c.provider, BAD_MACHINES.c.machine)
 
 
-def add_pod(record: PodRecord) -> Executable:
+def add_pod(store: Store, record: PodRecord) -> Executable:
     """Add it, or fill in what was not known of it."""
     row = {
         **_kind_row(record.kind),
@@ -59,7 +72,7 @@ def add_pod(record: PodRecord) -> Executable:
     }
     # Both of the record, of which only one could be the kind's.
     row["provider"] = record.provider
-    added = insert(PODS).values(row)
+    added = store.insert(PODS).values(row)
     filled = {name: func.coalesce(PODS.c[name], added.excluded[name]) for name in _LATER}
     return added.on_conflict_do_update(index_elements=["provider", "id"], set_=filled)
 
@@ -142,7 +155,7 @@ def memory_of(
     experience = {
         kind: Experience(
             boots=tuple(times.get(kind, ())),
-            hours=lived[kind].lived / _HOUR if kind in lived else 0.0,
+            hours=float(lived[kind].lived) / _HOUR if kind in lived else 0.0,
             interruptions=lived[kind].interruptions if kind in lived else 0,
             refusals=no.get(kind, 0),
             rentals=lived[kind].rentals if kind in lived else 0,
@@ -167,13 +180,15 @@ def _boots(since: datetime) -> Select[Any]:
 def _lives(now: datetime, since: datetime) -> Select[Any]:
     """A pod whose end is not confirmed has lived until now, or until it had to end."""
     kind = [PODS.c[name] for name in _KIND]
-    end = func.min(func.coalesce(PODS.c.ended_at, PODS.c.expires_at), literal(now, Moment))
-    lived = type_coerce(end, Integer) - type_coerce(PODS.c.created_at, Integer)
+    known = func.coalesce(PODS.c.ended_at, PODS.c.expires_at)
+    # The least and the greatest of two have another name in each engine.
+    end = case((known < literal(now, Moment), known), else_=literal(now, Moment))
+    lived = type_coerce(end, BigInteger) - type_coerce(PODS.c.created_at, BigInteger)
     interrupted = case((PODS.c.ending == Ending.INTERRUPTED.value, 1), else_=0)
     return (
         select(
             *kind,
-            func.sum(func.max(lived, 0)).label("lived"),
+            func.sum(case((lived > 0, lived), else_=0)).label("lived"),
             func.sum(interrupted).label("interruptions"),
             func.count().label("rentals"),
         )

@@ -32,7 +32,7 @@ from runner_provisioner.domain.pods import PodId
 from runner_provisioner.errors import StoreError
 from runner_provisioner.ports import History
 from runner_provisioner.settings import Settings
-from runner_provisioner.storage import database
+from runner_provisioner.storage import sqlite, stores
 from runner_provisioner.storage.history import HistoryFile
 from runner_provisioner.storage.queries import BOOTS
 from runner_provisioner.storage.tables import METADATA, REVISIONS
@@ -46,6 +46,7 @@ EVERYWHERE = replace(KIND, region="EU-RO-1")
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
+OF_0003 = ("api_keys", "idempotent_requests", "served_pods", "audit")
 
 
 def record(pod_id: str = "p1", **more: Any) -> PodRecord:  # noqa: ANN401 - any field
@@ -239,7 +240,7 @@ async def test_a_file_of_the_first_form_is_trusted_from_its_oldest_pod_on(opened
     for gone, wanted in (("", EPOCH + HOUR), ("DELETE FROM pods", None)):
         _run(
             history.path,
-            "DROP TABLE beginnings",
+            *(f"DROP TABLE {name}" for name in ("beginnings", *OF_0003)),
             "UPDATE alembic_version SET version_num = '0001'",
             *([gone] if gone else []),
         )
@@ -312,8 +313,8 @@ async def test_a_migration_that_breaks_off_leaves_the_file_as_it_was(
         whole(connection)
         raise OSError(28, "No space left on device")
 
-    whole = database._upgrade
-    monkeypatch.setattr(database, "_upgrade", broken)
+    whole = stores.upgrade
+    monkeypatch.setattr(stores, "upgrade", broken)
     with pytest.raises(StoreError, match="the disk is full"):
         await opened().rented(record())
     monkeypatch.undo()
@@ -421,7 +422,7 @@ async def test_an_installation_without_migrations_is_told(
     opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What Alembic says is part of the line."""
-    monkeypatch.setattr(database, "__file__", str(tmp_path / "database.py"))
+    monkeypatch.setattr(stores, "__file__", str(tmp_path / "stores.py"))
     with pytest.raises(StoreError, match=r"migrating it failed: .*migrations"):
         await opened().rented(record())
 
@@ -433,7 +434,7 @@ async def test_a_file_that_others_hold_is_waited_for(opened: Opened, monkeypatch
     plain.execute("BEGIN IMMEDIATE")
     asyncio.get_running_loop().call_later(0.3, plain.execute, "COMMIT")
     await opened().rented(record("p2"))
-    monkeypatch.setattr(database, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.1)
     plain.execute("BEGIN IMMEDIATE")
     history = opened()
     assert len(await history.pods(EPOCH)) == 2
@@ -449,9 +450,10 @@ async def test_a_preparation_that_never_ends_is_not_waited_for(
     opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody holds the lock of a file that has yet to be made."""
-    monkeypatch.setattr(database, "_LOCK_TRIES", 2)
+    monkeypatch.setattr(sqlite, "_LOCK_TRIES", 2)
     path = tmp_path / "h.sqlite3"
-    async with database._locked(path):
+    place = sqlite.SqlitePlace(path=path, what="history", instead="use another", durable=False)
+    async with sqlite._locked(place):
         with pytest.raises(StoreError, match="held by another process"):
             await opened(path).rented(record())
     await opened(path).rented(record())

@@ -7,6 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
+MOMENT = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
 revision = "0001"
 down_revision = None
 
@@ -20,15 +22,15 @@ def upgrade() -> None:
         sa.Column("name", sa.String, nullable=False),
         sa.Column("price", sa.String, nullable=False),
         sa.Column("list_price", sa.String, nullable=False),
-        sa.Column("created_at", sa.Integer, nullable=False),
-        sa.Column("expires_at", sa.Integer, nullable=False),
-        sa.Column("requested_at", sa.Integer),
+        sa.Column("created_at", MOMENT, nullable=False),
+        sa.Column("expires_at", MOMENT, nullable=False),
+        sa.Column("requested_at", MOMENT),
         sa.Column("machine", sa.String),
         sa.Column("repository", sa.String),
-        sa.Column("online_at", sa.Integer),
-        sa.Column("job_at", sa.Integer),
-        sa.Column("job_ended_at", sa.Integer),
-        sa.Column("ended_at", sa.Integer),
+        sa.Column("online_at", MOMENT),
+        sa.Column("job_at", MOMENT),
+        sa.Column("job_ended_at", MOMENT),
+        sa.Column("ended_at", MOMENT),
         sa.Column("ending", sa.String),
         sa.UniqueConstraint("provider", "id", name="pods_identity"),
     )
@@ -36,7 +38,7 @@ def upgrade() -> None:
     op.create_table(
         "refusals",
         *_kind(),
-        sa.Column("at", sa.Integer, nullable=False),
+        sa.Column("at", MOMENT, nullable=False),
         sa.Column("reason", sa.String, nullable=False),
         sa.UniqueConstraint(
             "provider", "gpu_model", "gpu_count", "interruptible", "region", "at", "reason", name="refusals_identity"
@@ -47,7 +49,7 @@ def upgrade() -> None:
         "bad_machines",
         sa.Column("provider", sa.String, nullable=False),
         sa.Column("machine", sa.String, nullable=False),
-        sa.Column("at", sa.Integer, nullable=False),
+        sa.Column("at", MOMENT, nullable=False),
         sa.Column("reason", sa.String, nullable=False),
         sa.UniqueConstraint("provider", "machine", "at", "reason", name="bad_machines_identity"),
     )
