@@ -12,6 +12,7 @@ from collections.abc import Collection
 from typing import Final
 from urllib.parse import urlsplit
 
+from fastapi.exceptions import HTTPException
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,10 +28,6 @@ _HEADERS: Final = {
     "x-frame-options": "DENY",
     "referrer-policy": "no-referrer",
 }
-
-
-class _BodyTooLarge(Exception):
-    """More than `MAX_BODY` has arrived."""
 
 
 class Gate:
@@ -51,19 +48,7 @@ class Gate:
         if refusal is not None:
             await _refuse(refusal, scope, receive, send)
             return
-        begun = False
-
-        async def noted(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
-
-        try:
-            await self._app(scope, _bounded(receive), noted)
-        except _BodyTooLarge:
-            if begun:
-                raise
-            await _refuse(_TOO_LARGE, scope, receive, send)
+        await self._app(scope, _bounded(receive), send)
 
     def _refusal(self, scope: Scope) -> Told | None:
         headers = Headers(scope=scope)
@@ -134,7 +119,7 @@ def _bounded(receive: Receive) -> Receive:
         message = await receive()
         seen += len(message.get("body", b""))
         if seen > MAX_BODY:
-            raise _BodyTooLarge
+            raise HTTPException(_TOO_LARGE.status, _TOO_LARGE.message)  # the route makes an answer of it
         return message
 
     return bounded

@@ -39,7 +39,7 @@ class ContractRoute(APIRoute):
     def get_route_handler(self) -> Handler:
         """FastAPI's own handler, wrapped."""
         work = super().get_route_handler()
-        operation = self.operation_id or self.name
+        operation = f"{self.tags[0]}.{self.name}" if self.tags else self.name
 
         async def handler(request: Request) -> Response:
             parts = parts_of(request)

@@ -67,6 +67,10 @@ def default_executors() -> list[Executor]:
             gpu_memory=80, nvlink=True, cpus=192, ram_gb=1800, disk_gb=8000, download_mbps=4000, country="CA",
             region="Quebec", latitude=45.5, longitude=-73.6,
         ),
+        Executor(
+            id=executor_id("a100"), machine_name="NVIDIA A100-SXM4-80GB", gpus=8, price=Decimal("1.10"), least=None,
+            gpu_memory=80, nvlink=True, cpus=128, ram_gb=2015, disk_gb=6000, download_mbps=3000,
+        ),
     ]  # fmt: skip
 
 
