@@ -69,7 +69,7 @@ def default_executors() -> list[Executor]:
         ),
         Executor(
             id=executor_id("a100"), machine_name="NVIDIA A100-SXM4-80GB", gpus=8, price=Decimal("1.10"), least=None,
-            gpu_memory=80, nvlink=True, cpus=128, ram_gb=2015, disk_gb=6000, download_mbps=3000,
+            gpu_memory=80, cpus=128, ram_gb=2015, disk_gb=6000,
         ),
     ]  # fmt: skip
 

@@ -19,7 +19,7 @@ from runner_provisioner.providers.celium.models import find, short
 from runner_provisioner.simulators.celium import executor_id, rows
 from runner_provisioner.simulators.faults import Fault, FaultKind
 
-RTX4090, H100 = "NVIDIA GeForce RTX 4090", "NVIDIA H100 80GB HBM3"
+RTX4090, H100, A100 = "NVIDIA GeForce RTX 4090", "NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-80GB"
 NODE: dict[str, Any] = {"id": "n", "machine_name": MODEL, "price_per_gpu": 0.1, "gpu_count": 1}
 
 
@@ -148,7 +148,7 @@ async def test_kinds_are_told_with_what_is_known_of_them(world: CeliumWorld) -> 
     """The memory of a model of which nothing is free is not told."""
     world.simulator.market.set_stock(H100, 0)
     kinds = {kind.id: kind for kind in await world.celium.gpu_types()}
-    assert set(kinds) == {MODEL, RTX4090, H100}
+    assert set(kinds) == {MODEL, RTX4090, H100, A100}
     assert (kinds[MODEL].name, kinds[MODEL].memory_gb, kinds[MODEL].secure) == ("RTX A4000", 16, True)
     assert (kinds[H100].memory_gb, kinds[H100].secure, kinds[H100].community) == (0, False, False)
 

@@ -1,0 +1,152 @@
+"""What the service does every minute, and what it does not let anybody do."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.http_service import Scene, play
+from support.stages import Provider
+from support.wire import Kind
+
+PODS = "/api/v1/pods"
+
+
+def _wish(provider: str, **more: object) -> dict[str, Any]:
+    return {"pod": {"name": "mine", "gpuType": "A4000_16GB", **more}, "provider": {"type": provider}}
+
+
+def test_a_pod_past_its_time_is_ended_where_its_provider_does_not(tmp_path: Path) -> None:
+    """Prime Intellect ends none by itself."""
+
+    async def act(scene: Scene) -> None:
+        async with scene.served() as client:
+            await client.well("POST", PODS, json=_wish("prime", lifetimeHours=1))
+            await scene.wait(3500)
+            tally = await client.parts.served.round()
+            assert (dict(tally.pods), len(scene.live())) == ({"prime": 1}, 1)
+            assert 0 < tally.spent["prime"] <= tally.hourly["prime"]
+            await scene.wait(120)
+            await client.parts.served.round()
+            assert not scene.live()
+            (past,) = (await client.well("GET", f"{PODS}/history"))["data"]
+            assert past["totalBilledPrice"] > 0
+        assert [event.name for event in scene.events.events].count("pod_past_its_time") == 1
+
+    play(tmp_path, act, Provider.PRIME)
+
+
+def test_a_pod_that_ended_elsewhere_is_noted_once_two_rounds_have_missed_it(tmp_path: Path) -> None:
+    """A list may lag, and one that could not be had says nothing."""
+
+    async def act(scene: Scene) -> None:
+        async with scene.served() as client:
+            made = await client.well("POST", PODS, json=_wish("runpod"))
+            sim = scene.stages[0].sim
+            with sim.lock:
+                sim.fleet.terminate(sim.pod(made["id"]), scene.clock.now(), by="User")
+            await client.parts.served.round()
+            assert (await client.well("GET", f"{PODS}/history"))["data"] == []
+            await client.parts.served.round()
+            assert [row["id"] for row in (await client.well("GET", f"{PODS}/history"))["data"]] == [made["id"]]
+
+    play(tmp_path, act)
+
+
+def test_a_round_that_fails_is_told_and_the_next_one_comes(tmp_path: Path) -> None:
+    """An outage ends nothing and notes no end."""
+
+    async def act(scene: Scene) -> None:
+        async with scene.served() as client:
+            await client.well("POST", PODS, json=_wish("runpod"))
+        async with scene.served(rule=lambda _sent: Kind.ERROR) as client:
+            for _ in range(3):
+                await client.parts.served.round()
+        assert [one.ended_at for one in scene.state.kept_pods.kept.values()] == [None]
+
+    play(tmp_path, act)
+
+
+@pytest.mark.parametrize(("method", "path"), [("DELETE", ""), ("POST", "/stop"), ("POST", "/resume")], ids=str)
+def test_a_pod_of_somebody_else_is_shown_and_left_alone(tmp_path: Path, method: str, path: str) -> None:
+    """One of the account that this installation did not make by hand: 403."""
+
+    async def act(scene: Scene) -> None:
+        async with scene.served() as client:
+            made = await client.well("POST", PODS, json=_wish("runpod"))
+            pod = scene.stages[0].sim.pod(made["id"])
+            pod.env["RP_OWNER"] = "ffffffff"
+            scene.state.kept_pods.kept.clear()
+            assert (await client.well("GET", PODS))["total_count"] == 1
+            answer = await client.ask(method, f"/api/cloud/pods/{pod.id}{path}")
+            assert answer.status_code == 403
+            assert len(scene.live()) == 1
+
+    play(tmp_path, act)
+
+
+OUTAGES = {
+    "500": (Kind.ERROR, 502),
+    "no answer": (Kind.DROP_BEFORE, 503),
+    "refused": (Kind.REFUSED, 503),
+    "limited": (Kind.LIMITED, 503),
+    "nonsense": (Kind.MALFORMED, 502),
+}
+
+
+@pytest.mark.parametrize(("kind", "status"), OUTAGES.values(), ids=OUTAGES)
+def test_an_outage_of_a_provider_is_502_or_503_with_a_time_to_wait(tmp_path: Path, kind: Kind, status: int) -> None:
+    """On every read of every contract, in its own shape, and without the provider's key in it."""
+    paths = ["/api/cloud/pods", "/api/cloud/pods/x", "/machines/x", PODS, f"{PODS}/x"]
+
+    async def act(scene: Scene) -> None:
+        async with scene.served(rule=lambda _sent: kind) as client:
+            for path in paths:
+                answer = await client.ask("GET", path)
+                assert (path, answer.status_code) == (path, status)
+                assert int(answer.headers["retry-after"]) >= 1
+                assert ("message" if "cloud" in path else "detail") in answer.json()
+                assert scene.stages[0].key not in answer.text
+
+    play(tmp_path, act)
+
+
+def test_what_nobody_expected_is_a_500_that_tells_nothing(tmp_path: Path) -> None:
+    """In the shape of its contract; the log tells more."""
+
+    async def act(scene: Scene) -> None:
+        async with scene.served() as client:
+
+            async def broken() -> None:
+                raise LookupError("planted-value")
+
+            client.parts.served.all = broken  # type: ignore[method-assign, assignment]
+            for path, name in (("/api/cloud/pods", "message"), (PODS, "detail")):
+                answer = await client.ask("GET", path)
+                assert (answer.status_code, "planted" in answer.text) == (500, False)
+                assert "internal error" in answer.json()[name]
+
+    play(tmp_path, act)
+
+
+def test_a_path_that_is_none_is_told_in_the_shape_of_its_contract(tmp_path: Path) -> None:
+    """404 and 405."""
+
+    async def act(scene: Scene) -> None:
+        async with scene.served() as client:
+            for path, method, status in (
+                ("/api/cloud/nothing", "GET", 404),
+                ("/api/cloud/pods", "PUT", 405),
+                ("/api/v1/nothing", "GET", 404),
+                ("/", "GET", 404),
+            ):
+                answer = await client.ask(method, path)
+                assert (path, answer.status_code) == (path, status)
+                assert ("message" if "cloud" in path else "detail") in answer.json()
+
+    play(tmp_path, act)
+
+
+HOUR = timedelta(hours=1)
