@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -32,6 +33,7 @@ from runner_provisioner.errors import BudgetExceeded, StaleWrite
 from runner_provisioner.storage.service import ServiceDatabase
 from runner_provisioner.testing.clock import EPOCH, FakeClock
 
+TESTS = str(Path(__file__).resolve().parents[1])
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
 PLAIN = PlainKey.of(bytes(6), bytes(24))
@@ -380,6 +382,52 @@ async def test_what_is_old_is_removed_once_a_day(opened: Opened) -> None:
     assert await left() == [1, 0, 0]
     clock.advance(DAY.total_seconds())
     assert await left() == [0, 0, 0]
+
+
+CHILD = """
+import sys
+from pathlib import Path
+import anyio
+sys.path[:0] = [{tests!r}]
+from integration.test_service_state import POD, REQUEST
+from runner_provisioner.storage.service import ServiceDatabase
+from runner_provisioner.storage.tables import AUDIT
+from runner_provisioner.testing.clock import EPOCH, FakeClock
+
+async def main(where):
+    place = where if "://" in where else Path(where)
+    state = ServiceDatabase.at(place, variable="RUNNER_PROVISIONER_DATABASE", clock=FakeClock())
+    await state.requests.claim(REQUEST, now=EPOCH)
+    await state.pods.intend(POD)
+    async with state._opened() as store, store.writing() as connection:
+        words = dict.fromkeys(("request_id", "operation", "target", "provider", "error", "client"), "half")
+        await connection.execute(AUDIT.insert().values(at=EPOCH, **words))
+        print("half way", flush=True)
+        await anyio.sleep_forever()
+
+anyio.run(main, sys.argv[1])
+"""
+
+
+async def test_what_was_written_before_a_kill_is_there_and_nothing_is_half_written(
+    opened: Opened, where: Path | str, tmp_path: Path
+) -> None:
+    """A process is killed in the middle of a write: the next one goes on with its request, and waits for nothing."""
+    child = await anyio.open_process(
+        [sys.executable, "-c", CHILD.format(tests=TESTS), str(where)], cwd=tmp_path, stderr=None
+    )
+    assert child.stdout is not None
+    assert (await child.stdout.receive()).startswith(b"half way")
+    child.kill()
+    await child.wait()
+    await child.aclose()
+    state = opened()
+    again = replace(REQUEST, pod_name="rpm-b", holder="second", held_until=EPOCH + 9 * MINUTE)
+    claim = await state.requests.claim(again, now=EPOCH + MINUTE)
+    assert (claim.verdict, claim.request.pod_name) == (Verdict.RESUME, POD.name)
+    assert await state.pods.named(claim.request.pod_name) == POD
+    assert list(await state.audit.entries(EPOCH)) == []
+    await state.audit.note(AuditEntry(at=EPOCH, request_id="r", operation="x"))
 
 
 async def test_several_processes_may_open_it_first(opened: Opened) -> None:
