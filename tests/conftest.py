@@ -8,10 +8,14 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import coverage
 import pytest
 from support.counting import CASES
+
+if TYPE_CHECKING:
+    from support.postgres import Server
 
 
 def pytest_configure() -> None:
@@ -27,6 +31,18 @@ def pytest_configure() -> None:
 def anyio_backend() -> str:
     """Run async tests on asyncio, the one event loop that is shipped."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server of this test run's own; skips where there is none to start."""
+    from support.postgres import WHY_NONE, binaries, server  # noqa: PLC0415 - its driver is slow to import
+
+    programs = binaries()
+    if programs is None:
+        pytest.skip(WHY_NONE)
+    with server(programs) as one:
+        yield one
 
 
 @pytest.fixture

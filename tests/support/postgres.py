@@ -64,17 +64,19 @@ class Server:
     def start(self) -> None:
         """Begin, and wait until it answers."""
         options = [part for name, value in _SWIFT.items() for part in ("-c", f"{name}={value}")]
-        self.process = subprocess.Popen(
-            [
-                str(self.binaries / "postgres"),
-                *("-D", str(self.folder / "data"), "-p", str(self.port), "-h", "127.0.0.1", "-k", "", *options),
-            ],
-            stdout=(self.folder / "log").open("ab"),
-            stderr=subprocess.STDOUT,
-            cwd=self.folder,
-            env=_environment(),
-            **_as_another(),
-        )
+        user, group = _account()
+        where = ("-D", str(self.folder / "data"), "-p", str(self.port), "-h", "127.0.0.1", "-k", "")
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [str(self.binaries / "postgres"), *where, *options],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                env=_environment(),
+                user=user,
+                group=group,
+                extra_groups=None if user is None else [],
+            )
         end = time.monotonic() + _PATIENCE
         while not self._ready():
             if self.process.poll() is not None or time.monotonic() > end:
@@ -105,7 +107,7 @@ def binaries() -> Path | None:
 def server(programs: Path) -> Iterator[Server]:
     """A new one, gone with all that was in it at the end."""
     # Not below pytest's folder: another user cannot reach in there.
-    folder = Path(tempfile.mkdtemp(prefix="rp-pg-", dir="/tmp"))  # noqa: S108 - see above
+    folder = Path(tempfile.mkdtemp(prefix="rp-pg-", dir="/tmp"))
     try:
         one = Server(binaries=programs, folder=folder, port=_free_port())
         _initialise(one)
@@ -121,7 +123,7 @@ def server(programs: Path) -> Iterator[Server]:
 def _initialise(one: Server) -> None:
     secret = one.folder / "password"
     secret.write_text(PASSWORD, "utf-8")
-    user = _as_another().get("user")
+    user, group = _account()
     if user is not None:
         for path in (one.folder, secret):
             shutil.chown(path, user=user)
@@ -132,17 +134,19 @@ def _initialise(one: Server) -> None:
         capture_output=True,
         cwd=one.folder,
         env=_environment(),
-        **_as_another(),
+        user=user,
+        group=group,
+        extra_groups=None if user is None else [],
     )
 
 
-def _as_another() -> dict[str, int]:
-    """The server refuses to run as root."""
+def _account() -> tuple[int, int] | tuple[None, None]:
+    """Whose process it is: the server refuses to run as root."""
     if os.geteuid() != 0:
-        return {}
+        return None, None
     known = {one.pw_name: one for one in pwd.getpwall()}
     account = known.get("postgres") or known["nobody"]
-    return {"user": account.pw_uid, "group": account.pw_gid}
+    return account.pw_uid, account.pw_gid
 
 
 def _environment() -> dict[str, str]:

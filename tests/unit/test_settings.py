@@ -140,6 +140,35 @@ def test_relative_state_folder_is_ignored(read: Reader) -> None:
     assert read({"XDG_STATE_HOME": "/s", "RUNNER_TEMP": "/t"}).state_dir == Path("/s/runner-provisioner")
 
 
+def test_the_service_keeps_its_state_where_it_is_said_to(read: Reader) -> None:
+    """In a file by default, or a PostgreSQL database, which takes the history unless that has a place of its own."""
+    name = "RUNNER_PROVISIONER_DATABASE"
+    url = "postgresql://me:se%2Fsame@db.example:5432/pods?sslmode=require&password=ano%20ther"
+    assert read().service_database == read.home / ".local/state/runner-provisioner/service.sqlite3"
+    assert read({name: "~/s.db"}).service_database == read.home / "s.db"
+    assert (read().history_url, read({name: "s.db"}).history_url) == (None, None)
+    chosen = read({name: url})
+    assert (chosen.service_database, chosen.history_url) == (url, url)
+    assert {"se%2Fsame", "se/same", "ano%20ther", "ano ther"} <= set(chosen.secrets())
+    assert "sesame" not in repr(chosen)
+    assert "se%2Fsame" not in repr(chosen)
+    assert set(read({name: "postgres://db.example/pods"}).secrets()) == set(read().secrets())
+    for place in ("off", "h.db"):
+        assert read({name: url, "RUNNER_PROVISIONER_HISTORY": place}).history_url is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["mysql://me:sesame@db/pods", "sqlite:///s.db", "postgresql://me:sesame@db:port/pods", "postgresql://a\x07b"],
+    ids=["another engine", "another form", "no port", "unprintable"],
+)
+def test_a_database_that_can_be_none_is_refused(read: Reader, text: str) -> None:
+    """With the two forms there are, and without what was given."""
+    with pytest.raises(InvalidRequest, match=r"RUNNER_PROVISIONER_DATABASE must be the path .* postgresql://") as error:
+        read({"RUNNER_PROVISIONER_DATABASE": text})
+    assert "sesame" not in str(error.value)
+
+
 def test_the_history_is_where_it_is_said_to_be(read: Reader) -> None:
     """By itself beside the state files; from the working directory, the home or the root; nowhere when off."""
     assert read().history_file == read.home / ".local/state/runner-provisioner/history.sqlite3"
