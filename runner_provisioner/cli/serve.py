@@ -82,25 +82,29 @@ def _check_names(names: tuple[str, ...]) -> None:
 
 async def _serve(session: Session, values: dict[str, Any]) -> None:
     from runner_provisioner.clock import SystemClock  # noqa: PLC0415 - beside its one use
-    from runner_provisioner.controller.serving import serve  # noqa: PLC0415 - imports everything
+    from runner_provisioner.controller.serving import listen, serve  # noqa: PLC0415 - imports everything
     from runner_provisioner.wiring import service_state_of  # noqa: PLC0415 - imports everything
 
     host, hosts = values["host"], values["allow_host"]
     state = service_state_of(session.settings, SystemClock())
     try:
         closed = await _closed(session, state, values)
+        try:
+            listener = listen(host, values["port"])
+        except OSError as error:
+            raise ConfigurationError(
+                f"--host {host} --port {values['port']}: {error.strerror}: choose another"
+            ) from None
+        shown = f"[{host}]" if ":" in host else host
 
         @asynccontextmanager
         async def opened() -> AsyncIterator[Parts]:
             async with _opened(session, state, values, closed=closed) as parts:
-                session.talk(f"serving at http://{_shown(host)}:{values['port']} (docs at /docs)")
+                session.talk(f"serving at http://{shown}:{listener.getsockname()[1]} (docs at /docs)")
                 yield parts
 
-        named = () if host in _WILD else (host,)
-        try:
-            await serve(opened, host=host, port=values["port"], hosts=(*hosts, *named))
-        except OSError as error:
-            raise ConfigurationError(f"--host {host} --port {values['port']}: {error.strerror}") from None
+        with listener:
+            await serve(opened, listener, hosts=(*hosts, *(() if host in _WILD else (host,))))
     finally:
         await state.aclose()
 
@@ -143,7 +147,3 @@ async def _opened(
         looked_after(build(program, state, metrics, choices)) as parts,
     ):
         yield parts
-
-
-def _shown(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

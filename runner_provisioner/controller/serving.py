@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+import signal
+import socket
 import string
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -38,6 +41,7 @@ PER_MINUTE = 600
 GRACE = 30
 """Seconds that requests under way have to end in once the service is told to stop."""
 _MACHINES_OF = "celium"
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 log = get_logger("controller")
 
@@ -136,17 +140,39 @@ async def rounds(parts: Parts) -> None:
         await parts.clock.sleep(ROUND)
 
 
-async def serve(opened: Opened, *, host: str, port: int, hosts: tuple[str, ...]) -> None:
-    """Serve until SIGINT or SIGTERM; what is under way then has half a minute to end."""
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there; port 0 is a free one. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=2048)
+
+
+async def serve(opened: Opened, listener: socket.socket, *, hosts: tuple[str, ...]) -> None:
+    """Serve until SIGINT or SIGTERM; what is under way then has half a minute. RuntimeError: it did not begin."""
     config = uvicorn.Config(
         create_app(opened, hosts=hosts),
-        host=host,
-        port=port,
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=GRACE,
-        backlog=2048,
     )
-    await uvicorn.Server(config).serve()
+    server = _Server(config)
+    await server.serve(sockets=[listener])
+    if not server.started:
+        raise RuntimeError("the service could not begin: its log tells why")
+
+
+class _Server(uvicorn.Server):
+    """Ends well on a signal, instead of dying of it once all is done."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """For as long as it serves."""
+        loop = asyncio.get_running_loop()
+        for number in _ENDING:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in _ENDING:
+                loop.remove_signal_handler(number)

@@ -16,6 +16,7 @@ from support.wire import Kind, Rule, Sent
 
 from runner_provisioner.controller.serving import Choices
 from runner_provisioner.services.once import HOLD
+from runner_provisioner.simulators.runpod.simulator import RunPodSimulator
 
 PODS = "/api/cloud/pods"
 WISH: dict[str, Any] = {"name": "mine", "image_name": "x/y", "gpu_type_id": "NVIDIA RTX A4000"}
@@ -220,7 +221,9 @@ def test_200_creates_at_once_are_200_pods(tmp_path: Path) -> None:
     """And as many rows of history."""
 
     async def act(scene: Scene) -> None:
-        scene.stages[0].sim.market.set_stock("NVIDIA RTX A4000", 400)
+        sim = scene.stages[0].sim
+        assert isinstance(sim, RunPodSimulator)
+        sim.market.set_stock("NVIDIA RTX A4000", 400)
         async with scene.served(choices=Choices(per_minute=0)) as client, anyio.create_task_group() as group:
 
             async def one(number: int) -> None:

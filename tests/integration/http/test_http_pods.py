@@ -9,7 +9,7 @@ import pytest
 from support.http_service import BOOT, Client, Scene, play
 from support.stages import Provider
 
-from runner_provisioner.simulators.prime.settings import Settings as PrimeSettings
+from runner_provisioner.simulators.prime.simulator import PrimeSimulator
 
 PODS = "/api/v1/pods"
 WISH: dict[str, Any] = {
@@ -172,7 +172,7 @@ def test_prime_intellects_own_words_are_passed_on(tmp_path: Path) -> None:
     async def act(scene: Scene) -> None:
         async with scene.served() as client:
             first = scene.stages[0].sim
-            assert isinstance(first.settings, PrimeSettings)
+            assert isinstance(first, PrimeSimulator)
             offers = [one for one in first.market.offers if one.gpu_type == "RTXA4000_16GB" and not one.spot]
             one = offers[0]
             body = _wish(

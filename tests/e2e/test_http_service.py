@@ -1,0 +1,199 @@
+"""The HTTP service as users run it: a process of its own, curl, a shell script, and signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from support.e2e_steps import until
+from support.served import House, house
+
+from runner_provisioner.services.once import HOLD
+from runner_provisioner.simulators.faults import Fault, FaultKind
+from runner_provisioner.simulators.runpod.simulator import RunPodSimulator
+
+CREATE = "podFindAndDeployOnDemand"
+PODS = "/api/cloud/pods"
+WISH: dict[str, Any] = {"name": "mine", "image_name": "x/y", "gpu_type_id": "NVIDIA RTX A4000"}
+# The "complete workflow" of the contract, as a user has it: it knows this address and these tools, and nothing else.
+WORKFLOW = """\
+#!/bin/bash
+TEMPLATE_RESPONSE=$(curl -s -X POST http://localhost:8000/machines/template \\
+  -H "Content-Type: application/json" \\
+  -d '{
+    "docker_image": "elaich/simple-vllm-launcher",
+    "docker_image_tag": "latest",
+    "startup_commands": "",
+    "port_mapping": [22, 8000],
+    "name": "template-name"
+  }')
+TEMPLATE_ID=$(echo $TEMPLATE_RESPONSE | jq -r '.id')
+echo "Template created with ID: $TEMPLATE_ID"
+while true; do
+  TEMPLATE_STATUS=$(curl -s http://localhost:8000/machines/template/$TEMPLATE_ID | jq -r '.status')
+  echo "Template status: $TEMPLATE_STATUS"
+  if [ "$TEMPLATE_STATUS" == "VERIFY_SUCCESS" ]; then
+    echo "Template verified successfully!"
+    break
+  elif [ "$TEMPLATE_STATUS" == "VERIFY_FAILED" ]; then
+    echo "Template verification failed."
+    exit 1
+  fi
+  echo "Waiting for template verification..."
+  sleep 30
+done
+EXECUTOR_ID=$(curl -s http://localhost:8000/machines/ | \\
+  jq -r '.[] | select(.gpu_type | contains("A100")) | .id' | head -n 1)
+echo "Selected executor: $EXECUTOR_ID"
+POD_RESPONSE=$(curl -s -X POST http://localhost:8000/machines/ \\
+  -H "Content-Type: application/json" \\
+  -d "{
+    \\"template_id\\": \\"$TEMPLATE_ID\\",
+    \\"executor_id\\": \\"$EXECUTOR_ID\\",
+    \\"ssh_key\\": \\"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB/6vi7VtlHAbDYurbV/k70dQql4m7GcdCuBtYMCu/t8 my-key\\",
+    \\"name\\": \\"my-awesome-pod\\"
+  }")
+POD_ID=$(echo $POD_RESPONSE | jq -r '.id')
+echo "Pod created with ID: $POD_ID"
+while true; do
+  POD_INFO=$(curl -s http://localhost:8000/machines/$POD_ID)
+  POD_STATUS=$(echo $POD_INFO | jq -r '.status')
+  echo "Pod status: $POD_STATUS"
+  if [ "$POD_STATUS" == "RUNNING" ]; then
+    echo "Pod is now running!"
+    SSH_CMD=$(echo $POD_INFO | jq -r '.ssh_connect_cmd')
+    echo "Connect using: $SSH_CMD"
+    break
+  elif [ "$POD_STATUS" == "FAILED" ]; then
+    echo "Pod creation failed."
+    exit 1
+  fi
+  echo "Waiting for pod to start..."
+  sleep 20
+done
+echo "Successfully created and started pod!"
+"""
+
+
+def _create(place: House, answers: list[httpx.Response | None], key: str = "8a1f") -> None:
+    try:
+        with place.client() as client:
+            answers.append(client.post(PODS, json=WISH, headers={"idempotency-key": key}))
+    except httpx.TransportError:
+        answers.append(None)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(FaultKind.HOLD_AFTER, id="rented"),
+        pytest.param(FaultKind.HANG, id="not rented", marks=pytest.mark.full),
+    ],
+)
+def test_killed_during_a_create_and_started_again_no_pod_is_lost_or_doubled(tmp_path: Path, kind: FaultKind) -> None:
+    """SIGKILL while the provider works on it; the client repeats its request at the next service."""
+    with house(tmp_path, "runpod") as place:
+        market = place.world.market(RunPodSimulator)
+        fault = market.faults.add(Fault(operation=CREATE, kind=kind))
+        first = place.serve()
+        answers: list[httpx.Response | None] = []
+        asking = threading.Thread(target=_create, args=(place, answers))
+        asking.start()
+        assert fault.reached.wait(60)
+        until(lambda: len(market.live()) == (kind is FaultKind.HOLD_AFTER), "the create is under way")
+        first.send_signal(signal.SIGKILL)
+        first.wait(10)
+        asking.join(60)
+        fault.release.set()
+        assert answers == [None]
+        place.serve()
+        with place.client() as client:
+
+            def again() -> bool:
+                answer = client.post(PODS, json=WISH, headers={"idempotency-key": "8a1f"})
+                assert answer.status_code in {200, 409}, answer.text
+                answers.append(answer)
+                return answer.status_code == 200
+
+            until(again, "the request is served", seconds=HOLD.total_seconds() + 60)
+            last = answers[-1]
+            assert last is not None
+            pod = last.json()["data"]["id"]
+            assert [one.id for one in market.pods()] == [pod]
+            listed = client.get(PODS).json()["data"]
+            assert [row["id"] for row in listed["pods"]] == [pod]
+            client.delete(f"{PODS}/{pod}").raise_for_status()
+            assert client.get("/api/v1/pods/history").json()["data"][0]["id"] == pod
+        assert not market.live()
+
+
+def test_the_contracts_shell_script_runs_unchanged(tmp_path: Path) -> None:
+    """In front of a simulated Celium, with a `sleep` that does not wait long and a `curl` that knows where we are."""
+    with house(tmp_path, "celium") as place:
+        service = place.serve()
+        port = place.url.rpartition(":")[2]
+        tools = tmp_path / "tools"
+        tools.mkdir()
+        _tool(tools / "sleep", 'exec /bin/sleep 0.2 # instead of "$@"')
+        _tool(tools / "curl", f'exec /usr/bin/curl --connect-to localhost:8000:127.0.0.1:{port} "$@"')
+        script = tmp_path / "workflow.sh"
+        script.write_text(WORKFLOW)
+        done = subprocess.run(
+            ["bash", str(script)],
+            env={"PATH": f"{tools}:{os.environ['PATH']}", "HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Template status: VERIFY_SUCCESS" in done.stdout
+        assert "Connect using: ssh root@127.0.0.1 -p" in done.stdout
+        assert done.stdout.endswith("Successfully created and started pod!\n")
+        (pod,) = place.world.live()
+        assert done.stdout.count(pod.id) == 1
+        service.send_signal(signal.SIGTERM)
+        assert service.wait(30) == 0
+
+
+def _tool(path: Path, line: str) -> None:
+    path.write_text(f"#!/bin/sh\n{line}\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.full
+def test_keys_made_on_the_command_line_open_the_service(tmp_path: Path) -> None:
+    """Without one it listens on loopback only; with one nobody gets in without it; curl is a client."""
+    with house(tmp_path, "runpod") as place:
+        refused = subprocess.run(
+            ["python", "-m", "runner_provisioner", "serve", "--host", "0.0.0.0", "--port", "0"],  # noqa: S104 - refused
+            env=place.environ,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert refused.returncode == 2
+        assert "keys create" in refused.stderr
+        key = place.call("keys", "create", "--name", "mine", "--permission", "read+write").strip()
+        place.serve("--host", "0.0.0.0", "--allow-host", "gpu.example")  # noqa: S104 - with a key
+        url = place.url.replace("0.0.0.0", "127.0.0.1")  # noqa: S104 - of which loopback is a part
+        with httpx.Client(base_url=url, trust_env=False) as client:
+            assert client.get(PODS).status_code == 401
+            assert client.get(PODS, headers={"host": "elsewhere.example"}).status_code == 400
+            good = {"authorization": f"Bearer {key}"}
+            assert client.get(PODS, headers={**good, "host": "gpu.example"}).status_code == 200
+            assert client.post(PODS, json=WISH, headers=good).status_code == 200
+        shown = subprocess.run(
+            ["curl", "-sf", "-H", f"Authorization: Bearer {key}", f"{url}/api/v1/pods"],
+            capture_output=True,
+            check=True,
+            timeout=60,
+        )
+        assert b'"total_count":1' in shown.stdout
