@@ -61,11 +61,6 @@ class Access:
             raise Forbidden(f"the key '{key.name}' may only read: this needs the permission {_NAMES[needed]}")
         return Caller(key=key)
 
-    async def open(self) -> bool:
-        """Whether everybody is let in."""
-        await self._fresh()
-        return not self._closed
-
     async def _fresh(self) -> Mapping[str, ApiKey]:
         now = self._clock.monotonic()
         if self._read_at is None or now - self._read_at > FRESH:

@@ -12,6 +12,7 @@ from fastapi import Header, Path, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from runner_provisioner._redaction import looks_secret
 from runner_provisioner.controller.failures import FieldRefused
 from runner_provisioner.controller.parts import parts_of
 from runner_provisioner.domain.money import BID_STEP, MOST
@@ -74,6 +75,10 @@ async def rented(request: Request, wish: Wish, body: BaseModel, key: str | None,
         raise InvalidRequest(
             f"max price {wish.request.max_price}: this service rents for at most {parts.max_price} USD/h"
         )
+
+    for name, value in wish.spec.env.items():
+        if looks_secret(name):
+            parts.keep_out(value)  # a provider may repeat it in what it says of a create
 
     def noted(made: Made) -> Answer:
         request.state.target = made.pod.id

@@ -123,16 +123,18 @@ class Orders:
     async def find(self, served: ServedPod, providers: Sequence[str] = ()) -> Pod | None:
         """The pod that was intended, as far as it was rented; looked for twice, `settle` apart.
 
-        Raises CreateOutcomeUnknown where a provider could not be looked at.
+        Raises CreateOutcomeUnknown where it was not seen, and a provider could not be looked at twice.
         """
         market = self._market(providers)
+        failed: dict[str, RunnerProvisionerError] = {}
         for wait in (0.0, self._settle):
             await self._clock.sleep(wait)
             pods, errors = await market.look()
+            failed |= errors
             mine = next((pod for pod in pods if _is(pod, served)), None)
             if mine is not None:
                 return mine
-        for name, error in errors.items():
+        for name, error in failed.items():
             raise CreateOutcomeUnknown(f"nobody can say whether {served.name} was rented: {name}: {error}") from error
         return None
 
@@ -172,16 +174,18 @@ class Orders:
         if key is None or key.budget is None:
             return wish, served
         left = key.budget - await self._state.pods.counted(key.id)
-        rungs = await market.rungs(wish.request, only=wish.offer)
+        rungs = await market.rungs(wish.request, accept_no_kill_time=wish.accept_no_kill_time, only=wish.offer)
+        if not rungs:
+            return wish, served  # the market itself says best why
         terms = Terms(lifetime=wish.lifetime)
         prices = [offer.price for offer in rungs if terms.worst(offer.price) <= left]
-        if rungs and not prices:
+        if not prices:
             least = min(terms.worst(offer.price) for offer in rungs)
             raise BudgetExceeded(
                 f"the key '{key.name}' has {left} of its budget of {key.budget} USD left, and the cheapest pod may "
                 f"cost {least} USD in its lifetime: shorten the lifetime, or use another key"
             )
-        price = max(prices, default=wish.request.max_price)
+        price = max(prices)
         wish = replace(wish, request=replace(wish.request, max_price=price))
         return wish, replace(served, reserved=terms.worst(price))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -174,9 +174,9 @@ class Served:
         self._missed.discard(where)
         await self._state.pods.ended(where, self._clock.now())
 
-    async def _try(self, what: object, work: object) -> None:
+    async def _try(self, what: object, work: Awaitable[object]) -> None:
         try:
-            await work  # type: ignore[misc] # a coroutine
+            await work
         except StoreError:
             raise
         except RunnerProvisionerError as error:
@@ -193,9 +193,8 @@ class Served:
                 hourly[where.provider] += served.price or Decimal(0)
         page = await self._state.pods.list(PodQuery(limit=MOST))
         now = self._clock.now()
-        for served in page.pods:
-            if served.provider is not None:
-                spent[served.provider] += served.over(now).counted if served.cost is None else served.cost
+        for one in page.pods:
+            spent[one.provider or ""] += (one if one.cost is not None else one.over(now)).counted
         return Tally(pods=pods, hourly=hourly, spent=spent)
 
 

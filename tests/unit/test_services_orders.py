@@ -1,0 +1,414 @@
+"""Creates that are served once, and the service's pods after that; over providers in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+
+import anyio
+import pytest
+from support.fakes import OWNER8, FakeProvider, Memory, PausableProvider, offer, pod
+from support.service_state import State
+from support.virtual_time import VirtualClock, VirtualLoop, run
+
+from runner_provisioner.domain.api_keys import ApiKey
+from runner_provisioner.domain.markets import PodTemplate, TemplateSpec
+from runner_provisioner.domain.offers import GpuRequest, Interruptible, Offer
+from runner_provisioner.domain.pods import Pod, PodId, PodSpec
+from runner_provisioner.domain.served import Answer, Contract, RequestRef
+from runner_provisioner.errors import (
+    AllOffersFailed,
+    BudgetExceeded,
+    CapacityUnavailable,
+    CreateOutcomeUnknown,
+    InvalidRequest,
+    NotFound,
+    ServerError,
+    StoreError,
+)
+from runner_provisioner.services.manual import ManualPods
+from runner_provisioner.services.once import HOLD, Identity, KeyReused, Once, StillServed
+from runner_provisioner.services.orders import Made, Orders, Wish
+from runner_provisioner.services.served import UNSETTLED, NotOurs, Served
+from runner_provisioner.services.shelf import Shelf
+
+IDENTITY = Identity(ref=RequestRef("", "cloud", "key"), digest="one")
+WISH = Wish(
+    contract=Contract.CLOUD,
+    label="mine",
+    spec=PodSpec(name="", image="x/y"),
+    request=GpuRequest(models=("A",), count=1, interruptible=Interruptible.NEVER, max_price=Decimal(1)),
+    lifetime=timedelta(hours=24),
+)
+
+
+class SlowProvider(PausableProvider):
+    """Its creates take a while."""
+
+    seconds = 0.0
+    lagging: Sequence[Pod] = ()
+
+    async def list(self, owner8: str | None) -> Sequence[Pod]:
+        """All, and those that the list has not noticed the end of."""
+        return [*await super().list(owner8), *self.lagging]
+
+    async def create(self, spec: PodSpec, offer: Offer) -> Pod:
+        """Rent it."""
+        await anyio.sleep(self.seconds)
+        return await super().create(spec, offer)
+
+
+class Keeper(FakeProvider):
+    """A provider that keeps templates."""
+
+    def __init__(self, clock: VirtualClock, name: str) -> None:
+        super().__init__(clock, name=name)  # type: ignore[arg-type] # any clock
+        self.kept: list[PodTemplate] = []
+
+    async def templates(self) -> Sequence[PodTemplate]:
+        """Those there are."""
+        self.meet("templates")
+        return self.kept
+
+    async def create_template(self, spec: TemplateSpec, *, wait: bool = True) -> PodTemplate:
+        """Make one."""
+        self.kept.append(PodTemplate(provider=self.name, id=f"{self.name}{len(self.kept)}", name=spec.name))
+        self.meet("create_template")
+        return self.kept[-1]
+
+    async def delete_template(self, template_id: str) -> None:
+        """Remove it."""
+
+
+class House:
+    """One service over one provider that can pause and one that cannot."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self.clock = VirtualClock(loop)
+        self.state = State()
+        self.events = Memory()
+        self.one = SlowProvider(self.clock, offer("A", provider="one"), name="one")  # type: ignore[arg-type] # any clock
+        self.two = FakeProvider(self.clock, name="two")  # type: ignore[arg-type] # any clock
+        self.orders = self.service("first")
+        self.served = Served(self.state, self.market, self.orders, clock=self.clock, events=self.events, owner8=OWNER8)
+        self.letters = 0
+
+    def market(self, names: Sequence[str]) -> ManualPods:
+        """The pods of some providers, or of all."""
+        both = {"one": self.one, "two": self.two}
+        return ManualPods({n: p for n, p in both.items() if not names or n in names}, clock=self.clock, settle=30)
+
+    def service(self, holder: str) -> Orders:
+        """A process of the service."""
+        once = Once(self.state.requests, clock=self.clock, events=self.events, holder=holder)
+        return Orders(
+            self.state,
+            self.market,
+            once,
+            clock=self.clock,
+            owner8=OWNER8,
+            repository=None,
+            letters=self.draw,
+            settle=30,
+        )
+
+    def draw(self, count: int) -> str:
+        """Other letters each time."""
+        self.letters = getattr(self, "letters", 0) + 1
+        return f"{self.letters:0{count}d}".translate(str.maketrans("0123456789", "abcdefghij"))
+
+    async def rent(
+        self, orders: Orders | None = None, *, identity: Identity | None = IDENTITY, key: ApiKey | None = None
+    ) -> str:
+        """The id of the pod that the answer names."""
+        answer = await (orders or self.orders).rent(WISH, _render, key=key, identity=identity)
+        return answer.body
+
+
+def _render(made: Made) -> Answer:
+    return Answer(status=200, body=made.pod.id)
+
+
+def play(act: Callable[[House], Awaitable[None]]) -> House:
+    """Let it happen."""
+    houses: list[House] = []
+
+    async def main(loop: VirtualLoop) -> None:
+        houses.append(House(loop))
+        await act(houses[0])
+
+    run(main)
+    return houses[0]
+
+
+def test_a_request_that_takes_long_is_held_all_the_time() -> None:
+    """Who repeats it hears so for as long as it lasts, and not another body's either."""
+
+    async def act(house: House) -> None:
+        house.one.seconds = 5 * HOLD.total_seconds()
+        answers: list[str] = []
+        async with anyio.create_task_group() as group:
+
+            async def first() -> None:
+                answers.append(await house.rent())
+
+            group.start_soon(first)
+            for _ in range(4):
+                await anyio.sleep(HOLD.total_seconds())
+                with pytest.raises(StillServed) as caught:
+                    await house.rent(house.service("second"))
+                assert 0 < caught.value.retry_after <= HOLD.total_seconds()
+                with pytest.raises(KeyReused):
+                    await house.rent(identity=replace(IDENTITY, digest="two"))
+        assert answers == ["p1"]
+        assert await house.rent(house.service("second")) == "p1"
+
+    assert play(act).one.calls.count("create") == 1
+
+
+def test_what_cannot_be_written_down_is_told_and_the_pod_is_answered() -> None:
+    """It is there; whoever repeats the request finds it by its name."""
+
+    async def act(house: House) -> None:
+        house.state.kept_pods.add("rented", StoreError("disk full"))
+        house.state.kept_requests.add("answer", StoreError("disk full"))
+        assert await house.rent() == "p1"
+        assert len(house.events.told("state_not_written")) == 2
+        await anyio.sleep(HOLD.total_seconds())
+        assert await house.rent(house.service("second")) == "p1"
+        (kept,) = house.state.kept_pods.kept.values()
+        assert (kept.id, kept.provider) == ("p1", "one")
+
+    assert play(act).one.calls.count("create") == 1
+
+
+def test_a_request_whose_server_died_before_it_intended_anything_begins_anew() -> None:
+    """There is nothing to look for."""
+
+    async def act(house: House) -> None:
+        house.state.kept_pods.add("intend", StoreError("disk full"))
+        house.state.kept_requests.add("withdraw", StoreError("disk full"))
+        with pytest.raises(StoreError):
+            await house.rent()
+        await anyio.sleep(HOLD.total_seconds())
+        assert await house.rent() == "p1"
+
+    assert play(act).one.calls.count("create") == 1
+
+
+def test_while_a_provider_cannot_be_looked_at_nobody_rents_again() -> None:
+    """The lost pod may be there; two looks at every provider must have failed to show it."""
+
+    async def act(house: House) -> None:
+        house.one.add("create", CreateOutcomeUnknown("no answer"))
+        with pytest.raises(CreateOutcomeUnknown):
+            await house.rent()
+        await anyio.sleep(HOLD.total_seconds())
+        house.two.add("list", ServerError("down"), None)
+        with pytest.raises(CreateOutcomeUnknown, match="two: down"):
+            await house.rent()
+        assert house.one.calls.count("create") == 1
+        await anyio.sleep(HOLD.total_seconds())
+        assert await house.rent() == "p1"
+
+    play(act)
+
+
+def test_a_pod_of_the_same_name_with_another_nonce_is_not_it() -> None:
+    """The nonce tells; where a provider gives no tags back the name does."""
+
+    async def act(house: House) -> None:
+        house.one.add("create", CreateOutcomeUnknown("no answer"))
+        with pytest.raises(CreateOutcomeUnknown):
+            await house.rent()
+        (intended,) = house.state.kept_pods.kept.values()
+        bare = pod(intended.name, pod_id="bare", provider="one")
+        house.one.pods[PodId("bare")] = bare
+        await anyio.sleep(HOLD.total_seconds())
+        assert await house.rent() == "bare"
+
+    play(act)
+
+
+def test_a_refused_request_leaves_nothing_behind() -> None:
+    """Neither a pod that was intended, nor a request that nobody may repeat."""
+
+    async def act(house: House) -> None:
+        house.one.add("create", CapacityUnavailable("taken"))
+        with pytest.raises(AllOffersFailed):
+            await house.rent()
+        assert not house.state.kept_pods.kept
+        assert await house.rent() == "p1"
+
+    play(act)
+
+
+def test_what_a_dead_server_has_begun_is_settled_by_a_round() -> None:
+    """A pod that is found is remembered, what is not there is forgotten, and what is under way is left alone."""
+
+    async def act(house: House) -> None:
+        for done in (True, False):
+            house.one.add("create", *([None] if done else [CreateOutcomeUnknown("no answer")]))
+            house.state.kept_pods.add("rented", *([StoreError("disk full")] if done else []))
+            if done:
+                await house.rent(identity=None)
+            else:
+                with pytest.raises(CreateOutcomeUnknown):
+                    await house.rent(identity=None)
+        first, second = house.state.kept_pods.kept
+        house.orders.under_way.add(first)
+        await anyio.sleep(UNSETTLED.total_seconds() + 1)
+        await house.served.round()
+        assert list(house.state.kept_pods.kept) == [first]
+        assert house.state.kept_pods.kept[first].id is None
+        house.orders.under_way.clear()
+        await house.served.round()
+        assert house.state.kept_pods.kept[first].id == "p1"
+        assert second != first
+
+    play(act)
+
+
+def test_a_key_with_a_budget_rents_what_the_budget_bears() -> None:
+    """At most so much is reserved; what is left decides; where nothing is offered the market's own error comes."""
+
+    async def act(house: House) -> None:
+        house.state.kept_keys.make(budget=Decimal(15))
+        (key,) = house.state.kept_keys.kept.values()
+        assert await house.rent(key=key, identity=None) == "p1"
+        assert await house.state.pods.counted(key.id) == Decimal(12)
+        with pytest.raises(BudgetExceeded, match=r"3\.0000 of its budget of 15 USD left"):
+            await house.rent(key=key, identity=None)
+        house.one._offers = ()
+        with pytest.raises(Exception, match="no on-demand offer"):
+            await house.rent(key=key, identity=None)
+
+    play(act)
+
+
+def test_pods_are_stopped_resumed_and_ended_where_they_are_ours() -> None:
+    """By what is remembered, by their tags, by their name; others are shown and left alone."""
+
+    async def act(house: House) -> None:
+        made = PodId(await house.rent())
+        assert (await house.served.get(made)).label == "mine"
+        assert (await house.served.stop(made)).pod.state == "stopped"
+        assert (await house.served.resume(made)).pod.state == "running"
+        ours, theirs = f"rpm-{OWNER8}-zz-aaaa", "rpm-ffffffff-zz-aaaa"
+        for name, pod_id in ((ours, "ours"), (theirs, "theirs"), ("plain", "plain")):
+            house.two.pods[PodId(pod_id)] = pod(name, pod_id=pod_id, provider="two")
+        found, errors = await house.served.all()
+        assert ({one.label for one in found}, dict(errors)) == ({"mine", ours, theirs, "plain"}, {})
+        await house.served.end(PodId("ours"))
+        for name in ("theirs", "plain"):
+            with pytest.raises(NotOurs):
+                await house.served.end(PodId(name))
+        house.two.pods[PodId("ours")] = pod(ours, pod_id="ours", provider="two")
+        with pytest.raises(InvalidRequest, match="neither stop nor resume"):
+            await house.served.stop(PodId("ours"))
+        assert await house.served.remembered(PodId("nobody")) is None
+
+    play(act)
+
+
+def test_a_round_goes_on_where_one_pod_cannot_be_ended() -> None:
+    """It is told, and tried again in the next; a state that cannot be read ends the round."""
+
+    async def act(house: House) -> None:
+        made = await house.rent()
+        await anyio.sleep(WISH.lifetime.total_seconds() + 1)
+        house.one.add("terminate", ServerError("down"))
+        tally = await house.served.round()
+        assert tally.pods == {"one": 1}
+        assert [event.fields["error"] for event in house.events.told("round_failed")] == ["down"]
+        house.one.lagging = [house.one.pods.pop(PodId(made))]
+        await house.served.round()
+        assert len(house.events.told("round_failed")) == 1
+        house.one.lagging = []
+        house.state.kept_pods.add("ended", StoreError("disk full"))
+        house.one.pods[PodId(made)] = pod("x", pod_id=made, provider="one")
+        (kept,) = house.state.kept_pods.kept.values()
+        house.state.kept_pods.kept[kept.name] = replace(kept, ended_at=None, cost=None)
+        with pytest.raises(StoreError):
+            await house.served.round()
+
+    play(act)
+
+
+def test_a_pod_that_a_list_left_out_once_is_not_taken_for_gone() -> None:
+    """It counts as missed only when two rounds in a row have missed it."""
+
+    async def act(house: House) -> None:
+        made = PodId(await house.rent())
+        kept = house.one.pods.pop(made)
+        await house.served.round()
+        house.one.pods[made] = kept
+        await house.served.round()
+        del house.one.pods[made]
+        await house.served.round()
+        assert [one.ended_at for one in house.state.kept_pods.kept.values()] == [None]
+        await house.served.round()
+        assert [one.ended_at is not None for one in house.state.kept_pods.kept.values()] == [True]
+
+    play(act)
+
+
+def test_templates_are_found_at_every_provider_and_made_at_the_first_that_keeps_some() -> None:
+    """One that is at another provider than the machine is refused; an unanswered provider is no proof of absence."""
+
+    async def act(house: House) -> None:
+        once = Once(house.state.requests, clock=house.clock, events=house.events, holder="x")
+        left, right = Keeper(house.clock, "left"), Keeper(house.clock, "right")
+        shelf = Shelf({"left": left, "right": right}, once, clock=house.clock, named_plainly="none")
+        spec = TemplateSpec(name="mine", image="x/y")
+
+        def render(made: PodTemplate) -> Answer:
+            return Answer(status=200, body=made.id)
+
+        assert (await shelf.make(spec, render, identity=None)).body == "left0"
+        right.kept.append(PodTemplate(provider="right", id="r", name="other"))
+        assert (await shelf.template("r")).provider == "right"
+        with pytest.raises(InvalidRequest, match="choose both of one provider"):
+            await shelf.template("r", provider="left")
+        left.add("templates", ServerError("down"))
+        with pytest.raises(ServerError):
+            await shelf.template("nothing")
+        with pytest.raises(NotFound):
+            await shelf.template("nothing")
+        bare = Shelf({"two": house.two}, once, clock=house.clock, named_plainly="none")
+        with pytest.raises(InvalidRequest, match="keeps templates"):
+            await bare.template("r")
+        left.add("create_template", CreateOutcomeUnknown("no answer"))
+        left.kept.clear()
+        with pytest.raises(CreateOutcomeUnknown):
+            await shelf.make(spec, render, identity=IDENTITY)
+        left.kept.clear()
+        await anyio.sleep(HOLD.total_seconds())
+        assert (await shelf.make(spec, render, identity=IDENTITY)).body == "left0"
+
+    play(act)
+
+
+def test_machines_are_listed_by_the_fewest_gpus_that_they_rent_out() -> None:
+    """An offer that is bid for has nobody's price; a list is good for some seconds."""
+
+    async def act(house: House) -> None:
+        once = Once(house.state.requests, clock=house.clock, events=house.events, holder="x")
+        shelf = Shelf({"one": house.one}, once, clock=house.clock, named_plainly="one")
+        house.one._offers = (
+            replace(offer("A", provider="one"), memory_gb=16),
+            replace(offer("A", provider="one", spot=True), memory_gb=16),
+        )
+        assert [one.id for one in await shelf.machines()] == ["A:on-demand"]
+        asked = house.one.calls.count("offers")
+        assert (await shelf.machine("A:on-demand")).offer.gpu_count == 1
+        assert house.one.calls.count("offers") == asked
+        with pytest.raises(CapacityUnavailable):
+            await shelf.machine("B")
+        await anyio.sleep(60)
+        await shelf.machines(count=1)
+        assert house.one.calls.count("offers") == asked + 1
+
+    play(act)
