@@ -1,4 +1,4 @@
-"""`python -m benchmarks [startup] [lifecycle] [offers] [action] [fleet] [markets]`: measure and print a table.
+"""`python -m benchmarks [startup] [lifecycle] [offers] [action] [fleet] [markets] [http]`: measure and print a table.
 
 1 when a count misses its goal.
 """
@@ -6,17 +6,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping, Sequence
 
-from benchmarks import action_install, dead_offers, fleet, lifecycle, markets, startup
-from benchmarks.measure import table
+from benchmarks import action_install, dead_offers, fleet, http_service, lifecycle, markets, startup
+from benchmarks.measure import Figure, table
 
-GROUPS = {
+GROUPS: Mapping[str, Callable[[], Sequence[Figure]]] = {
     "startup": startup.figures,
     "lifecycle": lifecycle.figures,
     "offers": dead_offers.figures,
     "action": action_install.figures,
     "fleet": fleet.figures,
     "markets": markets.figures,
+    "http": http_service.figures,
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -28,6 +29,8 @@ Every create takes an `Idempotency-Key`: a repeated request never rents twice. A
 asked for with another lifetime.
 """
 
+_KEYS = "A key of `runner-provisioner keys create`; needed once there is one."
+
 
 def create_app(opened: Opened, *, hosts: tuple[str, ...] = ()) -> FastAPI:
     """The application over what `opened` gives for as long as it is served; `hosts` are names it answers to."""
@@ -47,14 +50,29 @@ def create_app(opened: Opened, *, hosts: tuple[str, ...] = ()) -> FastAPI:
         redoc_url=None,
     )
     app.add_middleware(Gate, hosts=hosts)
-    for router in (cloud.router, machines.router, pods.router):
+    for router in (pods.router, cloud.router, machines.router):
         app.include_router(router)
     app.add_api_route("/healthz", _healthz, include_in_schema=False)
     app.add_api_route("/readyz", _readyz, include_in_schema=False)
     app.add_api_route("/metrics", _metrics, include_in_schema=False)
     for kind in (RunnerProvisionerError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _fail)
+    _describe_keys(app)
     return app
+
+
+def _describe_keys(app: FastAPI) -> None:
+    """Say in the description that every route of a contract takes a key, which its `ContractRoute` looks at."""
+    plain = app.openapi
+
+    def described() -> dict[str, Any]:
+        schema = plain()
+        schemes = schema.setdefault("components", {}).setdefault("securitySchemes", {})
+        schemes["key"] = {"type": "http", "scheme": "bearer", "description": _KEYS}
+        schema["security"] = [{"key": []}]
+        return schema
+
+    app.openapi = described  # type: ignore[method-assign] # FastAPI's documented way
 
 
 async def _healthz() -> dict[str, str]:

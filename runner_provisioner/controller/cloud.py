@@ -6,8 +6,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request, Response, Security
-from fastapi.security import HTTPBearer
+from fastapi import APIRouter, Request, Response
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from runner_provisioner.controller.inputs import (
@@ -40,7 +39,6 @@ router = APIRouter(
     prefix="/api/cloud",
     tags=["cloud"],
     route_class=ContractRoute,
-    dependencies=[Security(HTTPBearer(auto_error=False, description="A key of 'runner-provisioner keys create'."))],
 )
 Row = dict[str, Any]
 WORDS = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -87,6 +88,7 @@ async def _refuse(refusal: Told, scope: Scope, receive: Receive, send: Send) -> 
     await JSONResponse(body, status_code=refusal.status)(scope, receive, send)
 
 
+@lru_cache(maxsize=256)
 def _host_of(value: str) -> str | None:
     """The name in a Host header, in lower case; None where it is no `name[:port]`."""
     try:

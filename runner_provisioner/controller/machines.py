@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response, Security
-from fastapi.security import HTTPBearer
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import AfterValidator, Field
 
 from runner_provisioner.controller.cloud import Image
@@ -40,7 +39,6 @@ router = APIRouter(
     prefix="/machines",
     tags=["machines"],
     route_class=ContractRoute,
-    dependencies=[Security(HTTPBearer(auto_error=False, description="A key of 'runner-provisioner keys create'."))],
 )
 Row = dict[str, Any]
 STATES = {

@@ -5,8 +5,7 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request, Response, Security
-from fastapi.security import HTTPBearer
+from fastapi import APIRouter, Query, Request, Response
 
 from runner_provisioner.controller.inputs import Id, Key, answer_of, rented
 from runner_provisioner.controller.parts import parts_of
@@ -23,7 +22,6 @@ router = APIRouter(
     prefix="/api/v1/pods",
     tags=["pods"],
     route_class=ContractRoute,
-    dependencies=[Security(HTTPBearer(auto_error=False, description="A key of 'runner-provisioner keys create'."))],
 )
 Row = dict[str, Any]
 LOG_LINES = 1000
@@ -97,7 +95,7 @@ async def history(
 ) -> Row:
     """Pods of this service that have ended."""
     query = PodQuery(ended=True, order=PodOrder(sort_by), descending=sort_order == "desc", offset=offset, limit=limit)
-    page = await parts_of(request).state.pods.list(query)
+    page = await parts_of(request).served.past(query)
     rows = [past_row(one) for one in page.pods]
     return {"data": rows, "total_count": page.total, "offset": offset, "limit": limit}
 

