@@ -86,10 +86,10 @@ class Server:
                 raise RuntimeError((self.folder / "log").read_text("utf-8"))
             time.sleep(0.1)
 
-    def stop(self) -> None:
-        """End it, and every connection with it."""
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """End it, and every connection with it: by SIGINT in order, by SIGQUIT as a crash."""
         if self.process is not None:
-            self.process.send_signal(signal.SIGINT)  # its "fast" shutdown
+            self.process.send_signal(how)
             self.process.wait(_PATIENCE)
             self.process = None
 
@@ -118,7 +118,7 @@ def server(programs: Path) -> Iterator[Server]:
         try:
             yield one
         finally:
-            one.stop()
+            one.stop(signal.SIGQUIT)
     finally:
         shutil.rmtree(folder)
 
