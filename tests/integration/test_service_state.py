@@ -33,6 +33,7 @@ from runner_provisioner.errors import BudgetExceeded, StaleWrite
 from runner_provisioner.storage.recent import Recent
 from runner_provisioner.storage.service import ServiceDatabase
 from runner_provisioner.storage.service_pods import FRESH
+from runner_provisioner.storage.sqlite import SqliteFile, SqlitePlace
 from runner_provisioner.testing.clock import EPOCH, FakeClock
 
 TESTS = str(Path(__file__).resolve().parents[1])
@@ -465,6 +466,16 @@ async def test_what_was_written_before_a_kill_is_there_and_nothing_is_half_writt
     assert await state.pods.named(claim.request.pod_name) == POD
     assert list(await state.audit.entries(EPOCH)) == []
     await state.audit.note(AuditEntry(at=EPOCH, request_id="r", operation="x"))
+
+
+@pytest.mark.parametrize(("durable", "wanted"), [(True, 2), (False, 1)], ids=["the service", "the history"])
+async def test_what_must_not_be_lost_waits_for_the_disk(tmp_path: Path, durable: bool, wanted: int) -> None:  # noqa: FBT001 - a parameter
+    """FULL, where a record is what keeps a pod from being rented twice; NORMAL where its loss costs little."""
+    place = SqlitePlace(path=tmp_path / "s.db", what="database", instead="use another", durable=durable)
+    store = await SqliteFile.open(place)
+    async with store.reading() as connection:
+        assert (await connection.exec_driver_sql("PRAGMA synchronous")).scalar() == wanted
+    await store.aclose()
 
 
 async def test_several_processes_may_open_it_first(opened: Opened) -> None:
