@@ -529,7 +529,7 @@ class ServedPods(Protocol):
         ...
 
     async def list(self, query: PodQuery) -> PodPage:
-        """Those that are or were rented."""
+        """Those that are or were rented; may be a second behind what other processes have written."""
         ...
 
     async def unsettled(self, before: datetime) -> Sequence[ServedPod]:

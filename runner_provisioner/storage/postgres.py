@@ -128,12 +128,15 @@ def _engine(place: PostgresPlace) -> AsyncEngine:
 
     async def connect(**_options: Any) -> Any:  # noqa: ANN401 - the driver's connection
         # The driver reads the URL as libpq would (sslmode, passfile, a socket's folder); SQLAlchemy's own does not.
-        return await asyncpg.connect(
+        connection = await asyncpg.connect(
             place.url,
             timeout=CONNECT_SECONDS,
             command_timeout=COMMAND_SECONDS,
-            server_settings={"search_path": SCHEMA, "application_name": "runner-provisioner"},
+            server_settings={"application_name": "runner-provisioner"},
         )
+        # Not as a setting of the connection: PgBouncer would refuse it.
+        await connection.execute(f"SET search_path TO {SCHEMA}")
+        return connection
 
     return create_async_engine(
         "postgresql+asyncpg://",

@@ -43,7 +43,7 @@ class ServiceDatabase:
         self._tidied: datetime | None = None
         self.keys: ApiKeys = KeyTable(self._opened)
         self.requests: IdempotentRequests = RequestTable(self._opened)
-        self.pods: ServedPods = PodTable(self._opened)
+        self.pods: ServedPods = PodTable(self._opened, clock)
         self.audit: AuditLog = AuditTable(self._opened)
 
     @classmethod

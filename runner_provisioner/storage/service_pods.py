@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, case, delete, func, select, type_coerce, update
@@ -15,11 +17,16 @@ from runner_provisioner.domain.leases import PodRef
 from runner_provisioner.domain.pods import PodId
 from runner_provisioner.domain.served import Contract, PodOrder, PodPage, PodQuery, ServedPod
 from runner_provisioner.errors import BudgetExceeded, StaleWrite
-from runner_provisioner.storage.stores import Opened, rows
+from runner_provisioner.ports import Clock
+from runner_provisioner.storage.recent import Recent
+from runner_provisioner.storage.stores import Opened, Store, rows
 from runner_provisioner.storage.tables import API_KEYS, SERVED_PODS, Millionths
 
 _PODS = SERVED_PODS.c
 _MOST = 2**31 - 1
+FRESH = 1.0
+"""Seconds by which a list may be behind what other processes have written."""
+_PAGES = 64
 _END = ("ended_at", "cost")
 _PLAIN = (
     "name",
@@ -45,12 +52,13 @@ _ORDERS = {PodOrder.CREATED: _PODS.created_at, PodOrder.ENDED: _PODS.ended_at}
 class PodTable:
     """`ports.ServedPods`."""
 
-    def __init__(self, opened: Opened) -> None:
+    def __init__(self, opened: Opened, clock: Clock) -> None:
         self._opened = opened
+        self._pages: Recent[PodQuery, PodPage] = Recent(clock, seconds=FRESH, most=_PAGES)
 
     async def intend(self, pod: ServedPod, *, budget: Decimal | None = None) -> None:
         """Keep it before it is rented."""
-        async with self._opened() as store, store.writing() as connection:
+        async with self._changing() as (store, connection):
             if pod.key_id is not None and budget is not None:
                 await _check_budget(connection, pod.key_id, pod.counted, budget)
             added = store.insert(SERVED_PODS).values(_row_of(pod)).on_conflict_do_nothing().returning(_PODS.name)
@@ -62,19 +70,19 @@ class PodTable:
         row = {name: value for name, value in _row_of(pod).items() if name not in _END}
         row["counted"] = case((_PODS.ended_at.is_(None), type_coerce(pod.counted, Millionths)), else_=_PODS.counted)
         changed = update(SERVED_PODS).where(_PODS.name == pod.name).values(row).returning(_PODS.name)
-        async with self._opened() as store, store.writing() as connection:
+        async with self._changing() as (_, connection):
             if (await connection.execute(changed)).first() is None:
                 raise StaleWrite(f"no pod named {pod.name} was intended")
 
     async def withdraw(self, name: str) -> None:
         """One that is rented stays."""
-        async with self._opened() as store, store.writing() as connection:
+        async with self._changing() as (_, connection):
             await connection.execute(delete(SERVED_PODS).where(_PODS.name == name, _PODS.id.is_(None)))
 
     async def ended(self, pod: PodRef, at: datetime) -> None:
         """The first end stays."""
         alive = (_PODS.provider == pod.provider) & (_PODS.id == pod.id) & _PODS.ended_at.is_(None)
-        async with self._opened() as store, store.writing() as connection:
+        async with self._changing() as (_, connection):
             for row in (await connection.execute(select(SERVED_PODS).where(alive).with_for_update())).all():
                 over = _pod_of(row).over(at)
                 end = {"ended_at": over.ended_at, "cost": over.cost, "counted": over.counted}
@@ -93,6 +101,9 @@ class PodTable:
 
     async def list(self, query: PodQuery) -> PodPage:
         """Those that are or were rented."""
+        return await self._pages.get(query, partial(self._list, query))
+
+    async def _list(self, query: PodQuery) -> PodPage:
         wanted = _wanted(query)
         by = _ORDERS[query.order]
         order = by.desc() if query.descending else by.asc()
@@ -112,6 +123,14 @@ class PodTable:
         """US dollars."""
         async with self._opened() as store, store.reading() as connection:
             return await _counted(connection, key_id)
+
+    @asynccontextmanager
+    async def _changing(self) -> AsyncIterator[tuple[Store, AsyncConnection]]:
+        try:
+            async with self._opened() as store, store.writing() as connection:
+                yield store, connection
+        finally:
+            self._pages.forget()
 
     async def _one(self, query: Select[Any]) -> ServedPod | None:
         async with self._opened() as store, store.reading() as connection:

@@ -209,6 +209,20 @@ async def test_what_a_server_refuses_is_told_with_the_remedy(postgres: Server) -
 
 
 @pytest.mark.full
+async def test_the_url_is_what_other_programs_take(postgres: Server, tmp_path: Path) -> None:
+    """The password in a file, the server by its socket: neither is in the environment then."""
+    secret = tmp_path / "pgpass"
+    secret.write_text(f"*:*:*:tester:{PASSWORD}\n", "utf-8")
+    secret.chmod(0o600)
+    bare = postgres.url().replace(f":{PASSWORD}", "")
+    for url in (f"{bare}?passfile={secret}", f"{postgres.url(host='')}?host={postgres.folder}&port={postgres.port}"):
+        state = state_at(url)
+        await state.check()
+        await state.aclose()
+    assert "refuses the user or the password" in await refusal(bare)
+
+
+@pytest.mark.full
 async def test_a_server_that_says_nothing_is_not_waited_for(postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever listens there."""
     monkeypatch.setattr(engine, "CONNECT_SECONDS", 0.2)

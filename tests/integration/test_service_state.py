@@ -30,7 +30,10 @@ from runner_provisioner.domain.served import (
     Verdict,
 )
 from runner_provisioner.errors import BudgetExceeded, StaleWrite
+from runner_provisioner.storage.recent import Recent
 from runner_provisioner.storage.service import ServiceDatabase
+from runner_provisioner.storage.service_pods import FRESH
+from runner_provisioner.storage.sqlite import SqliteFile, SqlitePlace
 from runner_provisioner.testing.clock import EPOCH, FakeClock
 
 TESTS = str(Path(__file__).resolve().parents[1])
@@ -275,6 +278,41 @@ async def test_pods_are_listed_in_parts_and_in_order(opened: Opened) -> None:
     assert await ids(contract=Contract.CLOUD) == ("5", 1)
 
 
+async def test_a_list_is_read_again_after_a_change_or_a_moment(opened: Opened) -> None:
+    """One's own changes are in it at once, those of others a second later."""
+    clock = FakeClock()
+    here, there = opened(clock).pods, opened(clock).pods
+    assert (await here.list(PodQuery())).total == 0
+    await here.intend(POD)
+    await here.rented(rented())
+    page = await here.list(PodQuery())
+    assert page.total == 1
+    await there.ended(PodRef("runpod", PodId("p1")), EPOCH + MINUTE)
+    assert await here.list(PodQuery()) is page
+    assert (await here.list(PodQuery(ended=True))).total == 1
+    clock.advance(FRESH)
+    assert (await here.list(PodQuery())).pods[0].ended_at == EPOCH + MINUTE
+
+
+async def test_what_was_asked_before_a_change_is_not_kept() -> None:
+    """Though its answer comes after it."""
+    recent: Recent[str, int] = Recent(FakeClock(), seconds=1, most=2)
+
+    async def ask() -> int:
+        recent.forget()
+        return 1
+
+    async def ask_again() -> int:
+        return 2
+
+    assert await recent.get("q", ask) == 1
+    assert await recent.get("q", ask_again) == 2
+    assert await recent.get("q", ask) == 2
+    for number in range(9):
+        await recent.get(str(number), ask_again)
+        assert len(recent._kept) <= 2
+
+
 async def test_creates_that_come_at_once_keep_to_the_budget_of_their_key(opened: Opened) -> None:
     """From two processes; what does not fit is not kept, what came to nothing or has ended makes room."""
     states = [opened(), opened()]
@@ -428,6 +466,16 @@ async def test_what_was_written_before_a_kill_is_there_and_nothing_is_half_writt
     assert await state.pods.named(claim.request.pod_name) == POD
     assert list(await state.audit.entries(EPOCH)) == []
     await state.audit.note(AuditEntry(at=EPOCH, request_id="r", operation="x"))
+
+
+@pytest.mark.parametrize(("durable", "wanted"), [(True, 2), (False, 1)], ids=["the service", "the history"])
+async def test_what_must_not_be_lost_waits_for_the_disk(tmp_path: Path, durable: bool, wanted: int) -> None:  # noqa: FBT001 - a parameter
+    """FULL, where a record is what keeps a pod from being rented twice; NORMAL where its loss costs little."""
+    place = SqlitePlace(path=tmp_path / "s.db", what="database", instead="use another", durable=durable)
+    store = await SqliteFile.open(place)
+    async with store.reading() as connection:
+        assert (await connection.exec_driver_sql("PRAGMA synchronous")).scalar() == wanted
+    await store.aclose()
 
 
 async def test_several_processes_may_open_it_first(opened: Opened) -> None:

@@ -39,9 +39,12 @@ class Server:
     process: subprocess.Popen[bytes] | None = None
     made: int = field(default=0)
 
-    def url(self, database: str = "postgres", *, user: str = "tester", password: str = PASSWORD) -> str:
+    def url(
+        self, database: str = "postgres", *, user: str = "tester", password: str = PASSWORD, host: str | None = None
+    ) -> str:
         """The address of one of its databases."""
-        return f"postgresql://{user}:{password}@127.0.0.1:{self.port}/{database}"
+        place = f"127.0.0.1:{self.port}" if host is None else host
+        return f"postgresql://{user}:{password}@{place}/{database}"
 
     async def new_database(self) -> str:
         """The URL of one that is empty."""
@@ -65,7 +68,7 @@ class Server:
         """Begin, and wait until it answers."""
         options = [part for name, value in _SWIFT.items() for part in ("-c", f"{name}={value}")]
         user, group = _account()
-        where = ("-D", str(self.folder / "data"), "-p", str(self.port), "-h", "127.0.0.1", "-k", "")
+        where = ("-D", str(self.folder / "data"), "-p", str(self.port), "-h", "127.0.0.1", "-k", str(self.folder))
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [str(self.binaries / "postgres"), *where, *options],
@@ -83,10 +86,10 @@ class Server:
                 raise RuntimeError((self.folder / "log").read_text("utf-8"))
             time.sleep(0.1)
 
-    def stop(self) -> None:
-        """End it, and every connection with it."""
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """End it, and every connection with it: by SIGINT in order, by SIGQUIT as a crash."""
         if self.process is not None:
-            self.process.send_signal(signal.SIGINT)  # its "fast" shutdown
+            self.process.send_signal(how)
             self.process.wait(_PATIENCE)
             self.process = None
 
@@ -115,7 +118,7 @@ def server(programs: Path) -> Iterator[Server]:
         try:
             yield one
         finally:
-            one.stop()
+            one.stop(signal.SIGQUIT)
     finally:
         shutil.rmtree(folder)
 
