@@ -10,7 +10,7 @@ from runner_provisioner.controller.failures import Forbidden, Unauthenticated
 from runner_provisioner.domain.api_keys import ApiKey, KeyStatus, Permission, PlainKey
 from runner_provisioner.ports import ApiKeys, Clock
 
-FRESH: Final = 2.0  # seconds for which the keys are kept in memory: so long a revoked one may go on
+FRESH: Final = 1.0  # seconds for which the keys are kept in memory: so long a revoked one may go on
 _NO_KEY: Final = (
     "send a key of this service: Authorization: Bearer rpk_... ('runner-provisioner keys create' makes one)"
 )

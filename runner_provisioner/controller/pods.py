@@ -95,7 +95,7 @@ async def history(
 ) -> Row:
     """Pods of this service that have ended."""
     query = PodQuery(ended=True, order=PodOrder(sort_by), descending=sort_order == "desc", offset=offset, limit=limit)
-    page = await parts_of(request).served.past(query)
+    page = await parts_of(request).state.pods.list(query)
     rows = [past_row(one) for one in page.pods]
     return {"data": rows, "total_count": page.total, "offset": offset, "limit": limit}
 

@@ -13,7 +13,7 @@ from runner_provisioner.domain.events import Event
 from runner_provisioner.domain.leases import PodRef, ref
 from runner_provisioner.domain.names import ManualName
 from runner_provisioner.domain.pods import Pod, PodClass, PodId
-from runner_provisioner.domain.served import PodPage, PodQuery, ServedPod
+from runner_provisioner.domain.served import PodQuery, ServedPod
 from runner_provisioner.errors import InvalidRequest, NotFound, RunnerProvisionerError, StoreError
 from runner_provisioner.ports import Clock, EventSink, ServiceState
 from runner_provisioner.services.manual import ManualPods
@@ -22,9 +22,6 @@ from runner_provisioner.services.orders import Orders, is_past
 UNSETTLED = timedelta(minutes=2)
 """How old a create must be before its outcome is looked for: by then whoever served it has told, or has died."""
 MOST = 10_000  # pods that are looked after at once
-FRESH = 1.0
-"""Seconds for which a page of past pods is kept in memory."""
-MOST_PAGES = 64
 
 
 class NotOurs(InvalidRequest):
@@ -74,7 +71,6 @@ class Served:
         self._events = events
         self._owner8 = owner8
         self._missed: set[PodRef] = set()
-        self._pages: dict[PodQuery, tuple[float, PodPage]] = {}
 
     # --- one pod -----------------------------------------------------------------------------------------------------
 
@@ -108,7 +104,7 @@ class Served:
 
     async def _end(self, pod: Pod) -> None:
         await self._market((pod.provider,)).terminate(pod.id)
-        await self._note_end(ref(pod))
+        await self._state.pods.ended(ref(pod), self._clock.now())
 
     async def _ours(self, pod_id: PodId) -> Known:
         known = await self.get(pod_id)
@@ -121,23 +117,6 @@ class Served:
 
     def _at(self, known: Known) -> ManualPods:
         return self._market((known.pod.provider,))
-
-    # --- pods of the past --------------------------------------------------------------------------------------------
-
-    async def past(self, query: PodQuery) -> PodPage:
-        """Pods that have ended, a second old at most where another process ends them."""
-        now = self._clock.monotonic()
-        at, page = self._pages.get(query, (None, None))
-        if at is None or page is None or now - at > FRESH:
-            page = await self._state.pods.list(query)
-            if len(self._pages) >= MOST_PAGES:
-                self._pages.clear()
-            self._pages[query] = (now, page)
-        return page
-
-    async def _note_end(self, where: PodRef) -> None:
-        await self._state.pods.ended(where, self._clock.now())
-        self._pages.clear()
 
     # --- all pods ----------------------------------------------------------------------------------------------------
 
@@ -193,7 +172,7 @@ class Served:
             self._missed.add(where)
             return
         self._missed.discard(where)
-        await self._note_end(where)
+        await self._state.pods.ended(where, self._clock.now())
 
     async def _try(self, what: object, work: Awaitable[object]) -> None:
         try:

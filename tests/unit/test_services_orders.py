@@ -14,11 +14,10 @@ from support.service_state import State
 from support.virtual_time import VirtualClock, VirtualLoop, run
 
 from runner_provisioner.domain.api_keys import ApiKey
-from runner_provisioner.domain.leases import PodRef
 from runner_provisioner.domain.markets import PodTemplate, TemplateSpec
 from runner_provisioner.domain.offers import GpuRequest, Interruptible, Offer
 from runner_provisioner.domain.pods import Pod, PodId, PodSpec
-from runner_provisioner.domain.served import Answer, Contract, PodQuery, RequestRef
+from runner_provisioner.domain.served import Answer, Contract, RequestRef
 from runner_provisioner.errors import (
     AllOffersFailed,
     BudgetExceeded,
@@ -32,7 +31,7 @@ from runner_provisioner.errors import (
 from runner_provisioner.services.manual import ManualPods
 from runner_provisioner.services.once import HOLD, Identity, KeyReused, Once, StillServed
 from runner_provisioner.services.orders import Made, Orders, Wish
-from runner_provisioner.services.served import MOST_PAGES, UNSETTLED, NotOurs, Served
+from runner_provisioner.services.served import UNSETTLED, NotOurs, Served
 from runner_provisioner.services.shelf import Shelf
 
 IDENTITY = Identity(ref=RequestRef("", "cloud", "key"), digest="one")
@@ -352,27 +351,6 @@ def test_a_pod_that_a_list_left_out_once_is_not_taken_for_gone() -> None:
         assert [one.ended_at for one in house.state.kept_pods.kept.values()] == [None]
         await house.served.round()
         assert [one.ended_at is not None for one in house.state.kept_pods.kept.values()] == [True]
-
-    play(act)
-
-
-def test_pages_of_the_past_are_kept_for_a_second_and_until_a_pod_ends() -> None:
-    """Reads cost no look into the database each; what ends here is seen at once."""
-
-    async def act(house: House) -> None:
-        made = PodId(await house.rent())
-        query = PodQuery(ended=True)
-        assert (await house.served.past(query)).total == 0
-        await house.state.pods.ended(PodRef("one", made), house.clock.now())
-        assert (await house.served.past(query)).total == 0
-        await anyio.sleep(1.1)
-        assert (await house.served.past(query)).total == 1
-        house.two.pods[PodId("ours")] = pod(f"rpm-{OWNER8}-zz-aaaa", pod_id="ours", provider="two")
-        await house.served.end(PodId("ours"))
-        assert not house.served._pages
-        for offset in range(MOST_PAGES + 1):
-            await house.served.past(PodQuery(ended=True, offset=offset))
-        assert len(house.served._pages) == 1
 
     play(act)
 
