@@ -109,7 +109,7 @@ def test_a_runner_that_github_removed_gets_another_configuration(stage: Stage) -
     "kind",
     [
         pytest.param(FaultKind.ERROR, id="refused", marks=pytest.mark.full),
-        pytest.param(FaultKind.DROP_AFTER, id="answer-lost"),
+        pytest.param(FaultKind.DROP_AFTER, id="answer-lost", marks=pytest.mark.full),
     ],
 )
 def test_a_failed_configuration_is_made_again(stage: Stage, kind: FaultKind) -> None:

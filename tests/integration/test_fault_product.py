@@ -18,7 +18,6 @@ from runner_provisioner.storage.state_file import StateFile
 
 EVERY = tuple(kind for kind in Kind if kind is not Kind.PASS)
 DEADLY = (Kind.CRASH_AFTER, Kind.DROP_AFTER, Kind.CANCEL_AFTER)
-LASTING = (Kind.OUTAGE, Kind.SILENCE)
 LOST = (*DEADLY, Kind.CRASH_BEFORE, Kind.HANG_AFTER)
 # One of each family: the others differ in the text of an error.
 CHOSEN = (
@@ -50,24 +49,23 @@ def _named(case: Case) -> str:
 
 
 QUICK = (
-    (Case(), CHOSEN),
+    (Case(), tuple(kind for kind in CHOSEN if kind not in {Kind.LIMITED, Kind.HANG_AFTER})),
     (Case(end=End.CLEANUP, twin=True), (Kind.DROP_AFTER,)),
     (Case(market=Market.LAG, end=End.CLEANUP, again=True), (Kind.CRASH_AFTER,)),
     (Case(market=Market.LAG, twin=True), (Kind.DROP_AFTER,)),
     (Case(market=Market.NO_SPOT, end=End.CLEANUP), (Kind.DROP_AFTER,)),
     (Case(market=Market.NO_STOCK), (Kind.CRASH_AFTER,)),
-    (Case(market=Market.SLOW), LASTING),
+    (Case(market=Market.SLOW), (Kind.SILENCE,)),
     (Case(market=Market.MUTE), (Kind.CRASH_AFTER,)),
     (Case(market=Market.RAISE), (Kind.CRASH_AFTER,)),
     (Case(market=Market.JIT), (Kind.CRASH_AFTER,)),
-    (Case(market=Market.DEARER, end=End.CLEANUP), (Kind.DROP_AFTER,)),
     (Case(market=Market.BAD_HOST), (Kind.CRASH_AFTER,)),
     (Case(at=REST, market=Market.LAG), (Kind.CRASH_AFTER,)),
     (Case(at=LIUM, market=Market.LAG), (Kind.DROP_AFTER,)),
     (Case(at=LIUM, end=End.NOBODY), (Kind.CRASH_AFTER,)),
     (Case(at=PRIME, market=Market.LAG), (Kind.DROP_AFTER,)),
-    (Case(command="stop"), (*DEADLY, Kind.SILENCE)),
-    (Case(command="cleanup", end=End.CLEANUP), DEADLY),
+    (Case(command="stop"), (Kind.CRASH_AFTER, Kind.SILENCE)),
+    (Case(command="cleanup", end=End.CLEANUP), (Kind.CRASH_AFTER,)),
 )
 
 
