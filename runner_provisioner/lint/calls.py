@@ -8,7 +8,7 @@ from typing import Final
 
 from runner_provisioner.lint.document import Node
 from runner_provisioner.lint.expressions import EXPRESSION, compact
-from runner_provisioner.lint.model import SCOPE_OPTIONS, Call, Mode, Step
+from runner_provisioner.lint.model import MARKETS, SCOPE_OPTIONS, Call, Mode, Step
 from runner_provisioner.lint.shell import MODES, Command, commands, with_variables
 
 DEFAULT_KEY: Final = "default"
@@ -53,6 +53,7 @@ def calls_of_workflow(node: Node, job: str) -> Iterator[Call]:
         labels=_labels(inputs),
         options=None,
         lifetime=_known(inputs.get("lifetime").text),
+        markets=_markets(node.get("secrets")),
         allows_untrusted=inputs.get("allow-untrusted").text == "true",
     )
 
@@ -73,6 +74,7 @@ def _action(step: Step, uses: str, job: str) -> Iterator[Call]:
         labels=_labels(inputs),
         options=_given({name: inputs.get(name).text for name in SCOPE_OPTIONS}),
         lifetime=_known(inputs.get("lifetime").text),
+        markets=_markets(inputs),
         by_action=True,
         allows_untrusted=inputs.get("allow-untrusted").text == "true",
     )
@@ -89,6 +91,11 @@ def _is_ours(uses: str, inputs: Node) -> bool:
 
 def _key(inputs: Node) -> str:
     return compact(inputs.get("key").text) or DEFAULT_KEY
+
+
+def _markets(given: Node) -> frozenset[str]:
+    names = {name: name.upper().replace("-", "_") for name in given.entries}
+    return frozenset(MARKETS[one] for name, one in names.items() if one in MARKETS and given.get(name).text)
 
 
 def _labels(inputs: Node) -> frozenset[str] | None:
@@ -117,6 +124,7 @@ def _command(step: Step, command: Command, job: str, variables: Mapping[str, str
         labels=frozenset(known) if len(known) == len(labels) else None,
         options=_given({name: with_variables(value, variables) for name, value in given if value}),
         lifetime=_known(with_variables(lifetimes[-1], variables)),
+        markets=frozenset(MARKETS[name] for name, value in variables.items() if name in MARKETS and value),
         swallowed=command.swallowed,
         hears_cancel=command.is_exec and command.is_last,
         allows_untrusted="--allow-untrusted" in command.words,
