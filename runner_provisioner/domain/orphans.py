@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from runner_provisioner.domain.leases import Unknown
+from runner_provisioner.domain.markets import LeftTemplate
 from runner_provisioner.domain.names import ManualName, RunKey
 from runner_provisioner.domain.pods import Pod, PodClass
 from runner_provisioner.domain.runners import Runner, RunnerState, RunStatus
@@ -90,6 +91,16 @@ def _expiry(pod: Pod, lifetime: timedelta) -> datetime | None:
     if pod.tags is not None and pod.tags.expires_at is not None:
         return pod.tags.expires_at
     return pod.created_at + lifetime if pod.created_at is not None else None
+
+
+def judge_template(left: LeftTemplate, *, now: datetime) -> Finding:
+    """Judge a template without a pod: a start of its time may still rent from it."""
+    expires = left.tags.expires_at
+    if expires is None:
+        return Finding(verdict=Verdict.ENDLESS, reason="made by hand, without an end")
+    if now < expires:
+        return Finding(verdict=Verdict.OWNED, reason="a start may still rent from it")
+    return Finding(verdict=Verdict.ORPHAN, reason=f"no pod came of it until {expires:%Y-%m-%d %H:%M} UTC")
 
 
 def judge_runner(runner: Runner, *, attempt: Attempt, pods_known: bool, has_pod: bool) -> Finding:

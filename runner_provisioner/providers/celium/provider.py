@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
-from runner_provisioner.domain.markets import LogLine, PodTemplate, TemplateSpec
+from runner_provisioner.domain.markets import LeftTemplate, LogLine, PodTemplate, TemplateSpec
 from runner_provisioner.domain.offers import GpuRequest, GpuType, Offer
 from runner_provisioner.domain.pods import Pod, PodClass, PodId, PodSpec, PodState, PodTags, SshEndpoint
 from runner_provisioner.errors import (
@@ -214,6 +214,10 @@ class CeliumProvider:
     async def templates(self) -> Sequence[PodTemplate]:
         """See HasTemplates."""
         return await self._templates.all()
+
+    async def left_templates(self, owner8: str) -> Sequence[LeftTemplate]:
+        """See LeavesTemplates: a start that died between its template and its rent."""
+        return await self._templates.left(owner8)
 
     async def create_template(self, spec: TemplateSpec) -> PodTemplate:
         """See HasTemplates."""
