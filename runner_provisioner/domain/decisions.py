@@ -255,11 +255,12 @@ def _too_dear(lease: Lease, pod: Pod, now: datetime) -> bool:
     """Whether its real price breaks a cap: that of its offer, or for a pod of another process what is left for it."""
     if pod.price is None:
         return False
-    if pod.tags is None or made_here(lease, pod):
+    theirs = pod.tags is not None or ref(pod) in lease.siblings | lease.inherited
+    if made_here(lease, pod) or not theirs:
         return lease.cap is not None and pod.price > lease.cap
     if lease.max_price is not None and pod.price > lease.max_price:
         return True
-    ends = pod.tags.expires_at
+    ends = pod.tags.expires_at if pod.tags else None
     if lease.worth is None or ends is None:
         return False
     return cost(pod.price, (ends - now).total_seconds()) > lease.worth + _ROUNDED
