@@ -139,8 +139,13 @@ class Lease:
 
     @property
     def known(self) -> frozenset[PodRef]:
-        """Every pod to read by id at each look."""
+        """Every pod that it has had a part in."""
         return self.made | self.inherited | self.ended | ({self.pod} if self.pod else set())
+
+    @property
+    def looked_for(self) -> frozenset[PodRef]:
+        """Every pod to read by id at each look."""
+        return self.known | self.siblings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -499,5 +499,9 @@ def test_several_clean_ups_share_the_providers() -> None:
     begin = CLEANUP[: CLEANUP.index("  cleanup:")]
     shared = job + keys.replace("KEY", "runpod-api-key") + keys.replace("KEY", "prime-api-key")
     assert look(begin + shared + both[both.index("  start:") :], cleanup=False) == []
+    called = both.replace("on: workflow_dispatch", "on: workflow_call")
+    cleanup = begin + job + keys.replace("KEY", "runpod-api-key")
+    assert check_workflows({"called.yml": called, "cleanup.yml": cleanup}) == []
+    assert [one.check.id for one in check_workflows({"mine.yml": both, "cleanup.yml": cleanup})] == ["cleanup-provider"]
     unseen = job + keys.replace("KEY", "runpod-api-key") + keys.replace("          KEY: x\n", "")
     assert look(begin + unseen + both[both.index("  start:") :], cleanup=False) == []
