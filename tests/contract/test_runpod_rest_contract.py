@@ -152,6 +152,15 @@ class TestRetiredGraphQL(ProviderContract):
         assert await world.runpod.get(pod.id) is None
         assert await world.runpod.get_many([pod.id]) == {pod.id: None}
 
+    async def test_a_pod_that_the_list_still_shows_is_gone(self, world: RunPodWorld) -> None:
+        """Also where it is read beside another: a start would yield to it."""
+        pod, gone = await self._rent(world), await self._rent(world)
+        await world.clock.sleep(30)
+        world.simulator.settings.list_lag = 30
+        await world.runpod.terminate(gone.id)
+        assert gone.id in {one.id for one in await world.runpod.list(OWNER)}
+        assert await world.runpod.get_many([pod.id, gone.id]) == {pod.id: await world.runpod.get(pod.id), gone.id: None}
+
     async def test_the_states_are_those_of_the_reference(self, world: RunPodWorld) -> None:
         """What REST observes; a runner's pod that nobody of us stopped was taken, another one is stopped."""
         world.simulator.settings.progress = Progress.timed(10)
