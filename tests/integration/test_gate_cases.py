@@ -18,7 +18,6 @@ from runner_provisioner.domain.request import Gate
 from runner_provisioner.errors import ProvisioningFailed, StoreError
 
 Scene = Callable[[World], Awaitable[None]]
-pytestmark = pytest.mark.usefixtures("unmeasured")
 
 
 def act(folder: Path, scene: Scene, **world: object) -> None:
