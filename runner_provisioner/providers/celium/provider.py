@@ -26,7 +26,7 @@ from runner_provisioner.providers.celium.failures import SERVICE
 from runner_provisioner.providers.celium.logs import LogReader
 from runner_provisioner.providers.celium.offers import kinds, market
 from runner_provisioner.providers.celium.renting import Renting
-from runner_provisioner.providers.celium.states import PROVIDER, is_over, state_of
+from runner_provisioner.providers.celium.states import PROVIDER, is_deleting, is_over, state_of
 from runner_provisioner.providers.celium.templates import Templates
 from runner_provisioner.providers.celium.wire import WirePod, malformed
 
@@ -317,6 +317,7 @@ def _told(row: WirePod, state: PodState, tags: PodTags | None, ssh: SshEndpoint 
         gpu_count=row.gpu_count,
         interruptible=node.interruptible if node else None,
         ssh=ssh if state is PodState.RUNNING else None,
+        deleting=end.kind is None and is_deleting(row.status),
         machine=row.executor_id or (node.id if node else None),
         status=row.status or "",
         detail=end.text or row.phase or "",

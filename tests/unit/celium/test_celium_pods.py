@@ -208,6 +208,7 @@ async def test_an_end_without_a_reason_is_judged_by_whose_pod_it_is(
     world.simulator.set_status(pod.id, status)
     found = await world.celium.get(pod.id)
     assert (found.state if found else None) is state
+    assert found is None or found.deleting is (status == "DELETING")
     listed = [one.state for one in await world.celium.list(OWNER)]
     assert listed == ([state] if state else [])
 
