@@ -100,6 +100,7 @@ def test_a_pod_that_never_gets_a_runtime_is_given_back(stage: Stage) -> None:
     stage.gone(pods=1)
 
 
+@pytest.mark.full
 def test_an_image_without_an_https_client_sleeps_and_is_given_back(stage: Stage, confined: None) -> None:
     """Its pod cannot end itself and says so; `start` ends it when the boot timeout is over."""
     hidden = ("curl", "wget", "python3*", "openssl", "apt*")

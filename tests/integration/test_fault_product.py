@@ -51,7 +51,7 @@ def _named(case: Case) -> str:
 
 
 QUICK = (
-    (Case(), tuple(kind for kind in CHOSEN if kind not in {Kind.LIMITED, Kind.HANG_AFTER})),
+    (Case(), (*DEADLY, Kind.CRASH_BEFORE, Kind.ERROR, Kind.OUTAGE)),
     (Case(end=End.CLEANUP, twin=True), (Kind.DROP_AFTER,)),
     (Case(market=Market.LAG, end=End.CLEANUP, again=True), (Kind.CRASH_AFTER,)),
     (Case(market=Market.LAG, twin=True), (Kind.DROP_AFTER,)),
