@@ -132,7 +132,8 @@ def _adopt(lease: Lease, seen: Observation, sight: _Sight, now: datetime) -> Dec
         pod=ref(kept),
         placed_at=now if lease.phase is Phase.REQUESTED else lease.placed_at,
         crowded_at=now if len(sight.live) > 1 else None,
-        unsure=False,
+        # Beside a pod of another process our own create may still turn out to have rented one.
+        unsure=lease.unsure and not made_here(lease, kept),
         quiet_since=None,
         uptime=kept.uptime_seconds,
     )

@@ -218,6 +218,8 @@ def _turned_up(lease: Lease, pod: Pod) -> bool:
     """
     if not lease.unsure or lease.placed_at is None or pod.tags is not None or pod.created_at is None:
         return False
+    if ref(pod) in lease.siblings:
+        return False
     return pod.created_at >= lease.placed_at - CLOCKS_DIFFER
 
 
