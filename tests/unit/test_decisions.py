@@ -317,7 +317,7 @@ def test_beside_a_siblings_pod_the_own_create_may_still_turn_out_to_have_rented(
     assert (adopted.phase, adopted.pod, adopted.unsure, adopted.made) == (Phase.BOOTING, POD1, True, frozenset())
     both = Observation(pods=(theirs, ours), runner=None)
     after = decide(adopted, both, now=NOW, limits=LIMITS).lease
-    assert (after.unsure, after.made) == (False, {PodRef("runpod", PodId("pod2"))})
+    assert (after.unsure, after.made) == (False, frozenset({PodRef("runpod", PodId("pod2"))}))
     assert after.outcome is None
 
 

@@ -40,6 +40,16 @@ SECOND_START = f"""\
   stop:
 """
 
+RERUN_JOB = f"""\
+  again:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: octo/runner_provisioner@v1 {HERE}
+        with:
+          mode: rerun
+          runpod-api-key: x
+          celium-api-key: x
+"""
 ONE_KEY = "        env:\n          CELIUM_API_KEY: x\n"
 BOTH_KEYS = "        env:\n          RUNPOD_KEY: x\n          CELIUM_API_KEY: x\n"
 
@@ -374,6 +384,7 @@ jobs:
             with_mark_on_last_uses(),
             ("          key: train\n", "          key: train\n          prime-api-key: ${{ secrets.PRIME_API_KEY }}\n"),
         ),
+        "rerun": GOOD + RERUN_JOB,
         "commands": spoil(
             COMMANDS,
             ("        run: exec runner-provisioner start", f"{BOTH_KEYS}        run: exec runner-provisioner start"),
@@ -564,6 +575,10 @@ jobs:
         ),
     },
     "cleanup-provider": {
+        "narrowed": CLEANUP[: CLEANUP.index("    uses")]
+        + f"    steps:\n      - run: runner-provisioner cleanup --provider celium {HERE}\n"
+        + BOTH_KEYS
+        + GOOD[GOOD.index("  start:") :],
         "step": CLEANUP[: CLEANUP.index("    uses")]
         + f"    steps:\n      - run: runner-provisioner cleanup {HERE}\n{ONE_KEY}"
         + GOOD[GOOD.index("  start:") :],

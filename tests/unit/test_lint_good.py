@@ -482,6 +482,11 @@ def test_the_lack_of_a_clean_up_is_said_once() -> None:
         pytest.param("runpod-api-key: a\n          prime-api-key: b", "", id="none-that-can-be-seen"),
         pytest.param("runpod-api-key: a\n          prime-api-key: ''", "runpod-api-key: a", id="an-empty-one"),
         pytest.param("runpod-api-key: a", "runpod-api-key: a\n          celium-api-key: b", id="more-than-needed"),
+        pytest.param(
+            "runpod-api-key: a\n          prime-api-key: b\n          provider: runpod",
+            "runpod-api-key: a",
+            id="narrowed",
+        ),
     ],
 )
 def test_a_stop_has_the_keys_of_its_start(start: str, stop: str) -> None:

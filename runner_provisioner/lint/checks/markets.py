@@ -24,14 +24,34 @@ def check(workflow: Workflow, repository: Repository) -> Iterator[Finding]:
                 f"a machine bills on: give the stop {missing} too",
                 stop.line,
             )
+    yield from _reruns(workflow, repository)
     if workflow.is_scheduled:
         yield from _cleanups(workflow, repository)
 
 
+def _reruns(workflow: Workflow, repository: Repository) -> Iterator[Finding]:
+    """What a rerun rents is ended by the stop of the run that it repeats."""
+    if workflow not in _begun(repository):
+        return
+    stops = [call for one in _begun(repository) for call in one.calls(Mode.STOP)]
+    for rerun in workflow.calls(Mode.RERUN):
+        missing = _names(market for stop in stops if stop.markets for market in rerun.markets - stop.markets)
+        if missing:
+            yield workflow.finding(
+                STOP_PROVIDER,
+                "this rerun may rent from a provider that a stop here has no key of, and such a machine bills on: give "
+                f"the stop {missing} too, or let the rerun rent from its providers alone",
+                rerun.line,
+            )
+
+
+def _begun(repository: Repository) -> list[Workflow]:
+    """What is only called rents and stops with the keys that its caller hands over, and names all that there are."""
+    return [one for one in repository.workflows if one.triggers.keys() != {"workflow_call"}]
+
+
 def _cleanups(workflow: Workflow, repository: Repository) -> Iterator[Finding]:
-    # What is only called rents with the keys that its caller hands over, and names all that there are.
-    begun = [one for one in repository.workflows if one.triggers.keys() != {"workflow_call"}]
-    renting = [call for one in begun for call in one.calls(*RENTING)]
+    renting = [call for one in _begun(repository) for call in one.calls(*RENTING)]
     cleaning = [call for one in repository.workflows if one.is_scheduled for call in one.calls(Mode.CLEANUP)]
     if not all(call.markets for call in cleaning):
         return
