@@ -59,7 +59,7 @@ class TestPreferredRest(ProviderContract):
 class TestRetiredGraphQL(ProviderContract):
     """Everything that REST v2 can do, after GraphQL has answered 410."""
 
-    @pytest.fixture(params=[False, True], ids=["in-process", "loopback"])
+    @pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.full)], ids=["in-process", "loopback"])
     async def world(self, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RunPodWorld]:
         """GraphQL answers 410 and nothing else."""
         async for world in worlds(tmp_path, real=request.param, retired=True):

@@ -127,7 +127,7 @@ def test_a_failed_configuration_is_made_again(stage: Stage, kind: FaultKind) -> 
     "kind",
     [
         pytest.param(FaultKind.HANG, id="before", marks=pytest.mark.full),
-        pytest.param(FaultKind.HOLD_AFTER, id="after"),
+        pytest.param(FaultKind.HOLD_AFTER, id="after", marks=pytest.mark.full),
     ],
 )
 def test_a_start_killed_at_the_configuration_leaves_nothing_after_stop(stage: Stage, kind: FaultKind) -> None:

@@ -52,13 +52,11 @@ def _named(case: Case) -> str:
 
 QUICK = (
     (Case(), (*DEADLY, Kind.CRASH_BEFORE, Kind.ERROR, Kind.OUTAGE)),
-    (Case(end=End.CLEANUP, twin=True), (Kind.DROP_AFTER,)),
     (Case(market=Market.LAG, end=End.CLEANUP, again=True), (Kind.CRASH_AFTER,)),
     (Case(market=Market.LAG, twin=True), (Kind.DROP_AFTER,)),
     (Case(market=Market.NO_SPOT, end=End.CLEANUP), (Kind.DROP_AFTER,)),
     (Case(market=Market.NO_STOCK), (Kind.CRASH_AFTER,)),
     (Case(market=Market.SLOW), (Kind.SILENCE,)),
-    (Case(market=Market.MUTE), (Kind.CRASH_AFTER,)),
     (Case(market=Market.RAISE), (Kind.CRASH_AFTER,)),
     (Case(market=Market.JIT), (Kind.CRASH_AFTER,)),
     (Case(market=Market.BAD_HOST), (Kind.CRASH_AFTER,)),
@@ -151,6 +149,7 @@ def test_it_notices_a_start_that_retries_an_unanswered_create(monkeypatch: pytes
     assert _noticed(Case(market=Market.LAG))
 
 
+@pytest.mark.full
 def test_it_notices_a_state_that_is_saved_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the intent on disk a repeated start rents beside a pod that it cannot see yet."""
     monkeypatch.setattr(StateFile, "save", lambda _self, lease: lease)
