@@ -1,17 +1,18 @@
-"""What several markets cost together: their offers beside the slowest of them, and one that hangs.
+"""What the three markets cost together: their offers beside the slowest of them, and one that hangs.
 
-Each is a simulator behind a real socket with an adapter of its own; what they answer takes its time on purpose.
+Each is its simulator behind a real socket with its own adapter; what they answer takes its time on purpose.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from statistics import median
+from typing import Any
 
 from benchmarks.measure import Figure
 from runner_provisioner._http import CallMetrics, Pace, Plumbing, Tempo
@@ -21,19 +22,30 @@ from runner_provisioner.domain.leases import Lease, Phase
 from runner_provisioner.domain.offers import GpuRequest, Interruptible
 from runner_provisioner.errors import RemoteError
 from runner_provisioner.ports import GpuProvider
+from runner_provisioner.providers.celium.api import CeliumApi
+from runner_provisioner.providers.celium.provider import CeliumProvider
+from runner_provisioner.providers.prime.api import PrimeApi
+from runner_provisioner.providers.prime.provider import PrimeProvider
 from runner_provisioner.providers.runpod.api import RunPodApi
 from runner_provisioner.providers.runpod.provider import RunPodProvider
 from runner_provisioner.services.observe import Lookout, Passing
 from runner_provisioner.services.offers import survey
+from runner_provisioner.simulators.celium.simulator import CeliumSimulator
 from runner_provisioner.simulators.faults import Fault, FaultKind
+from runner_provisioner.simulators.prime.simulator import PrimeSimulator
 from runner_provisioner.simulators.runpod.simulator import RunPodSimulator
 
 ROUNDS = 5
-ANSWERS = (0.05, 0.15, 0.3)  # seconds that each market takes for its prices
+ANSWERS = {"runpod": 0.05, "prime": 0.15, "celium": 0.3}  # seconds that each market takes for its prices
 OVERHEAD_GOAL = 0.05
 PATIENCE = 0.5
+SIMULATORS: Mapping[str, Callable[[SystemClock], Any]] = {
+    "runpod": RunPodSimulator,
+    "prime": PrimeSimulator,
+    "celium": CeliumSimulator,
+}
 PASSES = 20
-OFFERS = "gpuTypes"
+OFFERS = {"runpod": "gpuTypes", "prime": "availability.gpus", "celium": "executors.list"}  # what tells the prices
 UNPACED = Pace(per_second=1_000_000, per_minute=1_000_000)
 REQUEST = GpuRequest(models=("NVIDIA RTX A4000",), count=1, interruptible=Interruptible.PREFER, max_price=Decimal(1))
 
@@ -47,27 +59,6 @@ class Nobody:
     async def find(self, _name: str) -> None:
         """Nobody."""
         self.asked += 1
-
-
-@dataclass
-class Hanging:
-    """A market that takes every request and answers none."""
-
-    name: str = "hanging"
-    asked: list[str] = field(default_factory=list)
-
-    async def offers(self, _request: GpuRequest) -> Sequence[object]:
-        """Never."""
-        return await self._hang("offers")
-
-    async def list(self, _owner8: str | None) -> Sequence[object]:
-        """Never."""
-        return await self._hang("list")
-
-    async def _hang(self, verb: str) -> Sequence[object]:
-        self.asked.append(verb)
-        await asyncio.sleep(3600)
-        return ()
 
 
 def figures(rounds: int = ROUNDS) -> list[Figure]:
@@ -102,8 +93,9 @@ def figures(rounds: int = ROUNDS) -> list[Figure]:
 
 async def _three(rounds: int) -> tuple[float, float]:
     """Seconds for all three, and for the slowest of them alone, in turns."""
-    async with _markets(ANSWERS) as markets:
-        slow = {"market2": markets["market2"]}
+    async with _markets(ANSWERS) as found:
+        markets = {name: one.provider for name, one in found.items()}
+        slow = {"celium": markets["celium"]}
         for asked in (markets, slow):
             await survey(asked, REQUEST)  # connections and the list of models are there from now on
         together, alone = [], []
@@ -121,54 +113,67 @@ async def _seconds(markets: Mapping[str, GpuProvider]) -> float:
 
 async def _with_one_that_hangs() -> tuple[float, int]:
     """Seconds for the offers and the passes of a start, and how often the market that hangs was asked."""
-    hanging = Hanging()
-    async with _markets((0.0,)) as markets:
+    async with _markets({"runpod": 0.0, "celium": 0.0}) as found:
+        markets = {name: one.provider for name, one in found.items()}
         await survey(markets, REQUEST)
-        both: dict[str, GpuProvider] = {**markets, "hanging": hanging}  # type: ignore[dict-item] # the verbs it is asked
+        faults = found["celium"].simulator.faults
+        faults.add(Fault(operation="*", kind=FaultKind.HANG, times=None))
+        before = faults.count()
         begin = time.perf_counter()
-        found = await survey(both, REQUEST, patience=PATIENCE)
-        passing = Passing(patience=PATIENCE, tell=_ignore, errors=dict(found.passed_over))
+        offered = await survey(markets, REQUEST, patience=PATIENCE)
+        passing = Passing(patience=PATIENCE, tell=_ignore, errors=dict(offered.passed_over))
         lookout = Lookout(
-            providers=both,
+            providers=markets,
             registry=Nobody(),  # type: ignore[arg-type] # the verb it is asked
             owner8="0123abcd",
             passing=passing,
         )
         for _ in range(PASSES):
             await lookout.look(Lease(name="rp-0123abcd-zz-1-default", phase=Phase.REQUESTED, nonce="n"))
-        return time.perf_counter() - begin, len(hanging.asked)
+        return time.perf_counter() - begin, faults.count() - before
 
 
 def _ignore(_name: str, _error: RemoteError) -> None:
     """It is expected."""
 
 
+@dataclass(frozen=True)
+class Running:
+    """A market that runs: its simulator, and the adapter that speaks to it."""
+
+    simulator: Any
+    provider: Any
+
+
 @asynccontextmanager
-async def _markets(answers: Sequence[float]) -> AsyncIterator[Mapping[str, GpuProvider]]:
-    """As many simulators as there are times, each with its adapter."""
-    made: dict[str, GpuProvider] = {}
-    ends = []
+async def _markets(answers: Mapping[str, float]) -> AsyncIterator[Mapping[str, Running]]:
+    """The simulators of these names behind real sockets; each takes so many seconds for its prices."""
     clock = SystemClock()
+    made: dict[str, Running] = {}
+    servers = []
     try:
-        for number, seconds in enumerate(answers):
-            simulator = RunPodSimulator(clock)
+        for name, seconds in answers.items():
+            simulator = SIMULATORS[name](clock)
             server = simulator.serve().start()
+            servers.append(server)
             if seconds:
-                simulator.faults.add(Fault(operation=OFFERS, kind=FaultKind.DELAY, seconds=seconds, times=None))
-            plumbing = Plumbing(
-                clock=clock,
-                redactor=Redactor(),
-                tempo=Tempo(),
-                metrics=CallMetrics(),
-                user_agent="benchmark",
-            )
-            api = RunPodApi.connect(url=server.url, api_key=simulator.key, plumbing=plumbing, pace=UNPACED)
-            provider = RunPodProvider(api, clock=clock)
-            made[f"market{number}"] = provider
-            ends.append((provider, server, simulator))
+                simulator.faults.add(Fault(operation=OFFERS[name], kind=FaultKind.DELAY, seconds=seconds, times=None))
+            made[name] = Running(simulator, _adapter(name, server.url, simulator.key, clock))
         yield made
     finally:
-        for provider, server, simulator in ends:
-            await provider.aclose()
+        for one in made.values():
+            await one.provider.aclose()
+        for server in servers:
             server.stop()
-            simulator.close()
+        for one in made.values():
+            one.simulator.close()
+
+
+def _adapter(name: str, url: str, key: str, clock: SystemClock) -> GpuProvider:
+    plumbing = Plumbing(clock=clock, redactor=Redactor(), tempo=Tempo(), metrics=CallMetrics(), user_agent="benchmark")
+    if name == "runpod":
+        return RunPodProvider(RunPodApi.connect(url=url, api_key=key, plumbing=plumbing, pace=UNPACED), clock=clock)
+    if name == "prime":
+        return PrimeProvider(PrimeApi.connect(url=url, api_key=key, plumbing=plumbing, pace=None), clock=clock)
+    api = CeliumApi.connect(url=f"{url}/api", api_key=key, plumbing=plumbing, pace=UNPACED)
+    return CeliumProvider(api, clock=clock)

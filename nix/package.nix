@@ -63,6 +63,7 @@ python3Packages.buildPythonApplication {
       pydantic-settings
       pyjwt
       pyyaml
+      sniffio
       sqlalchemy
       structlog
       tenacity

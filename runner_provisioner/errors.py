@@ -201,9 +201,11 @@ class OfferUnfit(CapacityUnavailable):
     `option` is the one that keeps it out, as it would be written; empty where there is no offer.
     """
 
-    def __init__(self, message: str, *, option: str = "") -> None:
-        """Keep the option."""
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, option: str = "", service: str = "", operation: str = "", code: str | None = None
+    ) -> None:
+        """Keep the option, and where it happened."""
+        super().__init__(message, service=service, operation=operation, code=code)
         self.option = option
 
 

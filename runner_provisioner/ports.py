@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from runner_provisioner.domain.events import Event
     from runner_provisioner.domain.history import BadMachine, Ending, Memory, PodRecord, Refused
     from runner_provisioner.domain.leases import Lease, PodRef
-    from runner_provisioner.domain.markets import LogLine, PastPod, PodTemplate, TemplateSpec
+    from runner_provisioner.domain.markets import LeftTemplate, LogLine, PastPod, PodTemplate, TemplateSpec
     from runner_provisioner.domain.offers import GpuRequest, GpuType, Offer
     from runner_provisioner.domain.pods import Pod, PodId, PodSpec, SshEndpoint
     from runner_provisioner.domain.runners import Job, Registration, Runner, RunnerDownload, RunnerId, RunStatus
@@ -243,6 +243,19 @@ class HasTemplates(Protocol):
 
     async def delete_template(self, template_id: str) -> None:
         """Remove it. Gone already is success."""
+        ...
+
+
+@runtime_checkable
+class LeavesTemplates(Protocol):
+    """A provider where a create that is cut off can leave a template without its pod."""
+
+    async def left_templates(self, owner8: str) -> Sequence[LeftTemplate]:
+        """Those of this owner that no pod runs from; a create that is under way may still come to its pod."""
+        ...
+
+    async def delete_template(self, template_id: str) -> None:
+        """As of HasTemplates; InvalidRequest when a pod runs from it after all."""
         ...
 
 

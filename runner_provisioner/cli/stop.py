@@ -179,7 +179,8 @@ def _line(session: Session, one: Ended) -> str:
             "'cleanup' removes it then"
         )
     if not _found(session, one):
-        return f"found nothing named {one.name}"
+        # Without a key of the provider that the start rented from it is not looked at.
+        return f"found nothing named {one.name} at {' and '.join(session.asked)}"
     return f"{one.name}: nothing left" + (f" (ended pod {', '.join(one.pods)})" if one.pods else "")
 
 

@@ -132,7 +132,8 @@ def _adopt(lease: Lease, seen: Observation, sight: _Sight, now: datetime) -> Dec
         pod=ref(kept),
         placed_at=now if lease.phase is Phase.REQUESTED else lease.placed_at,
         crowded_at=now if len(sight.live) > 1 else None,
-        unsure=False,
+        # Beside a pod of another process our own create may still turn out to have rented one.
+        unsure=lease.unsure and not made_here(lease, kept),
         quiet_since=None,
         uptime=kept.uptime_seconds,
     )
@@ -255,11 +256,12 @@ def _too_dear(lease: Lease, pod: Pod, now: datetime) -> bool:
     """Whether its real price breaks a cap: that of its offer, or for a pod of another process what is left for it."""
     if pod.price is None:
         return False
-    if pod.tags is None or made_here(lease, pod):
+    theirs = pod.tags is not None or ref(pod) in lease.siblings | lease.inherited
+    if made_here(lease, pod) or not theirs:
         return lease.cap is not None and pod.price > lease.cap
     if lease.max_price is not None and pod.price > lease.max_price:
         return True
-    ends = pod.tags.expires_at
+    ends = pod.tags.expires_at if pod.tags else None
     if lease.worth is None or ends is None:
         return False
     return cost(pod.price, (ends - now).total_seconds()) > lease.worth + _ROUNDED

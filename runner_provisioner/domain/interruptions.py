@@ -169,6 +169,8 @@ def interrupted(
         return None
     if loss.pod is None and not _vanished(runner, name, job, followed=followed):
         return None
+    if loss.pod is not None and loss.pod.deleting and seen.runner is None and _has_ended_on(name, job):
+        return None  # `stop` or `watch`, whichever came first, is deleting it
     pod = loss.pod
     return Interruption(
         name=name,
@@ -179,6 +181,10 @@ def interrupted(
         reason=loss.reason,
         at=min(pod.stopped_at or at, at) if pod else at,
     )
+
+
+def _has_ended_on(name: str, job: Job | None) -> bool:
+    return job is not None and job.runner_name == name and job.conclusion is not None
 
 
 def intended(loss: Loss, runner: Runner | None, job: Job | None, at: datetime) -> bool:
@@ -315,7 +321,7 @@ def _doubt(job: Job, key: RunKey | None, record: Interruption | None, pods: Sequ
         return "failed, and its machine is still there"
     if _was_cancelled(job) and (record is None or (job.completed_at or record.at) > record.at + LAST_WORD):
         return "was cancelled while it ran"
-    taken = any(pod.state is PodState.INTERRUPTED for pod in named)
+    taken = any(pod.state is PodState.INTERRUPTED and not pod.deleting for pod in named)
     return None if record is not None or taken else "failed by itself: no record says that it lost its machine"
 
 

@@ -139,8 +139,13 @@ class Lease:
 
     @property
     def known(self) -> frozenset[PodRef]:
-        """Every pod to read by id at each look."""
+        """Every pod that it has had a part in."""
         return self.made | self.inherited | self.ended | ({self.pod} if self.pod else set())
+
+    @property
+    def looked_for(self) -> frozenset[PodRef]:
+        """Every pod to read by id at each look."""
+        return self.known | self.siblings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +217,8 @@ def _turned_up(lease: Lease, pod: Pod) -> bool:
     Some providers return no environment: then the name and the moment have to do.
     """
     if not lease.unsure or lease.placed_at is None or pod.tags is not None or pod.created_at is None:
+        return False
+    if ref(pod) in lease.siblings:
         return False
     return pod.created_at >= lease.placed_at - CLOCKS_DIFFER
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
-from runner_provisioner.domain.pods import PodId
+from runner_provisioner.domain.pods import PodId, PodTags
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,3 +70,13 @@ class PodTemplate:
     image: str | None = None
     status: str = ""
     usable: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftTemplate:
+    """A template that was made for one pod, and that no pod runs from: it may hold what the pod was to be told."""
+
+    provider: str
+    id: str
+    name: str
+    tags: PodTags

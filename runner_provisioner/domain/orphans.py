@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from runner_provisioner.domain.leases import Unknown
+from runner_provisioner.domain.markets import LeftTemplate
 from runner_provisioner.domain.names import ManualName, RunKey
 from runner_provisioner.domain.pods import Pod, PodClass
 from runner_provisioner.domain.runners import Runner, RunnerState, RunStatus
@@ -56,6 +57,15 @@ def judge_pod(
     old = pod.created_at is not None and now - pod.created_at > UNREGISTERED_AFTER
     if old and runner is None:
         return Finding(verdict=Verdict.ORPHAN, reason="older than 55 minutes and no runner of its name is registered")
+    if (
+        old
+        and attempt is None
+        and not pod.alive
+        and isinstance(runner, Runner)
+        and runner.state is not RunnerState.BUSY
+    ):
+        # A pod without tags tells no run. While its runner counts as working, a `stop` will come and see what it was.
+        return Finding(verdict=Verdict.ORPHAN, reason="older than 55 minutes, and neither it nor its runner works")
     if isinstance(attempt, Unknown) or (old and isinstance(runner, Unknown)):
         return Finding(verdict=Verdict.UNKNOWN, reason=_unknown_reason(attempt, runner))
     return Finding(verdict=Verdict.OWNED, reason="its run may still need it")
@@ -90,6 +100,16 @@ def _expiry(pod: Pod, lifetime: timedelta) -> datetime | None:
     if pod.tags is not None and pod.tags.expires_at is not None:
         return pod.tags.expires_at
     return pod.created_at + lifetime if pod.created_at is not None else None
+
+
+def judge_template(left: LeftTemplate, *, now: datetime) -> Finding:
+    """Judge a template without a pod: a start of its time may still rent from it."""
+    expires = left.tags.expires_at
+    if expires is None:
+        return Finding(verdict=Verdict.ENDLESS, reason="made by hand, without an end")
+    if now < expires:
+        return Finding(verdict=Verdict.OWNED, reason="a start may still rent from it")
+    return Finding(verdict=Verdict.ORPHAN, reason=f"no pod came of it until {expires:%Y-%m-%d %H:%M} UTC")
 
 
 def judge_runner(runner: Runner, *, attempt: Attempt, pods_known: bool, has_pod: bool) -> Finding:

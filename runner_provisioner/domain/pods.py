@@ -158,7 +158,8 @@ class Pod:
 
     `price` is US dollars per hour for the whole pod; `uptime_seconds` counts from the start of the container, so it
     goes back when the container restarted; `stopped_at` is since when a pod that is stopped or was taken back does not
-    run, None where nobody says; `machine` is the provider's id of the host; `tags` is None where the
+    run, None where nobody says; `deleting` is whether it is being deleted and the provider does not say at whose wish;
+    `machine` is the provider's id of the host; `tags` is None where the
     environment could not be read or is not ours; `status` is the provider's own word and `detail` its free text;
     `ssh_proxy` is where the provider itself gives a terminal, with a host key of its own; `pinned` is the host key that
     this installation saw first, where the pod was given none; `public_ports` and `hardware` are told as far as the
@@ -181,6 +182,7 @@ class Pod:
     pinned: str | None = None
     uptime_seconds: int | None = None
     stopped_at: datetime | None = None
+    deleting: bool = False
     machine: str | None = None
     telemetry: Telemetry | None = None
     public_ports: tuple[PublicPort, ...] = ()

@@ -8,7 +8,7 @@ from typing import Final
 
 from runner_provisioner.lint.document import Node
 from runner_provisioner.lint.expressions import EXPRESSION, compact
-from runner_provisioner.lint.model import SCOPE_OPTIONS, Call, Mode, Step
+from runner_provisioner.lint.model import MARKETS, SCOPE_OPTIONS, Call, Mode, Step
 from runner_provisioner.lint.shell import MODES, Command, commands, with_variables
 
 DEFAULT_KEY: Final = "default"
@@ -53,6 +53,7 @@ def calls_of_workflow(node: Node, job: str) -> Iterator[Call]:
         labels=_labels(inputs),
         options=None,
         lifetime=_known(inputs.get("lifetime").text),
+        markets=_narrowed(_markets(node.get("secrets")), inputs.get("provider").text),
         allows_untrusted=inputs.get("allow-untrusted").text == "true",
     )
 
@@ -73,6 +74,7 @@ def _action(step: Step, uses: str, job: str) -> Iterator[Call]:
         labels=_labels(inputs),
         options=_given({name: inputs.get(name).text for name in SCOPE_OPTIONS}),
         lifetime=_known(inputs.get("lifetime").text),
+        markets=_narrowed(_markets(inputs), "" if mode == "stop" else inputs.get("provider").text),
         by_action=True,
         allows_untrusted=inputs.get("allow-untrusted").text == "true",
     )
@@ -89,6 +91,17 @@ def _is_ours(uses: str, inputs: Node) -> bool:
 
 def _key(inputs: Node) -> str:
     return compact(inputs.get("key").text) or DEFAULT_KEY
+
+
+def _markets(given: Node) -> frozenset[str]:
+    names = {name: name.upper().replace("-", "_") for name in given.entries}
+    return frozenset(MARKETS[one] for name, one in names.items() if one in MARKETS and given.get(name).text)
+
+
+def _narrowed(markets: frozenset[str], names: str) -> frozenset[str]:
+    """Those of them that are named, one a line; all where none is, or where an expression may name any."""
+    wanted = frozenset(names.split())
+    return markets if not wanted or EXPRESSION.search(names) else markets & wanted
 
 
 def _labels(inputs: Node) -> frozenset[str] | None:
@@ -117,6 +130,10 @@ def _command(step: Step, command: Command, job: str, variables: Mapping[str, str
         labels=frozenset(known) if len(known) == len(labels) else None,
         options=_given({name: with_variables(value, variables) for name, value in given if value}),
         lifetime=_known(with_variables(lifetimes[-1], variables)),
+        markets=_narrowed(
+            frozenset(MARKETS[name] for name, value in variables.items() if name in MARKETS and value),
+            "\n".join(with_variables(one, variables) or "${{}}" for one in command.values("--provider")),
+        ),
         swallowed=command.swallowed,
         hears_cancel=command.is_exec and command.is_last,
         allows_untrusted="--allow-untrusted" in command.words,

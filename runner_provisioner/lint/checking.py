@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from runner_provisioner.lint.checks import handing, keys, labels, machines, runs, stops
+from runner_provisioner.lint.checks import handing, keys, labels, machines, markets, runs, stops
 from runner_provisioner.lint.findings import Finding
 from runner_provisioner.lint.reading import read_repository
 
-_GROUPS: Final = (machines, handing, stops, keys, labels, runs)
+_GROUPS: Final = (machines, handing, stops, markets, keys, labels, runs)
 
 
 def check_workflows(files: Mapping[str, str], *, context: Mapping[str, str] | None = None) -> list[Finding]:

@@ -84,6 +84,7 @@ STOP_TOO_EARLY: Final = _error("stop-too-early", "a stop that does not wait for 
 STOP_KEY: Final = _error("stop-key", "a stop whose key no start has")
 STOP_SWALLOWED: Final = _error("stop-swallowed", "a stop whose failure nobody sees")
 STOP_ENVIRONMENT: Final = _error("stop-environment", "the start's `environment` used again for its stop")
+STOP_PROVIDER: Final = _error("stop-provider", "a stop without the key of a provider that its start may rent from")
 
 SAME_KEY: Final = _error("same-key", "two starts with one key")
 MATRIX_KEY: Final = _error("matrix-key", "a start in a matrix with one key for all legs")
@@ -101,6 +102,9 @@ STRANGER_TRIGGER: Final = _warning("stranger-trigger", "a start on an event that
 NO_CLEANUP: Final = _warning("no-cleanup", "no scheduled clean-up in the repository")
 CLEANUP_ENVIRONMENT: Final = _warning(
     "cleanup-environment", "a scheduled clean-up without an environment, where stops have one"
+)
+CLEANUP_PROVIDER: Final = _warning(
+    "cleanup-provider", "a scheduled clean-up without the key of a provider that something here may rent from"
 )
 RERUN_FAILED: Final = _warning("rerun-failed", "a re-run of a failed GPU job that waits for a runner that is gone")
 
@@ -122,6 +126,7 @@ CHECKS: Final = (
     STOP_KEY,
     STOP_SWALLOWED,
     STOP_ENVIRONMENT,
+    STOP_PROVIDER,
     SAME_KEY,
     MATRIX_KEY,
     KEY_VARIES,
@@ -135,5 +140,6 @@ CHECKS: Final = (
     STRANGER_TRIGGER,
     NO_CLEANUP,
     CLEANUP_ENVIRONMENT,
+    CLEANUP_PROVIDER,
     RERUN_FAILED,
 )

@@ -14,6 +14,15 @@ from runner_provisioner.lint.findings import Check, Finding
 # Beside the key, these say whose pod it is.
 SCOPE_OPTIONS: Final = ("owner", "organization", "repository", "run-id")
 
+# The variables, and secrets of the reusable workflows, that hold a provider's key; the action's inputs are named alike.
+MARKETS: Final = {
+    "RUNPOD_API_KEY": "runpod",
+    "RUNPOD_KEY": "runpod",
+    "PRIME_API_KEY": "prime",
+    "CELIUM_API_KEY": "celium",
+    "LIUM_API_KEY": "celium",
+}
+
 
 # A stop may name the run of a start that knows its own.
 _RUN: Final = "run-id"
@@ -62,7 +71,8 @@ class Call:
 
     `key` is its text, blanks taken out of expressions, None when it cannot be known; so are `labels`, the further ones,
     and `lifetime`, empty for the default. `options` are those of SCOPE_OPTIONS that the file gives, None for a value
-    that cannot be known; None altogether for a call in another file.
+    that cannot be known; None altogether for a call in another file. `markets` are the providers whose key the file
+    gives it, by their names here; empty also where none is seen.
     """
 
     mode: Mode
@@ -73,6 +83,7 @@ class Call:
     labels: frozenset[str] | None = frozenset()
     options: tuple[tuple[str, str | None], ...] | None = ()
     lifetime: str | None = ""
+    markets: frozenset[str] = frozenset()
     by_action: bool = False
     swallowed: bool = False
     hears_cancel: bool = True

@@ -253,10 +253,8 @@ class Hands:
         terms = self._charged(self._plan.terms)
         self._plan = replace(self._plan, terms=terms)
         try:
-            if offer.provider in self._passed_over:
-                raise self._passed_over[offer.provider]
             terms.check(offer)
-        except (BudgetExceeded, RemoteError) as error:
+        except BudgetExceeded as error:
             return self._refuse(lease, offer, error)
         # A pod that turns up without an answer is held to the same price.
         lease = replace(lease, cap=terms.cap(offer.price), worth=terms.left)

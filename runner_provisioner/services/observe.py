@@ -51,7 +51,7 @@ class _Market:
 
     def of(self, lease: Lease) -> set[PodRef]:
         """Every pod of the lease here: by its name, and by what it remembers."""
-        return self.named.get(lease.name, set()) | {one for one in lease.known if one.provider == self.name}
+        return self.named.get(lease.name, set()) | {one for one in lease.looked_for if one.provider == self.name}
 
 
 @dataclass
@@ -152,7 +152,7 @@ class Lookout:
 
     async def _look_at_markets(self, leases: Sequence[Lease]) -> list[_Market]:
         """Every provider that has to be looked at for these leases, and those with pods that nobody has a key for."""
-        known = {one.provider for lease in leases for one in lease.known}
+        known = {one.provider for lease in leases for one in lease.looked_for}
         needed = self._needed(leases) | known
         passing = self._passing
         looks = {

@@ -7,7 +7,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from runner_provisioner.domain.decisions import decide
-from runner_provisioner.domain.leases import RETRIED, Lease, Limits, Observation, Phase, PodRef, Unknown, ref
+from runner_provisioner.domain.leases import (
+    RETRIED,
+    CreatePod,
+    Decision,
+    Lease,
+    Limits,
+    Observation,
+    Phase,
+    PodRef,
+    Unknown,
+    ref,
+)
 from runner_provisioner.domain.pods import PodState
 from runner_provisioner.domain.runners import Runner
 from runner_provisioner.errors import ApiRetired, AuthenticationFailed, LeftBehind, PermissionDenied, RemoteError
@@ -126,6 +137,10 @@ class Reconciler:
         self._note_failures(before, decision.lease)
         self._tell_running()
         self.lease = self.store.save(decision.lease)
+        if _creates(decision) and self.lease.siblings - before.siblings:
+            # Another process with the same state file has rented since this look, maybe where it was not looked at.
+            self.lease = self.store.save(replace(before, siblings=self.lease.siblings, ended=self.lease.ended))
+            return self.lease
         self._tell_phase(before, self.lease)
         if decision.actions:
             acted = await self._hands.perform(self.lease, decision.actions)
@@ -227,6 +242,10 @@ class Reconciler:
         if seen is None or isinstance(seen.pods, Unknown):
             return False
         return any(pod.state is PodState.RUNNING for pod in seen.pods)
+
+
+def _creates(decision: Decision) -> bool:
+    return any(isinstance(action, CreatePod) for action in decision.actions)
 
 
 def cause_of(error: BaseException | None) -> str:

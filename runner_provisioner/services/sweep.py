@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -10,21 +10,22 @@ from functools import partial
 
 from runner_provisioner.domain.leases import Lease, Outcome, Phase, Unknown, ref
 from runner_provisioner.domain.names import RunKey, Scope
-from runner_provisioner.domain.orphans import Attempt, Finding, Verdict, judge_pod, judge_runner
+from runner_provisioner.domain.orphans import Attempt, Finding, Verdict, judge_pod, judge_runner, judge_template
 from runner_provisioner.domain.pods import Pod, PodId
 from runner_provisioner.domain.runners import Runner
-from runner_provisioner.errors import LeftBehind, RemoteError
-from runner_provisioner.ports import Clock, GpuProvider, RunnerRegistry, WorkflowRuns
+from runner_provisioner.errors import InvalidRequest, LeftBehind, RemoteError
+from runner_provisioner.ports import Clock, GpuProvider, LeavesTemplates, RunnerRegistry, WorkflowRuns
 from runner_provisioner.services.asking import ask_all
 from runner_provisioner.services.ending import Ending
 from runner_provisioner.services.observe import PodSight, read_pods
 
+TEMPLATE = "template"
 ROUNDS = 3  # a sweep that finds new orphans after so many rounds reports them as left
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One pod or runner of ours and what is to be said of it; `price` is USD per hour."""
+    """One pod, runner or left template of ours and what is to be said of it; `price` is USD per hour."""
 
     kind: str
     name: str
@@ -104,6 +105,7 @@ class Sweep:
             await self._judge_runner(runner, attempts, pods_known=known, has_pod=runner.name in names)
             for runner in (runners if isinstance(runners, list) else [])
         ]
+        entries += await self._templates(errors)
         return Survey(entries=tuple(entries), errors=(*errors, *attempts.errors))
 
     async def run(self) -> Swept:
@@ -142,6 +144,20 @@ class Sweep:
         listed = await provider.list(self._owner8)
         return await read_pods(provider, {pod.id for pod in listed})
 
+    async def _templates(self, errors: list[RemoteError]) -> list[Entry]:
+        able = self._leaving()
+        replies = await ask_all({name: partial(one.left_templates, self._owner8) for name, one in able.items()})
+        errors += [error for error in replies.errors.values() if isinstance(error, RemoteError)]
+        now = self._clock.now()
+        return [
+            Entry(kind=TEMPLATE, name=one.name, id=one.id, provider=name, finding=judge_template(one, now=now))
+            for name, found in sorted(replies.answers.items())
+            for one in found
+        ]
+
+    def _leaving(self) -> dict[str, LeavesTemplates]:
+        return {name: one for name, one in self._providers.items() if isinstance(one, LeavesTemplates)}
+
     async def _runners(self, errors: list[RemoteError]) -> list[Runner] | Unknown:
         try:
             return list(await self._registry.list(f"rp-{self._owner8}-"))
@@ -167,10 +183,22 @@ class Sweep:
         return Entry(kind="runner", name=runner.name, id=str(runner.id), provider="github", finding=finding)
 
     async def _end(self, survey: Survey) -> list[str]:
-        names = sorted({entry.name for entry in survey.orphans})
+        templates = [entry for entry in survey.orphans if entry.kind == TEMPLATE]
+        left = [f"{entry.kind} {entry.name}" for entry in templates if not await self._erased(entry)]
+        return left + await self._drain([entry for entry in survey.orphans if entry.kind != TEMPLATE])
+
+    async def _erased(self, entry: Entry) -> bool:
+        try:
+            await self._leaving()[entry.provider].delete_template(entry.id)
+        except (RemoteError, InvalidRequest):
+            return False  # the look that follows shows it again
+        return True
+
+    async def _drain(self, orphans: Sequence[Entry]) -> list[str]:
+        names = sorted({entry.name for entry in orphans})
         leases = []
         for name in names:
-            pods = [entry.pod for entry in survey.orphans if entry.name == name and entry.pod is not None]
+            pods = [entry.pod for entry in orphans if entry.name == name and entry.pod is not None]
             # The empty nonce matches no pod: only those judged are ended.
             leases.append(
                 Lease(
@@ -187,7 +215,7 @@ class Sweep:
             return list(error.what)
         except RemoteError:
             # The look that follows says which of them are left, and why that cannot be told.
-            return [f"{entry.kind} {entry.name}" for entry in survey.orphans]
+            return [f"{entry.kind} {entry.name}" for entry in orphans]
         return []
 
 

@@ -47,7 +47,7 @@ def cancelled_as_it_should_be(stage: ActionStage, use: Use) -> None:
     assert stage.stage.live == []
 
 
-@pytest.mark.parametrize("moment", [while_created, while_booting])
+@pytest.mark.parametrize("moment", [while_created, pytest.param(while_booting, marks=pytest.mark.full)])
 def test_a_cancelled_start_leaves_nothing(
     set_up_action: SetUpAction, moment: Callable[[ActionStage, Use], None]
 ) -> None:
@@ -92,6 +92,7 @@ def test_a_create_that_arrives_after_the_cancellation_is_settled(set_up_action: 
     stage.stage.gone(pods=1)
 
 
+@pytest.mark.full
 def test_without_exec_the_same_test_fails(set_up_action: SetUpAction) -> None:
     """A step whose shell stays in front never hears of it: it is killed, and the program lives on as an orphan."""
     stage = set_up_action(inert=True, boot_seconds=30.0)

@@ -79,6 +79,7 @@ def test_the_page_of_the_run_tells_what_was_tried_and_when(set_up_action: SetUpA
     stage.stage.gone(pods=1)
 
 
+@pytest.mark.full
 def test_a_start_warns_where_nobody_cleans_up(set_up_action: SetUpAction) -> None:
     """Without a scheduled clean-up in the last day there is one warning; with one there is none."""
     stage = set_up_action(inert=True)

@@ -78,6 +78,7 @@ def test_every_secret_is_masked_before_the_program_says_anything_else(set_up_act
     assert set(OTHERS.values()) <= use.job.log.masks
 
 
+@pytest.mark.full
 def test_a_numeric_secret_does_not_blank_the_label(set_up_action: SetUpAction) -> None:
     """The App's id kept as a secret masks digits; the label has none."""
     stage = set_up_action(inert=True)

@@ -128,6 +128,7 @@ def test_the_reusable_workflow(set_up_action: SetUpAction) -> None:
     stage.stage.gone(pods=1)
 
 
+@pytest.mark.full
 def test_two_legs(set_up_action: SetUpAction) -> None:
     """Each has its key, its machine and its stop."""
     stage = set_up_action()

@@ -107,7 +107,7 @@ async def worlds(*, real: bool) -> AsyncIterator[CeliumWorld]:
 class TestCeliumContract(ProviderContract):
     """The suite that every adapter passes."""
 
-    @pytest.fixture(params=[False, True], ids=["in-process", "loopback"])
+    @pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.full)], ids=["in-process", "loopback"])
     async def world(self, request: pytest.FixtureRequest) -> AsyncIterator[CeliumWorld]:
         """The adapter over the simulator."""
         async for world in worlds(real=request.param):

@@ -79,7 +79,7 @@ async def check(world: PrimeWorld, asked: set[str]) -> None:
     assert set(ended) == set(gone)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(steps=STEPS)
 def test_every_look_tells_the_truth(steps: list[tuple[str, int]]) -> None:
     """After each act; and in the end everything can be ended."""

@@ -59,7 +59,7 @@ class TestPreferredRest(ProviderContract):
 class TestRetiredGraphQL(ProviderContract):
     """Everything that REST v2 can do, after GraphQL has answered 410."""
 
-    @pytest.fixture(params=[False, True], ids=["in-process", "loopback"])
+    @pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.full)], ids=["in-process", "loopback"])
     async def world(self, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RunPodWorld]:
         """GraphQL answers 410 and nothing else."""
         async for world in worlds(tmp_path, real=request.param, retired=True):
@@ -151,6 +151,15 @@ class TestRetiredGraphQL(ProviderContract):
         await world.runpod.terminate(pod.id)
         assert await world.runpod.get(pod.id) is None
         assert await world.runpod.get_many([pod.id]) == {pod.id: None}
+
+    async def test_a_pod_that_the_list_still_shows_is_gone(self, world: RunPodWorld) -> None:
+        """Also where it is read beside another: a start would yield to it."""
+        pod, gone = await self._rent(world), await self._rent(world)
+        await world.clock.sleep(30)
+        world.simulator.settings.list_lag = 30
+        await world.runpod.terminate(gone.id)
+        assert gone.id in {one.id for one in await world.runpod.list(OWNER)}
+        assert await world.runpod.get_many([pod.id, gone.id]) == {pod.id: await world.runpod.get(pod.id), gone.id: None}
 
     async def test_the_states_are_those_of_the_reference(self, world: RunPodWorld) -> None:
         """What REST observes; a runner's pod that nobody of us stopped was taken, another one is stopped."""

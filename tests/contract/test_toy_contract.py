@@ -274,6 +274,6 @@ def test_the_page_for_new_providers_works_as_it_is_written(tmp_path: Path) -> No
 
 def test_without_any_provider_installed_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a broken installation."""
-    monkeypatch.setattr(accounts, "entry_points", lambda **_of: [])
+    monkeypatch.setattr(accounts, "_points", lambda _path: ())
     with pytest.raises(UnknownProvider, match="none is installed"):
         accounts.plugins(["runpod"])

@@ -54,6 +54,7 @@ def test_a_job_never_sees_a_bad_host(stage: Stage, defect: Defect, reason: str) 
     stage.gone(pods=2)
 
 
+@pytest.mark.full
 def test_when_the_only_offers_are_bad_the_start_says_why(stage: Stage) -> None:
     """One line, no runner, and nothing left."""
     spoil(stage, A4000, Defect.OLD_DRIVER)

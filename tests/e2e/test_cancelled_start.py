@@ -35,7 +35,9 @@ def said(start: Step) -> str:
     return (start.folder / "stderr").read_text()
 
 
-@pytest.mark.parametrize("moment", [during_create, during_boot, pytest.param(during_settle, marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    "moment", [during_create, *(pytest.param(one, marks=pytest.mark.full) for one in (during_boot, during_settle))]
+)
 def test_a_cancelled_start_ends_what_is_known_in_time(set_up: SetUp, moment: object) -> None:
     """One signal is enough: within 7 s it is over and no pod lives; the always() step finds nothing more to do."""
     stage = set_up(WorldPlan(boot_seconds=30.0 if moment is during_boot else 0.2))

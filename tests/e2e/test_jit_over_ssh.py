@@ -109,7 +109,7 @@ def test_a_runner_that_github_removed_gets_another_configuration(stage: Stage) -
     "kind",
     [
         pytest.param(FaultKind.ERROR, id="refused", marks=pytest.mark.full),
-        pytest.param(FaultKind.DROP_AFTER, id="answer-lost"),
+        pytest.param(FaultKind.DROP_AFTER, id="answer-lost", marks=pytest.mark.full),
     ],
 )
 def test_a_failed_configuration_is_made_again(stage: Stage, kind: FaultKind) -> None:
@@ -127,7 +127,7 @@ def test_a_failed_configuration_is_made_again(stage: Stage, kind: FaultKind) -> 
     "kind",
     [
         pytest.param(FaultKind.HANG, id="before", marks=pytest.mark.full),
-        pytest.param(FaultKind.HOLD_AFTER, id="after"),
+        pytest.param(FaultKind.HOLD_AFTER, id="after", marks=pytest.mark.full),
     ],
 )
 def test_a_start_killed_at_the_configuration_leaves_nothing_after_stop(stage: Stage, kind: FaultKind) -> None:

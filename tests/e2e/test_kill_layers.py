@@ -60,6 +60,7 @@ def test_the_switch_in_the_pod_ends_it_alone(stage: Stage, steps: tuple[str, ...
     stage.gone(pods=1)
 
 
+@pytest.mark.full
 def test_the_stop_step_ends_it_alone(stage: Stage) -> None:
     """The pod cannot, RunPod does not, nobody cleans up."""
     place, pod = rented(stage, steps=("true",))

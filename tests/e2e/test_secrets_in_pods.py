@@ -73,6 +73,7 @@ def test_a_job_finds_no_secret(stage: Stage, image: Image) -> None:
     stage.gone(pods=1)
 
 
+@pytest.mark.full
 def test_where_an_init_keeps_the_command_nothing_is_registered(set_up: SetUp) -> None:
     """An init that the start command does not replace shows it in its own command line: the pod ends itself."""
     stage = set_up(acts=[init_in_front])

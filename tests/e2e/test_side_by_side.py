@@ -71,7 +71,7 @@ def test_rotated_credentials_change_neither_label_nor_pod(stage: Stage) -> None:
 @pytest.mark.parametrize(
     "scope",
     [
-        pytest.param((), id="repository runners"),
+        pytest.param((), id="repository runners", marks=pytest.mark.full),
         pytest.param(("--organization", OWNER), id="organisation runners", marks=pytest.mark.full),
     ],
 )

@@ -18,6 +18,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.full
 def test_logs_exec_cp_wait_and_info_in_a_pod(stage: Stage) -> None:
     """By label; the log is followed from the start script's first line to the end of the pod."""
     place, key, pod_id = rented(stage)

@@ -43,7 +43,11 @@ def test_a_lost_answer_under_list_lag_is_waited_for(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    "boot", [pytest.param(2.5, id="slow boot"), pytest.param(0.0, id="quick boot", marks=pytest.mark.full)]
+    "boot",
+    [
+        pytest.param(2.5, id="slow boot", marks=pytest.mark.full),
+        pytest.param(0.0, id="quick boot", marks=pytest.mark.full),
+    ],
 )
 def test_of_two_starts_at_once_one_pod_lives(set_up: SetUp, boot: float) -> None:
     """Same key, same state file, lists that lag, both creates done: at least one succeeds, exactly one pod lives.
@@ -100,6 +104,7 @@ def test_a_pod_that_never_gets_a_runtime_is_given_back(stage: Stage) -> None:
     stage.gone(pods=1)
 
 
+@pytest.mark.full
 def test_an_image_without_an_https_client_sleeps_and_is_given_back(stage: Stage, confined: None) -> None:
     """Its pod cannot end itself and says so; `start` ends it when the boot timeout is over."""
     hidden = ("curl", "wget", "python3*", "openssl", "apt*")

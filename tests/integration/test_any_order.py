@@ -166,7 +166,7 @@ TestAtPrime = pytest.mark.full(AtPrime.TestCase)
 TestWithoutGraphql = pytest.mark.full(WithoutGraphql.TestCase)
 TestAtAll = pytest.mark.full(AtAll.TestCase)
 TestAnyOrder.settings = TestAtLium.settings = TestAtPrime.settings = settings(
-    max_examples=25,
+    max_examples=15,
     stateful_step_count=8,
     deadline=None,
     derandomize=True,

@@ -183,6 +183,35 @@ def test_a_job_that_failed_by_itself_is_never_repeated(at: Provider) -> None:
     tell(at, story)
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("later", [pytest.param(3, id="stop-first"), pytest.param(40, id="watch-first")])
+def test_a_pod_that_is_slow_to_go_after_a_failed_job_is_no_interruption(later: float) -> None:
+    """Lium shows it as being deleted, and not by whom: what `stop` ends is no loss to `watch`, nor the other way."""
+
+    async def story(run: Repeating) -> None:
+        run.world.stage.sim.fleet.settings.deletion_seconds = 20.0  # type: ignore[attr-defined] # Lium's simulator
+        await run.start()
+        runner = run.world.runner_of(run.take().id)
+        assert runner is not None
+        records: list[object] = []
+
+        async def act() -> None:
+            await anyio.sleep(5)
+            run.world.github.play_finish(runner, "failure")
+            await anyio.sleep(later)
+            outcome, record = await run.stop(1)
+            assert outcome.ok, repr(outcome.error)
+            records.append(record)
+
+        watched = await watching(run, act)
+        assert (watched.over, watched.interruption, watched.error) == (Over.JOB, None, None)
+        assert records == [None]
+        assert "failed by itself" in (await run.rerun(1)).result[0].why_not
+        assert len(run.world.pods()) == 1
+
+    tell(Provider.LIUM, story, watched=True)
+
+
 @pytest.mark.parametrize("at", FULL)
 def test_an_unknown_look_rents_nothing(at: Provider) -> None:
     """A provider that does not answer is an error, not an absence."""

@@ -177,10 +177,10 @@ def test_a_job_before_the_idle_time_keeps_the_pod(remote: World, scratch: Path) 
 def test_the_lifetime_ends_the_pod_in_the_middle_of_a_job(remote: World, scratch: Path) -> None:
     """The job hears TERM first."""
     remote.step = "trap 'echo heard; exit' TERM; sleep 100 & wait"
-    with pod(script_for(remote, lifetime_seconds=4), scratch) as started:
+    with pod(script_for(remote, lifetime_seconds=8), scratch) as started:
         log = ends(started, remote)
         started.wait_for(lambda: remote.has("step-log"))
-    assert "lifetime of 4 s is over" in log
+    assert "lifetime of 8 s is over" in log
     assert remote.first("step-log") == "heard\n"
 
 

@@ -73,6 +73,7 @@ let
       "pytest-xdist"
       "pyyaml"
       "respx"
+      "sniffio"
       "sqlalchemy"
       "starlette"
       "structlog"

@@ -212,6 +212,10 @@ class Repeating:
         outcome, record = await self.stop(attempt)
         assert outcome.ok, repr(outcome.error)
         assert record is None
+        if self.watched:  # it, too, may be ending the pod, and outlast `stop`
+            with anyio.fail_after(LOCK):
+                while self.job("watch").conclusion is None:  # noqa: ASYNC110 - virtual time
+                    await anyio.sleep(1)
         assert self.world.github.run(self.run_id).latest.conclusion == "success"
 
 

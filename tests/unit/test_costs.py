@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner_provisioner.domain.costs import Part, Share, by_day, by_gpu, end_of, job_of, jobs, spells
@@ -219,6 +219,7 @@ def test_models_are_added_up() -> None:
 moments = st.none() | st.integers(-300, 200_000).map(lambda seconds: EPOCH + timedelta(seconds=seconds))
 
 
+@settings(max_examples=40)
 @given(
     records=st.lists(
         st.builds(

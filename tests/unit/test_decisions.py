@@ -308,6 +308,35 @@ def test_a_pod_of_another_process_may_cost_no_more_than_is_left(
     assert decide(here, Observation(pods=(made,), runner=None), now=NOW, limits=LIMITS).lease.outcome == outcome
 
 
+def test_beside_a_siblings_pod_the_own_create_may_still_turn_out_to_have_rented() -> None:
+    """Where pods have no tags it is known by name and moment alone, and the sibling's is not taken for it."""
+    theirs, ours = (replace(pod(number), tags=None, created_at=NOW) for number in (1, 2))
+    here = replace(lease(Phase.PLACING, unsure=True, placed_at=NOW), made=frozenset(), siblings=frozenset({POD1}))
+    seen = Observation(pods=(theirs,), runner=None)
+    adopted = decide(here, seen, now=NOW, limits=LIMITS).lease
+    assert (adopted.phase, adopted.pod, adopted.unsure, adopted.made) == (Phase.BOOTING, POD1, True, frozenset())
+    both = Observation(pods=(theirs, ours), runner=None)
+    after = decide(adopted, both, now=NOW, limits=LIMITS).lease
+    assert (after.unsure, after.made) == (False, frozenset({PodRef("runpod", PodId("pod2"))}))
+    assert after.outcome is None
+
+
+@pytest.mark.parametrize("known", ["siblings", "inherited", "made"])
+@pytest.mark.parametrize("price", ["1.90", "2.10"])
+def test_a_pod_without_tags_may_cost_another_process_what_it_may_cost_this_one(known: str, price: str) -> None:
+    """Two starts that hold one pod to different prices would end each other's; one of its own keeps to its offer."""
+    made = replace(pod(1), tags=None, price=Decimal(price))
+    here = replace(lease(Phase.BOOTING, cap=Decimal(1), max_price=Decimal(2)), made=frozenset())
+    here = {
+        "siblings": replace(here, siblings=frozenset({POD1})),
+        "inherited": replace(here, inherited=frozenset({POD1})),
+        "made": replace(here, made=frozenset({POD1})),
+    }[known]
+    after = decide(here, Observation(pods=(made,), runner=None), now=NOW, limits=LIMITS).lease
+    kept = known != "made" and price == "1.90"
+    assert (after.outcome is None) is kept
+
+
 def test_success_waits_for_a_look_after_settle() -> None:
     """Only a fresh look at least settle after the create makes a lease settled."""
     here = lease(Phase.READY, placed_at=NOW - timedelta(seconds=31), pod=POD1)

@@ -184,6 +184,28 @@ def test_what_broke_a_job(loss: Loss, who: Runner | Unknown | None, jobs: list[J
         assert (record.label, record.pod) == (LABEL, loss.pod.id if loss.pod else None)
 
 
+@pytest.mark.parametrize(
+    ("who", "jobs", "found"),
+    [
+        pytest.param(None, [job()], False, id="the job has failed"),
+        pytest.param(runner(), [job()], True, id="its runner has not said so"),
+        pytest.param(Unknown(reason="x"), [job()], True, id="nobody knows whether it has"),
+        pytest.param(None, [job(status="in_progress", conclusion=None)], True, id="the job runs"),
+        pytest.param(None, [job(runner_name=None)], True, id="no runner took the job"),
+        pytest.param(None, None, True, id="the jobs cannot be read"),
+    ],
+)
+def test_a_pod_that_is_being_deleted_after_its_job_is_no_loss(
+    who: Runner | Unknown | None,
+    jobs: list[Job] | None,
+    found: bool,  # noqa: FBT001 - a column
+) -> None:
+    """Another command of ours deletes it, where the provider does not tell whose doing it is."""
+    leaving = pod(state=PodState.INTERRUPTED, tags=tags(label=LABEL), deleting=True)
+    loss = Loss(reason="interrupted", pod=leaving)
+    assert (interrupted(NAME, loss, seen(leaving, who=who), jobs, EPOCH) is not None) is found
+
+
 def test_an_interruption_was_when_the_provider_says() -> None:
     """However much later it was noticed; a provider's clock that is ahead makes nobody wait for the future."""
     assert TAKEN.pod
@@ -325,6 +347,7 @@ def test_what_the_provider_says_counts_more_than_a_record() -> None:
     """A pod that is alive contradicts; one that is listed as taken needs no record."""
     assert "still there" in told([job()], RECORD, pods=(pod(),)).unexplained[0]
     assert told([job()], pods=(pod(state=PodState.INTERRUPTED),)).explained[0].label == LABEL
+    assert told([job()], pods=(pod(state=PodState.INTERRUPTED, deleting=True),)).explained == ()
     assert told([job()], pods=(pod(state=PodState.FAILED),)).explained == ()
     assert told([job()], RECORD, pods=(pod("rp-other"),)).explained != ()
 

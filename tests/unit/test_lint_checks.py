@@ -40,6 +40,19 @@ SECOND_START = f"""\
   stop:
 """
 
+RERUN_JOB = f"""\
+  again:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: octo/runner_provisioner@v1 {HERE}
+        with:
+          mode: rerun
+          runpod-api-key: x
+          celium-api-key: x
+"""
+ONE_KEY = "        env:\n          CELIUM_API_KEY: x\n"
+BOTH_KEYS = "        env:\n          RUNPOD_KEY: x\n          CELIUM_API_KEY: x\n"
+
 
 def spoil_stop(new: str) -> str:
     """The workflow of commands with another last step."""
@@ -366,6 +379,19 @@ jobs:
         ),
         "reusable-other-case": spoil(WHOLE, ("stop-environment: gpu-stop", f"stop-environment: Gpu {HERE}")),
     },
+    "stop-provider": {
+        "action": spoil(
+            with_mark_on_last_uses(),
+            ("          key: train\n", "          key: train\n          prime-api-key: ${{ secrets.PRIME_API_KEY }}\n"),
+        ),
+        "rerun": GOOD + RERUN_JOB,
+        "commands": spoil(
+            COMMANDS,
+            ("        run: exec runner-provisioner start", f"{BOTH_KEYS}        run: exec runner-provisioner start"),
+            ("        run: exec runner-provisioner stop\n", f"{BOTH_KEYS}        run: exec runner-provisioner stop\n"),
+            (STOP_STEP, f"      - run: exec runner-provisioner stop {HERE}\n        env:\n          LIUM_API_KEY: x\n"),
+        ),
+    },
     "same-key": {
         "start": spoil(GOOD, ("  stop:\n", SECOND_START.replace("KEY", "train"))),
         "called-twice": f"""\
@@ -548,6 +574,20 @@ jobs:
             GOOD[GOOD.index("  start:") :], ("    if: always()\n", "    if: always()\n    environment: gpu-stop\n")
         ),
     },
+    "cleanup-provider": {
+        "narrowed": CLEANUP[: CLEANUP.index("    uses")]
+        + f"    steps:\n      - run: runner-provisioner cleanup --provider celium {HERE}\n"
+        + BOTH_KEYS
+        + GOOD[GOOD.index("  start:") :],
+        "step": CLEANUP[: CLEANUP.index("    uses")]
+        + f"    steps:\n      - run: runner-provisioner cleanup {HERE}\n{ONE_KEY}"
+        + GOOD[GOOD.index("  start:") :],
+        "reusable": CLEANUP.replace("@v1\n", f"@v1 {HERE}\n    secrets:\n      PRIME_API_KEY: x\n")
+        + WHOLE[WHOLE.index("  train:") :]
+        .replace(HANDED, "    secrets:\n      RUNPOD_API_KEY: x\n")
+        .replace("      stop-environment: gpu-stop\n", "")
+        .replace("      environment: gpu\n", ""),
+    },
     "rerun-failed": {
         "first-attempt": spoil(GOOD, (START_JOB, START_JOB + f"    if: github.run_attempt == 1 {HERE}\n")),
         "first-attempt-step": spoil(
@@ -564,7 +604,7 @@ def test_a_fault_is_found_where_it_is(check: str, name: str) -> None:
     text = BAD[check][name]
     found = [
         one
-        for one in look(text, cleanup=check != "no-cleanup")
+        for one in look(text, cleanup=check not in {"no-cleanup", "cleanup-provider"})
         if (check, one.check.id) != ("no-cleanup", "rerun-failed")
     ]
     assert [(one.check.id, one.line) for one in found] == [(check, line) for line in marked(text)]

@@ -474,3 +474,39 @@ def test_the_lack_of_a_clean_up_is_said_once() -> None:
     """It is one thing of the whole repository, not one of each file."""
     found = check_workflows({"a.yml": GOOD, "b.yml": COMMANDS})
     assert [(one.file, one.check.id) for one in found if one.check.id == "no-cleanup"] == [("a.yml", "no-cleanup")]
+
+
+@pytest.mark.parametrize(
+    ("start", "stop"),
+    [
+        pytest.param("runpod-api-key: a\n          prime-api-key: b", "", id="none-that-can-be-seen"),
+        pytest.param("runpod-api-key: a\n          prime-api-key: ''", "runpod-api-key: a", id="an-empty-one"),
+        pytest.param("runpod-api-key: a", "runpod-api-key: a\n          celium-api-key: b", id="more-than-needed"),
+        pytest.param(
+            "runpod-api-key: a\n          prime-api-key: b\n          provider: runpod",
+            "runpod-api-key: a",
+            id="narrowed",
+        ),
+    ],
+)
+def test_a_stop_has_the_keys_of_its_start(start: str, stop: str) -> None:
+    """What cannot be seen here is not judged."""
+    key = "runpod-api-key: ${{ secrets.RUNPOD_API_KEY }}"
+    assert look(spoil_last(spoil(GOOD, (key, start)), key, stop or "gpu-count: 1")) == []
+
+
+def test_several_clean_ups_share_the_providers() -> None:
+    """Each has the keys of some; one without any that can be seen may have all."""
+    keys = "      - uses: octo/runner_provisioner@v1\n        with:\n          mode: cleanup\n          KEY: x\n"
+    job = CLEANUP[CLEANUP.index("  cleanup:") : CLEANUP.index("    uses")] + "    runs-on: ubuntu-latest\n    steps:\n"
+    both = spoil(GOOD, ("          key: train\n", "          key: train\n          prime-api-key: x\n"))
+    both = spoil_last(both, "          key: train\n", "          key: train\n          prime-api-key: x\n")
+    begin = CLEANUP[: CLEANUP.index("  cleanup:")]
+    shared = job + keys.replace("KEY", "runpod-api-key") + keys.replace("KEY", "prime-api-key")
+    assert look(begin + shared + both[both.index("  start:") :], cleanup=False) == []
+    called = both.replace("on: workflow_dispatch", "on: workflow_call")
+    cleanup = begin + job + keys.replace("KEY", "runpod-api-key")
+    assert check_workflows({"called.yml": called, "cleanup.yml": cleanup}) == []
+    assert [one.check.id for one in check_workflows({"mine.yml": both, "cleanup.yml": cleanup})] == ["cleanup-provider"]
+    unseen = job + keys.replace("KEY", "runpod-api-key") + keys.replace("          KEY: x\n", "")
+    assert look(begin + unseen + both[both.index("  start:") :], cleanup=False) == []

@@ -33,6 +33,11 @@ def pod(*, age: float = 10, tags: PodTags | None = TAGS, name: str = "rp-0123abc
     )
 
 
+def taken(*, age: float = 56) -> Pod:
+    """One that the provider has taken back, and that tells nothing of its run."""
+    return replace(pod(age=age, tags=None), state=PodState.INTERRUPTED)
+
+
 @pytest.mark.parametrize(
     ("one", "attempt", "runner", "verdict"),
     [
@@ -46,6 +51,10 @@ def pod(*, age: float = 10, tags: PodTags | None = TAGS, name: str = "rp-0123abc
         pytest.param(pod(age=54), None, None, Verdict.OWNED, id="young-without-runner"),
         pytest.param(pod(age=56), None, None, Verdict.ORPHAN, id="old-without-runner"),
         pytest.param(pod(age=56), None, RUNNER, Verdict.OWNED, id="old-with-runner"),
+        pytest.param(taken(), None, RUNNER, Verdict.ORPHAN, id="taken-and-its-runner-waits"),
+        pytest.param(taken(), None, WORKING, Verdict.OWNED, id="taken-and-its-job-is-not-over-yet"),
+        pytest.param(taken(), RunStatus.ACTIVE, RUNNER, Verdict.OWNED, id="taken-and-its-run-is-active"),
+        pytest.param(taken(age=54), None, RUNNER, Verdict.OWNED, id="young-and-taken"),
         pytest.param(pod(age=56), None, DOWN, Verdict.UNKNOWN, id="old-and-runners-not-seen"),
         pytest.param(pod(age=400, tags=None), None, RUNNER, Verdict.ORPHAN, id="past-the-default-lifetime"),
         pytest.param(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner_provisioner._redaction import MASK, MIN_SECRET, Redactor, looks_secret
+from runner_provisioner._redaction import _RULES, MASK, MIN_SECRET, Redactor, looks_secret
 
 SECRET = "s3cr3t/with+odd chars\"'&%é"
 SECRETS = st.text(
@@ -272,6 +273,31 @@ def test_tracebacks_with_causes_and_groups_are_redacted() -> None:
     assert "RuntimeError" in text
     assert SECRET not in text
     assert "MIIEpAIBAAKCAQEA7" not in text
+
+
+OF_EACH_RULE = (
+    "-----BEGIN RSA PRIVATE KEY-----\nMIIE",
+    "LS0tLS1CRUdJTiBSU0EgUFJJVkFURSBLRVktLS0tLQ",
+    "ghs_0123456789abcdef",
+    "rpa_0123456789abcdef",
+    "eyJhbGciOiJSUzI1NiJ9.e30.c2ln",
+    "Authorization, swordfish",
+    "BEARER swordfish",
+    "x://u:swordfish@h",
+    "?api_key=swordfish",
+    "TOKEN=swordfish",
+    '"token" : "swordfish"',
+    "'token': b'swordfish'",
+    '\\"token\\": \\"swordfish',
+)
+
+
+@pytest.mark.parametrize(("rule", "text"), list(zip(_RULES, OF_EACH_RULE, strict=True)), ids=OF_EACH_RULE)
+def test_no_text_that_a_rule_knows_is_passed_by(rule: tuple[re.Pattern[str], str], text: str) -> None:
+    """What makes a text worth searching is in the least that each rule finds."""
+    found = rule[0].search(text)
+    assert found is not None
+    assert Redactor().redact(found.group()) != found.group()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -9,11 +10,18 @@ import pytest
 from support.fakes import NAME, OWNER8, FakeProvider, FakeRegistry, FakeRuns, Memory, pod, tags
 
 from runner_provisioner.domain.leases import Lease, Limits, Outcome, Phase
+from runner_provisioner.domain.markets import LeftTemplate
 from runner_provisioner.domain.names import RunKey, Scope
 from runner_provisioner.domain.orphans import Verdict
 from runner_provisioner.domain.pods import PodClass
 from runner_provisioner.domain.runners import RunnerState, RunStatus
-from runner_provisioner.errors import AuthenticationFailed, LeftBehind, RunnerProvisionerError, ServerError
+from runner_provisioner.errors import (
+    AuthenticationFailed,
+    InvalidRequest,
+    LeftBehind,
+    RunnerProvisionerError,
+    ServerError,
+)
 from runner_provisioner.services.ending import Ending, ForgetfulStore
 from runner_provisioner.services.reconcile import Polls
 from runner_provisioner.services.sweep import Sweep
@@ -299,3 +307,75 @@ async def test_a_narrowed_clean_up_takes_no_runner_for_one_without_a_pod() -> No
     scene.registry.put(NAME, RunnerState.OFFLINE, online=False)
     verdicts = [(await scene.sweep(whole=whole).survey()).entries[0].finding.verdict for whole in (True, False)]
     assert verdicts == [Verdict.ORPHAN, Verdict.UNKNOWN]
+
+
+class Leaving(FakeProvider):
+    """A provider with templates that no pod came of."""
+
+    def __init__(self, clock: FakeClock, *left: LeftTemplate) -> None:
+        super().__init__(clock, name="one")
+        self.left = list(left)
+
+    async def left_templates(self, owner8: str) -> Sequence[LeftTemplate]:
+        """All of them."""
+        assert owner8 == OWNER8
+        self.meet("left_templates")
+        return self.left
+
+    async def delete_template(self, template_id: str) -> None:
+        """Remove it."""
+        self.meet("delete_template")
+        self.left = [one for one in self.left if one.id != template_id]
+
+
+def leaving(*expires: datetime | None) -> tuple[Scene, Leaving]:
+    """A scene with left templates of these ends."""
+    scene = Scene()
+    provider = Leaving(
+        scene.clock,
+        *(
+            LeftTemplate(provider="one", id=f"t{number}", name=f"template-{number}", tags=tags(expires_at=end))
+            for number, end in enumerate(expires)
+        ),
+    )
+    scene.one = provider
+    scene.ending = Ending(
+        providers={"one": provider, "two": scene.two},
+        registry=scene.registry,
+        clock=scene.clock,
+        events=scene.memory,
+        limits=LIMITS,
+        polls=Polls(booting=1.0, running=1.0, patience=20.0),
+    )
+    return scene, provider
+
+
+async def test_a_template_whose_pod_never_came_is_removed_when_its_time_is_over() -> None:
+    """It may hold a token; until then a start may still rent from it."""
+    scene, provider = leaving(EPOCH, EPOCH + timedelta(hours=1), None)
+    scene.put(tags=tags(expires_at=EPOCH))
+    swept = await scene.sweep().run()
+    assert [(one.kind, one.name) for one in swept.ended] == [("pod", NAME), ("template", "template-0")]
+    assert [one.id for one in provider.left] == ["t1", "t2"]
+    assert [one.finding.verdict for one in swept.kept] == [Verdict.OWNED, Verdict.ENDLESS]
+    assert (swept.left, swept.errors) == ((), ())
+
+
+@pytest.mark.parametrize("error", [ServerError("down"), InvalidRequest("a pod runs from it")], ids=["down", "used"])
+async def test_a_template_that_cannot_be_removed_is_reported(error: RunnerProvisionerError) -> None:
+    """The next clean-up tries again."""
+    scene, provider = leaving(EPOCH)
+    provider.add("delete_template", *[error] * 3)
+    swept = await scene.sweep().run()
+    assert swept.left == ("template template-0",)
+    assert swept.ended == ()
+
+
+async def test_templates_that_cannot_be_looked_at_are_an_error() -> None:
+    """Pods and runners are ended all the same."""
+    scene, provider = leaving()
+    scene.put(tags=tags(expires_at=EPOCH))
+    provider.add("left_templates", *[ServerError("down")] * 9)
+    swept = await scene.sweep().run()
+    assert [one.kind for one in swept.ended] == ["pod"]
+    assert [str(one) for one in swept.errors] == ["down"]

@@ -318,6 +318,27 @@ async def test_a_provider_with_a_pod_of_the_start_is_never_passed_over() -> None
     assert scene.second.calls.count("list") == 2
 
 
+async def test_what_another_process_has_rented_where_this_one_looks_no_more_is_adopted() -> None:
+    """They share a state file, which tells of the pod before anything is rented beside it."""
+    scene = Scene()
+    scene.second.add("offers", DOWN)
+    theirs = await scene.second.create(PodSpec(name=NAME, image="x", tags=tags(nonce="n")), offer(provider="second"))
+    siblings = frozenset({PodRef("second", theirs.id)})
+
+    class Shared(Memory):
+        """The file of both."""
+
+        def save(self, lease: Lease) -> Lease:
+            """What the other has made comes back."""
+            return replace(super().save(lease), siblings=siblings)
+
+    scene.memory = Shared()
+    started = await scene.run()
+    assert started.pod.id == theirs.id
+    assert "create" not in scene.first.calls
+    assert [one.phase for one in scene.memory.leases[:3]] == [Phase.PLACING, Phase.REQUESTED, Phase.BOOTING]
+
+
 async def test_a_start_that_may_have_a_pod_somewhere_looks_everywhere() -> None:
     """What its earlier try has asked for may be at the provider that cannot be asked now: no second bill."""
     scene = Scene()

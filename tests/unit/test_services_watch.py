@@ -517,15 +517,18 @@ class Rents:
     """Rentals that succeed, fail, or take long."""
 
     def __init__(self, *names: str) -> None:
-        """One for each name; 'bad' fails, 'slow' takes a minute, 'stuck' cannot be given back."""
+        """One for each name; 'bad' fails, 'slow' is cancelled in `scope`, 'stuck' cannot be given back."""
         self.rented: list[str] = []
         self.given: list[str] = []
         self.clock = FakeClock()
+        self.scope = anyio.CancelScope()
         self.all = [self._rental(name) for name in names]
 
     def _rental(self, name: str) -> Rental:
         async def rent() -> Started:
             if name == "slow":
+                await anyio.wait_all_tasks_blocked()
+                self.scope.cancel()
                 await anyio.sleep_forever()
             if name == "bad":
                 raise BudgetExceeded("too dear")
@@ -662,11 +665,12 @@ async def test_a_rerun_that_is_cancelled_before_it_orders_gives_all_back() -> No
     scene, rents = Scene(), Rents("a", "b")
 
     async def hang(_pod_id: PodId) -> Pod | None:
+        rents.scope.cancel()
         await anyio.sleep_forever()
         return None
 
     scene.provider.get = hang  # type: ignore[method-assign, assignment]
-    with anyio.move_on_after(0.05) as scope:
+    with rents.scope as scope:
         await rerun(scene).carry_out(rents.all)
     assert scope.cancelled_caught
     assert sorted(rents.given) == ["a", "b"]
@@ -676,7 +680,7 @@ async def test_a_rerun_that_is_cancelled_before_it_orders_gives_all_back() -> No
 async def test_a_rerun_that_is_cancelled_while_it_rents_gives_back_what_is_there() -> None:
     """Those that are under way give back themselves."""
     scene, rents = Scene(), Rents("a", "slow")
-    with anyio.move_on_after(0.05) as scope:
+    with rents.scope as scope:
         await rerun(scene).carry_out(rents.all)
     assert scope.cancelled_caught
     assert rents.given == ["a"]
@@ -691,11 +695,12 @@ async def test_a_rerun_that_is_cancelled_while_it_orders(begins: bool, given: li
 
     async def slow(repository: str, run_id: int) -> None:
         await plain(repository, run_id)
+        scope.cancel()
         await anyio.sleep_forever()
 
     scene.runs.begins = begins
     scene.runs.rerun_failed_jobs = slow  # type: ignore[method-assign]
-    with anyio.move_on_after(0.05) as scope:
+    with anyio.CancelScope() as scope:
         await rerun(scene).carry_out(rents.all)
     assert scope.cancelled_caught
     assert rents.given == given

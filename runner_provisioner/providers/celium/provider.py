@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
-from runner_provisioner.domain.markets import LogLine, PodTemplate, TemplateSpec
+from runner_provisioner.domain.markets import LeftTemplate, LogLine, PodTemplate, TemplateSpec
 from runner_provisioner.domain.offers import GpuRequest, GpuType, Offer
 from runner_provisioner.domain.pods import Pod, PodClass, PodId, PodSpec, PodState, PodTags, SshEndpoint
 from runner_provisioner.errors import (
@@ -26,12 +26,13 @@ from runner_provisioner.providers.celium.failures import SERVICE
 from runner_provisioner.providers.celium.logs import LogReader
 from runner_provisioner.providers.celium.offers import kinds, market
 from runner_provisioner.providers.celium.renting import Renting
-from runner_provisioner.providers.celium.states import PROVIDER, is_over, state_of
+from runner_provisioner.providers.celium.states import PROVIDER, is_deleting, is_over, state_of
 from runner_provisioner.providers.celium.templates import Templates
 from runner_provisioner.providers.celium.wire import WirePod, malformed
 
 GRACE = 20.0  # seconds in which a new pod may not be listed yet (lium.io 0.32.0)
 _ROUNDING = Decimal("0.0001")  # prices are told as floats
+_FEW = 8  # pods: a look at them one by one fits into the 60 looks a minute
 
 log = get_logger(__name__)
 
@@ -151,8 +152,12 @@ class CeliumProvider:
         return await self._pod(row) if row is not None else await self._missing(pod_id)
 
     async def get_many(self, pod_ids: Sequence[PodId]) -> Mapping[PodId, Pod | None]:
-        """See ReadsMany: by one list, and those that it does not show one by one, since it may lag."""
-        listed = {row.id: row for row in await self._api.pods()}
+        """See ReadsMany: a few, and those that the list does not show, one by one.
+
+        A list may still show a pod that is gone. A start, which would yield to it, looks at few; to end many at once it
+        costs no more than another look.
+        """
+        listed = {row.id: row for row in await self._api.pods()} if len(pod_ids) > _FEW else {}
         return {
             pod_id: await self._pod(listed[pod_id]) if pod_id in listed else await self.get(pod_id)
             for pod_id in pod_ids
@@ -214,6 +219,10 @@ class CeliumProvider:
     async def templates(self) -> Sequence[PodTemplate]:
         """See HasTemplates."""
         return await self._templates.all()
+
+    async def left_templates(self, owner8: str) -> Sequence[LeftTemplate]:
+        """See LeavesTemplates: a start that died between its template and its rent."""
+        return await self._templates.left(owner8)
 
     async def create_template(self, spec: TemplateSpec, *, wait: bool = True) -> PodTemplate:
         """See HasTemplates."""
@@ -308,6 +317,7 @@ def _told(row: WirePod, state: PodState, tags: PodTags | None, ssh: SshEndpoint 
         gpu_count=row.gpu_count,
         interruptible=node.interruptible if node else None,
         ssh=ssh if state is PodState.RUNNING else None,
+        deleting=end.kind is None and is_deleting(row.status),
         machine=row.executor_id or (node.id if node else None),
         public_ports=row.ports() if state is PodState.RUNNING else (),
         hardware=row.hardware(),

@@ -32,6 +32,7 @@ _FIXED = frozenset({"name", "pod_name", "executor_id", "docker_image", "gpu_coun
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*")
 _PATH = re.compile(r"/[A-Za-z0-9._+@/-]*")
 _WORD = re.compile(r"[A-Za-z0-9._+@/-]*")
+_DIGEST = re.compile(r"[A-Za-z0-9._+:-]*")
 _KEY = re.compile(r"([a-z0-9@.-]+) ([A-Za-z0-9+/]+=*)(?:\s+\S.*)?")
 
 
@@ -237,7 +238,7 @@ def _contents(
     return {
         "docker_image": name,
         "docker_image_tag": _shell_safe("docker_image_tag", options.docker_image_tag or tag, _WORD),
-        "docker_image_digest": options.docker_image_digest or digest,
+        "docker_image_digest": _shell_safe("docker_image_digest", options.docker_image_digest or digest, _DIGEST),
         "category": options.category or "UBUNTU",
         "internal_ports": _ports(ports, options.internal_ports or ()),
         "startup_commands": line.startup,

@@ -35,3 +35,8 @@ def state_of(status: str | None, *, reachable: bool, asked: bool) -> PodState | 
 def is_over(status: str | None) -> bool:
     """Whether the row tells of an end, whose reason only the events know."""
     return (status or "").strip().upper() in LEAVING | GONE | FAILED
+
+
+def is_deleting(status: str | None) -> bool:
+    """Whether it is on its way out, and bills until it is gone."""
+    return (status or "").strip().upper() == "DELETING"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from runner_provisioner.domain.markets import PodTemplate, TemplateSpec
+from runner_provisioner.domain.markets import LeftTemplate, PodTemplate, TemplateSpec
+from runner_provisioner.domain.pods import PodTags
 from runner_provisioner.errors import InvalidRequest, NotFound, RemoteError, Timeout, TransientError
 from runner_provisioner.logging import get_logger
 from runner_provisioner.ports import Clock
@@ -122,6 +123,18 @@ class Templates:
         if using:
             raise InvalidRequest(f"a pod runs from template {template_id}: end {', '.join(using)} first")
         await self._remove(row.id, row.image)
+
+    async def left(self, owner8: str) -> Sequence[LeftTemplate]:
+        """Those made for a pod of this owner's that no pod runs from."""
+        rows = [row for row in await self._api.templates() if is_ours(row.name) and row.name != REMOVED]
+        found = [(row, PodTags.from_env(await self.environment(row))) for row in rows]
+        mine = {row.id: (row.name, tags) for row, tags in found if tags is not None and tags.owner == owner8}
+        used = {pod.template.id for pod in await self._api.pods() if pod.template} if mine else frozenset()
+        return [
+            LeftTemplate(provider=PROVIDER, id=template_id, name=name, tags=tags)
+            for template_id, (name, tags) in mine.items()
+            if template_id not in used
+        ]
 
     async def discard(self, template_id: str) -> None:
         """Remove one of which nothing was rented; it may hold a token. A failure is told and no more."""

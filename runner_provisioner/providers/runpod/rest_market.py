@@ -37,6 +37,7 @@ HISTORY = timedelta(days=30)
 _PRICE_LOOKS = 3
 _PRICE_PAUSE = 1.0  # seconds
 _ROUNDING = Decimal("0.0001")  # REST v2 tells prices as floats
+_FEW = 8  # pods: a look at them one by one fits into the 60 requests a minute
 
 log = get_logger(__name__)
 
@@ -128,8 +129,12 @@ class RestMarket:
         return self._pod(found) if found else None
 
     async def get_many(self, pod_ids: Sequence[PodId]) -> Mapping[PodId, Pod | None]:
-        """See ReadsMany: by one list, and those that it does not show one by one, since a list may lag."""
-        listed = {pod.id: pod for pod in await self._rest.pods()}
+        """See ReadsMany: a few, and those that the list does not show, one by one.
+
+        A list may still show a pod that is gone. A start, which would yield to it, looks at few; to end many at once it
+        costs no more than another look.
+        """
+        listed = {pod.id: pod for pod in await self._rest.pods()} if len(pod_ids) > _FEW else {}
         found: dict[PodId, Pod | None] = {}
         for pod_id in pod_ids:
             row = listed.get(pod_id)

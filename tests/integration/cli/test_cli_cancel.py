@@ -68,7 +68,14 @@ def test_a_service_that_hangs_does_not_keep_the_end_from_being_asked_for(service
     assert services.runpod.live() == []
 
 
-@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "second",
+    [
+        pytest.param(signal.SIGINT, id="SIGINT", marks=pytest.mark.full),
+        pytest.param(signal.SIGTERM, id="SIGTERM"),
+        pytest.param(signal.SIGHUP, id="SIGHUP", marks=pytest.mark.full),
+    ],
+)
 def test_a_second_signal_does_not_cut_the_clean_up(services: Services, second: signal.Signals) -> None:
     """An impatient Ctrl-C, or GitHub's SIGTERM, while the end is being asked for."""
     services.runpod.settings.progress = Progress.timed(600)

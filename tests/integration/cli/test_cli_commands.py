@@ -113,7 +113,7 @@ def test_start_and_stop_in_a_workflow_leave_nothing(services: Services) -> None:
     assert list((services.folder / "temp" / "runner-provisioner").glob("*.json")) == []
     assert "attempt.jobs" not in [call.operation for call in services.github.calls], "its runner was idle"
     again = services.run("stop", **environment)
-    assert (again.code, again.out.splitlines()[0]) == (0, f"found nothing named {ended['name']}")
+    assert (again.code, again.out.splitlines()[0]) == (0, f"found nothing named {ended['name']} at runpod")
     assert "status" not in again.err
 
 
@@ -216,7 +216,7 @@ def test_a_stop_that_finds_nothing_says_so_and_what_there_is(services: Services)
     """Outside Actions: most likely --run-id or --key is another one."""
     nothing = services.run("stop", "--run-id", "abcdefgh")
     assert nothing.code == 0
-    assert re.fullmatch(r"found nothing named rp-[0-9a-f]{8}-abcdefgh-0-default\n", nothing.out)
+    assert re.fullmatch(r"found nothing named rp-[0-9a-f]{8}-abcdefgh-0-default at runpod\n", nothing.out)
     assert "'status' shows what there is; no pod of this owner lives" in nothing.err
     services.usher()
     assert services.run("start", "--run-id", "qwertyui").code == 0

@@ -63,7 +63,10 @@ async def rent(world: CeliumWorld, adapter: CeliumProvider, offer: Offer) -> Pod
 @pytest.mark.parametrize(
     ("operation", "kind"),
     [
-        pytest.param(operation, kind, id=f"{operation}: {kind}")
+        # The rent itself every day; what comes before and after it fails in the same ways.
+        pytest.param(
+            operation, kind, id=f"{operation}: {kind}", marks=() if operation == "pods.rent" else pytest.mark.full
+        )
         for operation, kind in itertools.product(OPERATIONS, KINDS)
     ],
 )

@@ -91,6 +91,26 @@ async def test_a_new_pod_whose_first_look_fails_is_still_told(world: CeliumWorld
     assert (await look(world, pod)).tags == pod.tags
 
 
+async def test_a_pod_that_the_list_still_shows_is_gone(world: CeliumWorld) -> None:
+    """Also where it is read beside another: a start would yield to it."""
+    pod, gone = await rent(world), await rent(world, spot=True)
+    await world.clock.sleep(30)
+    world.simulator.settings.list_lag = 30
+    await world.celium.terminate(gone.id)
+    assert gone.id in {one.id for one in await world.celium.list(OWNER)}
+    assert await world.celium.get_many([pod.id, gone.id]) == {pod.id: await look(world, pod), gone.id: None}
+
+
+async def test_many_pods_are_read_by_one_list(world: CeliumWorld) -> None:
+    """And those that it does not show one by one."""
+    pods = [await rent(world), await rent(world, spot=True)]
+    unknown = [PodId(f"unknown-{each}") for each in range(7)]
+    asked = world.simulator.faults.count(READ)
+    found = await world.celium.get_many([*(pod.id for pod in pods), *unknown])
+    assert [pod_id for pod_id in found if found[pod_id]] == [pod.id for pod in pods]
+    assert world.simulator.faults.count(READ) == asked + len(unknown)
+
+
 async def test_a_pod_that_its_provider_takes_is_interrupted_and_says_why(world: CeliumWorld) -> None:
     """It is gone at once, and only its events know; once it was ended here too, it is gone for good."""
     pod = await rent(world, spot=True)
@@ -188,6 +208,7 @@ async def test_an_end_without_a_reason_is_judged_by_whose_pod_it_is(
     world.simulator.set_status(pod.id, status)
     found = await world.celium.get(pod.id)
     assert (found.state if found else None) is state
+    assert found is None or found.deleting is (status == "DELETING")
     listed = [one.state for one in await world.celium.list(OWNER)]
     assert listed == ([state] if state else [])
 

@@ -383,3 +383,22 @@ async def test_a_connection_that_is_refused_rents_nothing_and_may_be_repeated(wo
     world.api.rent = rent  # type: ignore[method-assign]
     assert (await world.celium.create(world.spec(), offer)).alive
     assert (world.rented(), len(left(world))) == (1, 1)
+
+
+async def test_what_a_start_that_died_has_left_is_found_and_removed(world: CeliumWorld) -> None:
+    """Its own alone, and nothing that a pod runs from."""
+    offer = await on_demand(world)
+    world.simulator.faults.add(Fault(operation="pods.rent", kind=FaultKind.DROP_BEFORE, times=9))
+    with pytest.raises(CreateOutcomeUnknown):
+        await world.celium.create(world.spec(), offer)
+    world.simulator.faults.clear()
+    spec = world.spec()
+    assert spec.tags is not None
+    await world.celium.create(replace(spec, name=f"{spec.name}2", tags=replace(spec.tags, nonce="another")), offer)
+    assert len(left(world)) == 2
+    assert await world.celium.left_templates("00000000") == []
+    [found] = await world.celium.left_templates(spec.tags.owner)
+    assert found.tags.expires_at == spec.tags.expires_at
+    await world.celium.delete_template(found.id)
+    assert await world.celium.left_templates(spec.tags.owner) == []
+    assert len(world.simulator.live()) == 1

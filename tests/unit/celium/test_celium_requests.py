@@ -144,6 +144,7 @@ def test_an_image_has_three_parts(image: str, parts: tuple[str, str, str]) -> No
         pytest.param(SPEC, {"executor_id": "x"}, "'executor_id' is no option", id="a field of the offer"),
         pytest.param(SPEC, {"initial_port_count": "many"}, "initial_port_count", id="a wrong kind"),
         pytest.param(SPEC, {"ssh_key": ED, "user_public_key": ED}, "given twice", id="a synonym beside it"),
+        pytest.param(SPEC, {"docker_image_digest": "sha256:a;id"}, "docker_image_digest", id="a digest with a command"),
         pytest.param(SPEC, {"docker_image_tag": "1 --privileged"}, "docker_image_tag", id="a tag of two words"),
         pytest.param(SPEC, {"startup_commands": "x"}, "startup_commands", id="a second start command"),
         pytest.param(SPEC, {"entrypoint": "sh"}, "entrypoint", id="an entrypoint in front"),

@@ -342,13 +342,13 @@ async def test_a_good_answer_that_is_no_ones_ends_nothing(rest: RunPodProvider, 
         await rest.terminate(PodId("p"))
 
 
-async def test_several_pods_are_read_by_one_list(rest: RunPodProvider, script: Script) -> None:
+async def test_many_pods_are_read_by_one_list(rest: RunPodProvider, script: Script) -> None:
     """And those that it does not show one by one."""
-    answer(script, 200, {"pods": [row(id="a"), row(id="b")]})
-    answer(script, 200, row(id="c"))
-    found = await rest.get_many([PodId("a"), PodId("c")])
-    assert [pod.id for pod in found.values() if pod] == ["a", "c"]
-    assert [request.url.path for request in script.requests] == ["/v2/pods", "/v2/pods/c"]
+    answer(script, 200, {"pods": [row(id=each) for each in "abcdefgh"]})
+    answer(script, 200, row(id="i"))
+    found = await rest.get_many([PodId(each) for each in "abcdefghi"])
+    assert [pod.id for pod in found.values() if pod] == list("abcdefghi")
+    assert [request.url.path for request in script.requests] == ["/v2/pods", "/v2/pods/i"]
 
 
 async def test_a_list_of_another_shape_is_no_empty_list(rest: RunPodProvider, script: Script) -> None:
