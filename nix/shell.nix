@@ -8,6 +8,7 @@ let
       hatchling
       hypothesis
       mypy
+      playwright
       pytest
       pytest-cov
       pytest-timeout
@@ -21,6 +22,7 @@ pkgs.mkShell {
   packages = [
     python
     pkgs.check-jsonschema
+    pkgs.chromium
     pkgs.git
     pkgs.gnumake
     pkgs.openssh
