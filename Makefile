@@ -84,6 +84,8 @@ system:  ## Install the Debian packages that some tests use, when root on Debian
 lock:  ## Renew the lock files: pins and hashes, no addresses
 	uv pip compile --upgrade --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml -o requirements.lock
 	uv pip compile --upgrade --universal --generate-hashes --no-header --python-version 3.11 --all-extras --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	uv pip compile --upgrade --universal --generate-hashes --no-header --python-version 3.11 --extra controller -c requirements-dev.lock pyproject.toml -o requirements-controller.lock
+	echo 'hatchling>=1.26' | uv pip compile --upgrade --universal --generate-hashes --no-header --python-version 3.11 -c requirements-dev.lock - -o requirements-build.lock
 	sed -n '/^uv==/,/^ *#/p' requirements-dev.lock | grep -v '#' > action/requirements-uv.lock
 
 clean:  ## Remove what was made here
