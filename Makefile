@@ -39,13 +39,15 @@ flaky: setup  ## Run the end-to-end tests (or ARGS) twenty times
 		( $(PYTEST) -q -n $(WORKERS) --dist worksteal -m "not conformance and not live" $(or $(ARGS),tests/e2e) ) || exit 1; \
 	done
 
-lint: setup  ## Check style, types, layers, shell scripts and workflows
+lint: setup  ## Check style, types, layers, shell scripts, workflows and containers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/shellcheck --external-sources $(SCRIPTS)
 	$(BIN)/zizmor --offline --no-progress .
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
 	$(BIN)/python tools/pin_action.py --check
 
 format: setup  ## Write the code as the formatter wants it
@@ -75,6 +77,7 @@ system:  ## Install the Debian packages that some tests use, when root on Debian
 	[ -x /usr/sbin/sshd ] || missing="$$missing openssh-server"; \
 	command -v capsh >/dev/null || missing="$$missing libcap2-bin"; \
 	command -v nix >/dev/null || missing="$$missing nix-bin"; \
+	command -v systemd-analyze >/dev/null || missing="$$missing systemd"; \
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || missing="$$missing postgresql"; \
 	command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing="$$missing chromium"; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -85,6 +88,8 @@ system:  ## Install the Debian packages that some tests use, when root on Debian
 lock:  ## Renew the lock files: pins and hashes, no addresses
 	uv pip compile --upgrade --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml -o requirements.lock
 	uv pip compile --upgrade --universal --generate-hashes --no-header --python-version 3.11 --all-extras --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	uv pip compile --upgrade --universal --generate-hashes --no-header --python-version 3.11 --extra controller -c requirements-dev.lock pyproject.toml -o requirements-controller.lock
+	echo 'hatchling>=1.26' | uv pip compile --upgrade --universal --generate-hashes --no-header --python-version 3.11 -c requirements-dev.lock - -o requirements-build.lock
 	sed -n '/^uv==/,/^ *#/p' requirements-dev.lock | grep -v '#' > action/requirements-uv.lock
 
 clean:  ## Remove what was made here

@@ -19,6 +19,7 @@
         _: pkgs: rec {
           default = runner-provisioner;
           runner-provisioner = pkgs.callPackage ./nix/package.nix { };
+          with-controller = pkgs.callPackage ./nix/package.nix { withController = true; };
           with-simulators = pkgs.callPackage ./nix/package.nix { withSimulators = true; };
         }
       );
@@ -35,7 +36,7 @@
         system: pkgs: {
           default = import ./nix/shell.nix {
             inherit pkgs;
-            inherit (self.packages.${system}) with-simulators;
+            inherit (self.packages.${system}) with-controller with-simulators;
           };
         }
       );

@@ -24,6 +24,11 @@ let
           githubAppId = "12345";
           githubAppPrivateKeyFile = "/run/secrets/github-app.pem";
         };
+        services.runner-provisioner.serve = {
+          enable = true;
+          runpodKeyFile = "/run/secrets/runpod-key";
+          databaseFile = "/run/secrets/database";
+        };
       }
     ];
   };
@@ -50,6 +55,7 @@ let
 in
 {
   package = packages.runner-provisioner;
+  package-with-controller = packages.with-controller;
   package-with-simulators = packages.with-simulators;
 
   apps = pkgs.writeText "apps" (lib.concatMapStringsSep "\n" (app: app.program) (lib.attrValues apps) + "\n");
@@ -68,6 +74,8 @@ in
   module = pkgs.runCommand "runner-provisioner-units" { } ''
     grep -q LoadCredential=runpod-key: ${unit "runner-provisioner-cleanup.service"}/runner-provisioner-cleanup.service
     grep -q OnCalendar= ${unit "runner-provisioner-cleanup.timer"}/runner-provisioner-cleanup.timer
+    grep -q LoadCredential=database: ${unit "runner-provisioner-serve.service"}/runner-provisioner-serve.service
+    grep -q RUNPOD_API_KEY_FILE=%d/runpod-key ${unit "runner-provisioner-serve.service"}/runner-provisioner-serve.service
     touch "$out"
   '';
 }

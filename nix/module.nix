@@ -1,4 +1,4 @@
-# A NixOS module: `cleanup` as a systemd timer. Secrets are files that systemd hands over (systemd.exec(5), CREDENTIALS);
+# A NixOS module: `cleanup` as a systemd timer, and the HTTP service (service.nix). Secrets are files that systemd hands over (systemd.exec(5), CREDENTIALS);
 # they are in no unit, no argument list and no store path.
 flake:
 {
@@ -62,22 +62,7 @@ let
     '';
   };
 
-  # A string: a path literal would copy the secret into the store, which everybody can read.
-  secretFile =
-    description:
-    lib.mkOption {
-      type = lib.types.nullOr lib.types.str;
-      default = null;
-      example = "/run/secrets/name";
-      description = "File with ${description}. Written as a string; read by systemd, not at build time.";
-    };
-  text =
-    description: example:
-    lib.mkOption {
-      type = lib.types.nullOr lib.types.str;
-      default = null;
-      inherit example description;
-    };
+  inherit (import ./options.nix lib) secretFile text outsideOfStore;
 
   has = value: value != null;
   appId = has cfg.githubAppId || has cfg.githubAppIdFile;
@@ -85,6 +70,8 @@ let
   option = name: "services.runner-provisioner.cleanup.${name}";
 in
 {
+  imports = [ (import ./service.nix flake) ];
+
   options.services.runner-provisioner.cleanup = {
     enable = lib.mkEnableOption "ending, on a schedule, the GPU pods and runners that nothing owns any more";
 
@@ -154,10 +141,7 @@ in
         message = "${option "githubAppPrivateKeyFile"}: a GitHub App needs its id and its private key.";
       }
     ]
-    ++ lib.mapAttrsToList (name: file: {
-      assertion = lib.hasPrefix "/" file && !lib.hasPrefix "${builtins.storeDir}/" file;
-      message = "${file}: name the ${name} by an absolute path outside of the Nix store, which everybody can read.";
-    }) credentials;
+    ++ outsideOfStore credentials;
 
     systemd.services.runner-provisioner-cleanup = {
       description = "End GPU pods and runners that nothing owns any more";
@@ -183,43 +167,8 @@ in
         CacheDirectoryMode = "0700";
         WorkingDirectory = "/var/lib/runner-provisioner";
         UMask = "0077";
-
-        CapabilityBoundingSet = "";
-        DevicePolicy = "closed";
-        KeyringMode = "private";
-        LockPersonality = true;
-        NoNewPrivileges = true;
-        PrivateDevices = true;
-        PrivateTmp = true;
-        PrivateUsers = true;
-        ProcSubset = "pid";
-        ProtectClock = true;
-        ProtectControlGroups = true;
-        ProtectHome = true;
-        ProtectHostname = true;
-        ProtectKernelLogs = true;
-        ProtectKernelModules = true;
-        ProtectKernelTunables = true;
-        ProtectProc = "invisible";
-        ProtectSystem = "strict";
-        RemoveIPC = true;
-        # AF_UNIX is for the name service.
-        RestrictAddressFamilies = [
-          "AF_INET"
-          "AF_INET6"
-          "AF_UNIX"
-        ];
-        RestrictNamespaces = true;
-        RestrictRealtime = true;
-        RestrictSUIDSGID = true;
-        SystemCallArchitectures = "native";
-        SystemCallErrorNumber = "EPERM";
-        SystemCallFilter = [
-          "@system-service"
-          "~@privileged"
-          "~@resources"
-        ];
-      };
+      }
+      // import ./hardening.nix;
     };
 
     systemd.timers.runner-provisioner-cleanup = {

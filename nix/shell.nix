@@ -1,9 +1,14 @@
 # `nix develop`: an interpreter with everything that the program and its tests import, and the tools that check them.
-{ pkgs, with-simulators }:
+{
+  pkgs,
+  with-controller,
+  with-simulators,
+}:
 let
   python = pkgs.python3.withPackages (
     ps:
-    with-simulators.dependencies
+    with-controller.dependencies
+    ++ with-simulators.dependencies
     ++ (with ps; [
       hatchling
       hypothesis
@@ -25,6 +30,7 @@ pkgs.mkShell {
     pkgs.chromium
     pkgs.git
     pkgs.gnumake
+    pkgs.hadolint
     pkgs.openssh
     pkgs.ruff
     pkgs.shellcheck

@@ -31,6 +31,8 @@ APP_KEY, APP_KEY_PATH, APP_INSTALLATION = (
     "GITHUB_APP_PRIVATE_KEY_PATH",
     "GITHUB_APP_INSTALLATION_ID",
 )
+IN_FILE = "_FILE"
+"""A credential's variable with this behind it names the file that holds the credential."""
 
 _MAX_FILE = 1024 * 1024
 _MAX_DEPTH = 8
@@ -72,6 +74,7 @@ class Sources:
     cwd: Path
     in_actions: bool
     notes: list[str] = field(default_factory=list)
+    _files: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Read `.env`, unless the working directory may be a stranger's pull request."""
@@ -94,19 +97,36 @@ class Sources:
         """The first of these that the environment has, else that `.env` has; blank is absent.
 
         For credentials, and what belongs to one: an address in `.env` would send the credential wherever the working
-        directory says.
+        directory says. Raises ConfigurationError for a file that is named and cannot be read.
         """
-        for label, values in (("{}", self.environ), ("{} in ./.env", self._dotenv)):
-            for name in names:
-                value = values.get(name)
-                if isinstance(value, str) and value.strip():
-                    return Found(SecretStr(value.strip()), label.format(name))
+        for name in names:
+            found = self.given(name)
+            if found is not None:
+                return found
+        for name in names:
+            value = self._dotenv.get(name)
+            if isinstance(value, str) and value.strip():
+                return Found(SecretStr(value.strip()), f"{name} in ./.env")
         return None
 
+    def given(self, name: str) -> Found | None:
+        """What the environment has under this name, or what is in the file that it has under NAME_FILE.
+
+        Raises ConfigurationError for both at once, and for a file that cannot be read.
+        """
+        value, path = self.environ.get(name, "").strip(), self.environ.get(name + IN_FILE, "").strip()
+        if value and path:
+            raise ConfigurationError(f"{name} and {name}{IN_FILE} are both set: unset one of them")
+        if path:
+            value = self._in_file(name + IN_FILE, path)
+        return Found(SecretStr(value), name + IN_FILE if path else name) if value else None
+
     def secrets(self) -> tuple[str, ...]:
-        """Every secret that stands in the environment or in `.env`, used or not."""
+        """Every secret that stands in the environment, in a file that it names, or in `.env`, used or not."""
         names = (*RUNPOD_NAMES, *PRIME_NAMES, *CELIUM_NAMES, *GITHUB_NAMES, APP_KEY)
         values = [source.get(name) for source in (self.environ, self._dotenv) for name in names]
+        in_files = [self.given(name) for name in names if self.environ.get(name + IN_FILE)]
+        values += [found.value.get_secret_value() for found in in_files if found is not None]
         return tuple(value for value in values if isinstance(value, str) and value.strip())
 
     def app(self) -> GitHubApp | None:
@@ -139,6 +159,12 @@ class Sources:
         if not (text.isascii() and text.isdecimal()):
             raise ConfigurationError(f"{found.source} must be a number, as in the address of the installation's page")
         return int(text)
+
+    def _in_file(self, variable: str, path: str) -> str:
+        # Once: what a shell's <(...) stands for can be read a single time.
+        if variable not in self._files:
+            self._files[variable] = self._content(Found(SecretStr(path), variable)).value.get_secret_value().strip()
+        return self._files[variable]
 
     def _content(self, path: Found) -> Found:
         """What is in the file that a variable names."""

@@ -40,6 +40,8 @@ _RUNPOD_GRAPHQL = "https://api.runpod.io/graphql"
 _GITHUB = "https://github.com"
 _MAX_SECONDS = 3600.0
 DATABASE = "RUNNER_PROVISIONER_DATABASE"
+IN_FILES = (DATABASE, "RUNNER_PROVISIONER_WORKFLOW_TOKEN", "HTTPS_PROXY")
+"""Of the fields those that may hold a secret, so that NAME_FILE may name the file that it is in."""
 _POSTGRES = ("postgresql://", "postgres://")
 _ADDRESSES = (
     "RUNPOD_API_URL",
@@ -210,12 +212,16 @@ class Settings(BaseSettings):
         """Read everything once.
 
         RunPod's key, first found wins: RUNPOD_API_KEY, RUNPOD_KEY, the same in `.env` of `cwd` (not in Actions),
-        `~/.runpod/config.toml`, `~/.cursor/mcp.json`. Raises InvalidRequest, one line with the variable and the remedy,
-        for a value that cannot be; a malformed file of another tool becomes one of `notes`.
+        `~/.runpod/config.toml`, `~/.cursor/mcp.json`; every credential's variable may be NAME_FILE instead, the path of
+        a file with what it holds. Raises InvalidRequest, one line with the variable and the remedy, for a value that
+        cannot be, ConfigurationError for such a file that cannot be read; a malformed file of another tool becomes one
+        of `notes`.
         """
         given = _given(cls, environ)
         in_actions = bool(_flag(given.get("GITHUB_ACTIONS", "")))
         sources = Sources(environ=environ, home=home, cwd=cwd, in_actions=in_actions)
+        in_files = {name: sources.given(name) for name in IN_FILES}
+        given |= {name: found.value.get_secret_value() for name, found in in_files.items() if found is not None}
         runpod = sources.runpod()
         addresses = _addresses(given)
         try:

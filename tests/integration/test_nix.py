@@ -11,9 +11,9 @@ from support.nix import ROOT, SYSTEMS, Nix, why_no_nix
 
 pytestmark = pytest.mark.skipif(bool(why_no_nix()), reason=why_no_nix() or "nix is here")
 
-PACKAGES = {"default", "runner-provisioner", "with-simulators"}
+PACKAGES = {"default", "runner-provisioner", "with-controller", "with-simulators"}
 APPS = {"default", "start", "stop", "cleanup", "demo"}
-CHECKS = {"apps", "decisions", "package", "package-with-simulators"}
+CHECKS = {"apps", "decisions", "package", "package-with-controller", "package-with-simulators"}
 SYSTEM = "builtins.currentSystem"
 
 
@@ -77,12 +77,14 @@ def test_version_is_the_projects(nix: Nix, system: str) -> None:
 
 
 def test_dependencies_evaluate_to_packages(nix: Nix, system: str) -> None:
-    """An older PyGithub is replaced, and the simulators' libraries come with the variant alone."""
+    """An older PyGithub is replaced, and the libraries of an extra come with its variant alone."""
     apply = "it: map (one: [ one.name one.version ]) it.dependencies"
     light = dict(nix.evaluate(f"packages.{system}.default", apply=apply))
     full = dict(nix.evaluate(f"packages.{system}.with-simulators", apply=apply))
     assert light["pygithub"] == "2.10.0"
     assert set(full) - set(light) == {"graphql-core", "openapi-core", "starlette", "uvicorn"}
+    serving = dict(nix.evaluate(f"packages.{system}.with-controller", apply=apply))
+    assert set(serving) - set(light) == {"asyncpg", "fastapi", "prometheus-client", "uvicorn"}
 
 
 def test_missing_file_is_noticed(nix: Nix, system: str, tmp_path: Path) -> None:

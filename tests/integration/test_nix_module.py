@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.nix import ROOT, Nix, why_no_nix
+from support.nix import INPUTS, ROOT, Nix, failures, flake, in_nix, run_service, why_no_nix
 
 from runner_provisioner.simulators.world import SimulatedWorld, WorldPlan
 
@@ -29,12 +28,6 @@ GOOD: dict[str, Any] = {
     "githubAppPrivateKeyFile": "/run/secrets/app.pem",
 }
 TOKEN: dict[str, Any] = {"githubAppId": None, "githubAppPrivateKeyFile": None, "githubTokenFile": "/run/secrets/token"}
-# Never fetched: the tests put others in their place.
-INPUTS = """
-  inputs.nixpkgs.url = "github:NixOS/nixpkgs";
-  inputs.runner-provisioner.url = "github:OWNER/runner_provisioner";
-  inputs.runner-provisioner.inputs.nixpkgs.follows = "nixpkgs";
-"""
 QUOTES = 'a\'b $(touch x) "c"'
 # Options beside the good ones, or instead of them, and what the one message says.
 BAD: dict[str, tuple[dict[str, Any], str]] = {
@@ -121,45 +114,10 @@ def cases(nix: Nix) -> Path:
     return flake(nix, "cases", text)
 
 
-def in_nix(text: str) -> str:
-    """A string of Nix."""
-    return json.dumps(text).replace("${", "\\${")
-
-
-def flake(nix: Nix, name: str, text: str) -> Path:
-    """Write a flake of a user's."""
-    folder = nix.folder / name
-    folder.mkdir()
-    (folder / "flake.nix").write_text(text, "utf-8")
-    return folder
-
-
 def units(nix: Nix, place: Path, config: str) -> list[Path]:
     """The files of the service and the timer, built."""
     names = (f"{NAME}.service", f"{NAME}.timer")
     return [nix.build(f'{config}.systemd.units."{name}".unit', flake=place) / name for name in names]
-
-
-def run_service(unit: Path, folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run what the unit starts, with credentials where systemd would put them and nothing else in the environment."""
-    start = re.search(r"^ExecStart=(\S+)$", unit.read_text("utf-8"), re.MULTILINE)
-    assert start
-    return subprocess.run(
-        [start[1]],
-        env={"PATH": os.environ["PATH"], "HOME": str(folder), "CREDENTIALS_DIRECTORY": str(folder), **environment},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-def failures(nix: Nix, place: Path) -> dict[str, list[str]]:
-    """The messages of the assertions that do not hold, of each machine."""
-    apply = "builtins.mapAttrs (_: it: map (a: a.message) (builtins.filter (a: !a.assertion) it.config.assertions))"
-    found: dict[str, list[str]] = nix.evaluate("machines", apply=apply, flake=place)
-    return found
 
 
 def test_documented_machine_has_the_timer(nix: Nix, documented: Path) -> None:

@@ -81,6 +81,8 @@ rec {
     rec {
       bool = type "boolean" b.isBool;
       str = type "string" b.isString;
+      port = type "16 bit unsigned integer; between 0 and 65535 (both inclusive)" (value: b.isInt value && value >= 0 && value < 65536);
+      ints.unsigned = type "unsigned integer, meaning >=0" (value: b.isInt value && value >= 0);
       package = type "package" (value: isAttrs value && value ? outPath);
       anything = type "anything" (_: true) // { merge = place: b.foldl' recursiveUpdate { }; };
       attrsOf = element: type "attribute set of ${element.name}" isAttrs // { merge = place: b.foldl' recursiveUpdate { }; };

@@ -18,6 +18,14 @@ let
     };
     nixpkgs.hostPlatform = mkOption { type = types.str; };
     system.stateVersion = mkOption { type = types.str; };
+    users = {
+      users = open;
+      groups = open;
+    };
+    environment.systemPackages = mkOption {
+      type = types.listOf types.package;
+      default = [ ];
+    };
     systemd = {
       services = open;
       timers = open;
@@ -61,6 +69,7 @@ let
       [Service]
       ${lib.concatMapStringsSep "\n" (one: "Environment=\"${one}=${it.environment.${one}}\"") (lib.attrNames (it.environment or { }))}
       ${lines it.serviceConfig}
+      ${lib.concatMapStringsSep "\n" (one: "[Install]\nWantedBy=${one}") (it.wantedBy or [ ])}
     '';
   };
   timer = name: it: {

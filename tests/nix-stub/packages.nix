@@ -54,9 +54,11 @@ let
       "aiosqlite"
       "alembic"
       "anyio"
+      "asyncpg"
       "asyncssh"
       "click"
       "cryptography"
+      "fastapi"
       "graphql-core"
       "greenlet"
       "hatchling"
@@ -64,6 +66,7 @@ let
       "hypothesis"
       "mypy"
       "openapi-core"
+      "prometheus-client"
       "pydantic"
       "pydantic-settings"
       "pyjwt"
@@ -93,6 +96,20 @@ let
         else
           throw "fetchPypi: ${hash} is no hash";
       inherit buildPythonApplication;
+      # What is built besides the program is taken as given.
+      buildPythonPackage =
+        {
+          pname,
+          version,
+          pyproject,
+          src,
+          build-system,
+          dependencies,
+          doCheck,
+          pythonImportsCheck,
+        }:
+        assert pyproject && build-system == [ python3Packages.hatchling ];
+        known pname version // { inherit src; };
     };
 
   # Builds the wheel from the source that the package chose, so that a file left out is noticed.
@@ -197,6 +214,7 @@ let
     "check-jsonschema"
     "git"
     "gnumake"
+    "hadolint"
     "openssh"
     "ruff"
     "shellcheck"

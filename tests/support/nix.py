@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,12 @@ SOURCES = (
     "tests/unit",
 )
 _SECONDS = 110
+# Never fetched: the tests put others in their place.
+INPUTS = """
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs";
+  inputs.runner-provisioner.url = "github:OWNER/runner_provisioner";
+  inputs.runner-provisioner.inputs.nixpkgs.follows = "nixpkgs";
+"""
 
 
 def why_no_nix() -> str:
@@ -118,3 +125,38 @@ def copy(source: Path, target: Path) -> None:
         shutil.copy(source, target)
     else:
         shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+
+
+def in_nix(text: str) -> str:
+    """A string of Nix."""
+    return json.dumps(text).replace("${", "\\${")
+
+
+def flake(nix: Nix, name: str, text: str) -> Path:
+    """Write a flake of a user's."""
+    folder = nix.folder / name
+    folder.mkdir()
+    (folder / "flake.nix").write_text(text, "utf-8")
+    return folder
+
+
+def run_service(unit: Path, folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run what the unit starts, with credentials where systemd would put them and nothing else in the environment."""
+    start = re.search(r"^ExecStart=(\S+)$", unit.read_text("utf-8"), re.MULTILINE)
+    assert start
+    return subprocess.run(
+        [start[1]],
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), "CREDENTIALS_DIRECTORY": str(folder), **environment},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def failures(nix: Nix, place: Path) -> dict[str, list[str]]:
+    """The messages of the assertions that do not hold, of each machine."""
+    apply = "builtins.mapAttrs (_: it: map (a: a.message) (builtins.filter (a: !a.assertion) it.config.assertions))"
+    found: dict[str, list[str]] = nix.evaluate("machines", apply=apply, flake=place)
+    return found

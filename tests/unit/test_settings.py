@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -546,3 +547,88 @@ def test_every_secret_is_told_to_the_redactor(read: Reader) -> None:
     given = {"GITHUB_TOKEN": "t1", "GITHUB_APP_PRIVATE_KEY": PEM, "HTTPS_PROXY": "http://user:pw@proxy.example:3128"}
     assert set(read(given).secrets()) == {"t1", "t3", PEM, KEY, "pw"}
     assert Settings(home=read.home, cwd=read.cwd).secrets() == ()
+
+
+IN_FILES: dict[str, Callable[[Any], str]] = {
+    "RUNPOD_API_KEY": lambda one: secret(one.runpod_key()),
+    "RUNPOD_KEY": lambda one: secret(one.runpod_key()),
+    "PRIME_API_KEY": lambda one: secret(one.held(("PRIME_API_KEY",)).value),
+    "CELIUM_API_KEY": lambda one: secret(one.held(("CELIUM_API_KEY", "LIUM_API_KEY")).value),
+    "LIUM_API_KEY": lambda one: secret(one.held(("CELIUM_API_KEY", "LIUM_API_KEY")).value),
+    "RUNNER_PROVISIONER_GITHUB_TOKEN": lambda one: secret(one.github_credential().token),
+    "GITHUB_TOKEN": lambda one: secret(one.github_credential().token),
+    "GH_TOKEN": lambda one: secret(one.github_credential().token),
+    "RUNNER_PROVISIONER_WORKFLOW_TOKEN": lambda one: secret(one.workflow_token),
+    "MARKET_OF_A_PLUGIN_KEY": lambda one: secret(one.held(("MARKET_OF_A_PLUGIN_KEY",)).value),
+}
+
+
+@pytest.mark.parametrize("name", sorted(IN_FILES))
+def test_every_credential_may_be_in_a_file(read: Reader, name: str) -> None:
+    """NAME_FILE names it; the file's last line break is not part of it, and the redactor knows what is in it."""
+    place = read.cwd / "secret"
+    place.write_text(f"{KEY}\n")
+    place.chmod(0o400)
+    settings = read({f"{name}_FILE": str(place)})
+    assert IN_FILES[name](settings) == KEY
+    assert KEY not in repr(settings)
+    if not name.startswith("MARKET"):
+        assert KEY in settings.secrets()
+
+
+def test_an_apps_key_the_database_and_the_proxy_may_be_in_files(read: Reader) -> None:
+    """The passwords of addresses are told to the redactor as they are of variables."""
+    held = {
+        "GITHUB_APP_PRIVATE_KEY": PEM,
+        "RUNNER_PROVISIONER_DATABASE": "postgresql://us:data-pass@db.example/one\n",
+        "HTTPS_PROXY": "http://user:proxy-pass@proxy.example:3128\n",
+    }
+    for name, text in held.items():
+        (read.home / name).write_text(text)
+    settings = read({"GITHUB_APP_ID": "1", **{f"{name}_FILE": f"~/{name}" for name in held}})
+    credential = settings.github_credential()
+    assert isinstance(credential, GitHubApp)
+    assert (secret(credential.private_key), credential.source) == (PEM, "GITHUB_APP_PRIVATE_KEY_FILE")
+    assert settings.service_database == held["RUNNER_PROVISIONER_DATABASE"].strip()
+    assert {"data-pass", "proxy-pass", PEM.strip()} <= set(settings.secrets())
+
+
+def test_an_empty_file_is_an_absent_credential(read: Reader) -> None:
+    """As an empty variable is, so that a service may name the files of every market."""
+    (read.cwd / "none").write_text(" \n")
+    (read.cwd / "key").write_text(KEY)
+    files = {"RUNPOD_API_KEY_FILE": "none", "RUNNER_PROVISIONER_DATABASE_FILE": "none", "PRIME_API_KEY_FILE": ""}
+    settings = read({**files, "RUNPOD_KEY_FILE": "key"})
+    assert settings.credential_source == "RUNPOD_KEY_FILE"
+    assert isinstance(settings.service_database, Path)
+    assert settings.credential(("PRIME_API_KEY",)) is None
+
+
+@pytest.mark.parametrize(
+    ("environ", "says"),
+    [
+        ({"RUNPOD_API_KEY_FILE": "nowhere"}, "RUNPOD_API_KEY_FILE names cannot be read"),
+        ({"RUNNER_PROVISIONER_DATABASE_FILE": "."}, "RUNNER_PROVISIONER_DATABASE_FILE names cannot be read"),
+        ({"RUNPOD_API_KEY_FILE": "key", "RUNPOD_API_KEY": "x"}, "RUNPOD_API_KEY and RUNPOD_API_KEY_FILE are both set"),
+        ({"PRIME_API_KEY_FILE": "binary"}, "PRIME_API_KEY_FILE names cannot be read .not a text file"),
+    ],
+    ids=["no file", "a folder", "both", "no text"],
+)
+def test_a_named_file_that_is_not_there_is_an_error_in_one_line(
+    read: Reader, environ: dict[str, str], says: str
+) -> None:
+    """Never a service that runs without the key that it was given; said before anything is done."""
+    (read.cwd / "key").write_text(KEY)
+    (read.cwd / "binary").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigurationError, match=says) as caught:
+        read(environ).secrets()
+    assert "\n" not in str(caught.value)
+    assert KEY not in str(caught.value)
+
+
+def test_dotenv_names_no_files(read: Reader) -> None:
+    """A working directory chooses no file of the user's to be sent as a key."""
+    (read.home / "private").write_text(KEY)
+    read.dotenv("RUNPOD_API_KEY_FILE=~/private\nGITHUB_TOKEN_FILE=~/private")
+    assert read().credential_source is None
+    assert read().secrets() == ()
