@@ -26,7 +26,7 @@ from runner_provisioner.domain.leases import Lease, Limits, Phase
 from runner_provisioner.domain.names import RunKey, Scope
 from runner_provisioner.domain.pods import PodClass, PodSpec, PodTags
 from runner_provisioner.domain.request import Gate, HowRegistered, StartRequest
-from runner_provisioner.domain.runners import creator_label, end_label
+from runner_provisioner.domain.runners import creator_label, end_label, provider_label
 from runner_provisioner.errors import InvalidRequest
 from runner_provisioner.github.connect import AppCredential, TokenCredential, connect
 from runner_provisioner.ports import Closable, HasAccountKeys, starts_over_ssh
@@ -414,7 +414,7 @@ class Draftsman:
             name=self.key.name,
             image=self.request.image,
             tags=tags,
-            command=render(self._script(registration, download, lifetime, expires, floor, bare=bare)),
+            command=render(self._script(offer, registration, download, lifetime, expires, floor)),
             env={**env, **tags.to_env()},
             disk_gb=self.request.disk,
             volume_gb=self.request.volume,
@@ -458,20 +458,20 @@ class Draftsman:
 
     def _script(
         self,
+        offer: Offer,
         registration: Registration | None,
         download: RunnerDownload,
         lifetime: timedelta,
         expires: datetime,
         floor: GateFloor,
-        *,
-        bare: bool,
     ) -> RunnerScript:
         request = self.request
+        told = (creator_label(self.creator), end_label(expires), provider_label(offer.provider))
         return RunnerScript(
             name=self.key.name,
             url=self.place.scope.url,
             token=registration.token if registration is not None else None,
-            labels=(self.record.label, creator_label(self.creator), end_label(expires), *request.label),
+            labels=(self.record.label, *told, *request.label),
             runner_group=request.runner_group,
             download=download,
             run_as=request.run_as,
@@ -484,7 +484,7 @@ class Draftsman:
             run_id=self.key.run_id,
             graphql_url=self.settings.runpod_api_url,
             rest_url=self.settings.runpod_rest_url,
-            host_private_key=None if bare else self.host_key.private,
+            host_private_key=None if offer.provider in self.bare else self.host_key.private,
             gate=floor,
             linger_seconds=math.ceil(_LOOKS_TO_SEE * self.settings.poll_booting),
             job_env={**request.env, **self._again()},

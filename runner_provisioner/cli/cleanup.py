@@ -66,7 +66,8 @@ async def _cleanup(session: Session, place: Place, *, dry_run: bool, cancel_stuc
     async with opened(session, place=place) as program:
         stuck = program.stuck_runs() if cancel_stuck else None
         swept = await _sweep(program.sweep(whole=not session.providers), dry_run=dry_run)
-        for line in await keyless(session, program):
+        told = {} if session.providers else {entry.name: entry.at for entry in swept.kept}
+        for line in await keyless(session, program, told):
             session.warn(f"could not look at {line}")
         if not dry_run:
             await book_cleanup(session, program, swept)

@@ -5,6 +5,7 @@ Only what is known counts: what could not be looked up is a reason to leave a th
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -112,12 +113,16 @@ def judge_template(left: LeftTemplate, *, now: datetime) -> Finding:
     return Finding(verdict=Verdict.ORPHAN, reason=f"no pod came of it until {expires:%Y-%m-%d %H:%M} UTC")
 
 
-def judge_runner(runner: Runner, *, attempt: Attempt, pods_known: bool, has_pod: bool) -> Finding:
-    """Judge one registration of ours; `pods_known` is whether every provider was looked at."""
+def judge_runner(
+    runner: Runner, *, attempt: Attempt, pods_known: bool, has_pod: bool, asked: Collection[str]
+) -> Finding:
+    """Judge one registration of ours; `pods_known` is whether all that take part, the `asked`, could be looked at."""
     if runner.state is RunnerState.BUSY:
         return Finding(verdict=Verdict.OWNED, reason="it is working")
     if has_pod:
         return Finding(verdict=Verdict.OWNED, reason="its pod exists")
+    if runner.provider is not None and runner.provider not in asked:
+        return Finding(verdict=Verdict.UNKNOWN, reason=f"its pod is at {runner.provider}, which nobody could look at")
     if not pods_known:
         return Finding(verdict=Verdict.UNKNOWN, reason="not every provider could be looked at")
     if isinstance(attempt, Unknown):

@@ -25,7 +25,10 @@ ROUNDS = 3  # a sweep that finds new orphans after so many rounds reports them a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One pod, runner or left template of ours and what is to be said of it; `price` is USD per hour."""
+    """One pod, runner or left template of ours and what is to be said of it; `price` is USD per hour.
+
+    `at` is where a runner says that its pod is.
+    """
 
     kind: str
     name: str
@@ -34,6 +37,7 @@ class Entry:
     finding: Finding
     pod: Pod | None = None
     price: Decimal | None = None
+    at: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,8 +183,17 @@ class Sweep:
 
     async def _judge_runner(self, runner: Runner, attempts: _Attempts, *, pods_known: bool, has_pod: bool) -> Entry:
         attempt = await attempts.of(runner.name, self._repository)
-        finding = judge_runner(runner, attempt=attempt, pods_known=pods_known, has_pod=has_pod)
-        return Entry(kind="runner", name=runner.name, id=str(runner.id), provider="github", finding=finding)
+        finding = judge_runner(
+            runner, attempt=attempt, pods_known=pods_known, has_pod=has_pod, asked=self._providers.keys()
+        )
+        return Entry(
+            kind="runner",
+            name=runner.name,
+            id=str(runner.id),
+            provider="github",
+            finding=finding,
+            at=runner.provider,
+        )
 
     async def _end(self, survey: Survey) -> list[str]:
         templates = [entry for entry in survey.orphans if entry.kind == TEMPLATE]

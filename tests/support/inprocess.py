@@ -36,7 +36,7 @@ from runner_provisioner._redaction import Redactor
 from runner_provisioner.domain.events import Event
 from runner_provisioner.domain.names import RunKey, base36
 from runner_provisioner.domain.request import StartRequest
-from runner_provisioner.domain.runners import creator_label, end_label
+from runner_provisioner.domain.runners import creator_label, end_label, provider_label
 from runner_provisioner.errors import RunnerProvisionerError
 from runner_provisioner.ports import History, HostKeys
 from runner_provisioner.services.ending import Ended
@@ -263,9 +263,10 @@ class World:
             return
         assert any(token.scope == scope.lower() and value in script for value, token in tokens.items())
         try:
-            env = self.stage_of(pod).env(pod)
-            ends = datetime.fromisoformat(env["RP_EXPIRES"])
-            labels = [env["RP_LABEL"], creator_label(env["RP_CREATOR"]), end_label(ends)]
+            stage = self.stage_of(pod)
+            env = stage.env(pod)
+            ends = end_label(datetime.fromisoformat(env["RP_EXPIRES"]))
+            labels = [env["RP_LABEL"], creator_label(env["RP_CREATOR"]), ends, provider_label(stage.name)]
             assert ",".join(labels) in script
             runner = self.github.play_runner(scope, pod.name, labels)
         except ApiError:

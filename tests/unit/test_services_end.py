@@ -14,7 +14,7 @@ from runner_provisioner.domain.markets import LeftTemplate
 from runner_provisioner.domain.names import RunKey, Scope
 from runner_provisioner.domain.orphans import Verdict
 from runner_provisioner.domain.pods import PodClass
-from runner_provisioner.domain.runners import RunnerState, RunStatus
+from runner_provisioner.domain.runners import RunnerState, RunStatus, provider_label
 from runner_provisioner.errors import (
     AuthenticationFailed,
     InvalidRequest,
@@ -86,6 +86,28 @@ async def test_stop_ends_what_bears_the_name_at_every_provider() -> None:
     assert (ended.name, ended.pods, ended.left) == (NAME, ("p1", "p2"), ())
     assert list(scene.one.pods) == ["p3"]
     assert not scene.two.pods
+    assert not scene.registry.runners
+
+
+@pytest.mark.parametrize(
+    ("labels", "blind", "at"),
+    [
+        pytest.param(["rp-x", provider_label("prime")], 0, "prime", id="told"),
+        pytest.param(["rp-x", provider_label("prime")], 1, "prime", id="told-only-later"),
+        pytest.param(["rp-x"], 0, None, id="not-told"),
+        pytest.param(None, 0, None, id="no-runner"),
+    ],
+)
+async def test_stop_keeps_where_the_runner_said_that_its_pod_is(
+    labels: list[str] | None, blind: int, at: str | None
+) -> None:
+    """The runner is gone afterwards, and with it who could tell."""
+    scene = Scene()
+    if labels is not None:
+        scene.registry.put(NAME, labels=labels)
+    scene.registry.add("find", *[ServerError("down")] * blind)
+    (ended,) = await scene.ending.stop(KEY)
+    assert ended.at == at
     assert not scene.registry.runners
 
 
@@ -307,6 +329,18 @@ async def test_a_narrowed_clean_up_takes_no_runner_for_one_without_a_pod() -> No
     scene.registry.put(NAME, RunnerState.OFFLINE, online=False)
     verdicts = [(await scene.sweep(whole=whole).survey()).entries[0].finding.verdict for whole in (True, False)]
     assert verdicts == [Verdict.ORPHAN, Verdict.UNKNOWN]
+
+
+@pytest.mark.parametrize(
+    ("provider", "ended"), [("two", True), ("prime", False), (None, True)], ids=["asked", "without-a-key", "not-told"]
+)
+async def test_clean_up_removes_no_runner_whose_pod_it_cannot_see(provider: str | None, *, ended: bool) -> None:
+    """With the runner the last sign of a machine that bills would be gone."""
+    scene = Scene(RunStatus.COMPLETED)
+    scene.registry.put(NAME, labels=[] if provider is None else [provider_label(provider)])
+    swept = await scene.sweep().run()
+    assert [entry.name for entry in swept.ended] == [NAME] * ended
+    assert [(entry.at, entry.finding.verdict) for entry in swept.kept] == [("prime", Verdict.UNKNOWN)] * (not ended)
 
 
 class Leaving(FakeProvider):
