@@ -105,12 +105,12 @@ def _report(session: Session, swept: Swept, freed: Freed, *, dry_run: bool) -> N
         "kept": [describe(entry) for entry in swept.kept],
         "cancelled": [describe_job(job) for job in freed.cancelled],
         "left": left,
-        "errors": [str(error) for error in errors],
+        "errors": [*(str(error) for error in errors), *swept.refusals],
         "timeline": session.timeline,
     }
     lines = [*(f"ended {entry.kind} {entry.name} ({entry.finding.reason})" for entry in swept.ended), *rows(swept.kept)]
     lines += [f"cancelled run {job.run_id} (job {job.name})" for job in freed.cancelled]
-    lines += unseen(errors)
+    lines += [*unseen(errors), *swept.refusals]
     session.show(data, lines=lines or ["nothing of ours is there"])
     publish(session, "GPU clean-up", of_cleanup(data))
     for job in freed.cancelled:

@@ -402,7 +402,27 @@ async def test_a_template_that_cannot_be_removed_is_reported(error: RunnerProvis
     provider.add("delete_template", *[error] * 3)
     swept = await scene.sweep().run()
     assert swept.left == ("template template-0",)
+    assert swept.refusals == (f"template template-0 could not be removed: {error}",)
     assert swept.ended == ()
+
+
+async def test_a_template_that_is_gone_in_the_end_is_not_left() -> None:
+    """Why it could not be removed at first is of no account then."""
+    scene, provider = leaving(EPOCH)
+    provider.add("delete_template", ServerError("down"))
+    swept = await scene.sweep().run()
+    assert (swept.left, swept.errors, swept.refusals) == ((), (), ())
+    assert [one.name for one in swept.ended] == ["template-0"]
+
+
+async def test_a_template_that_nobody_can_see_any_more_is_not_said_to_be_removed() -> None:
+    """Its removal was refused, and then the look failed."""
+    scene, provider = leaving(EPOCH)
+    provider.add("left_templates", None, ServerError("down"))
+    provider.add("delete_template", ServerError("refused"))
+    swept = await scene.sweep().run()
+    assert (swept.ended, [str(one) for one in swept.errors]) == ((), ["down"])
+    assert swept.refusals == ("template template-0 could not be removed: refused",)
 
 
 async def test_templates_that_cannot_be_looked_at_are_an_error() -> None:
