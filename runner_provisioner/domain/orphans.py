@@ -58,18 +58,19 @@ def judge_pod(
     old = pod.created_at is not None and now - pod.created_at > UNREGISTERED_AFTER
     if old and runner is None:
         return Finding(verdict=Verdict.ORPHAN, reason="older than 55 minutes and no runner of its name is registered")
-    if (
-        old
-        and attempt is None
-        and not pod.alive
-        and isinstance(runner, Runner)
-        and runner.state is not RunnerState.BUSY
-    ):
-        # A pod without tags tells no run. While its runner counts as working, a `stop` will come and see what it was.
+    if old and attempt is None and _stands_still(pod, runner):
         return Finding(verdict=Verdict.ORPHAN, reason="older than 55 minutes, and neither it nor its runner works")
     if isinstance(attempt, Unknown) or (old and isinstance(runner, Unknown)):
         return Finding(verdict=Verdict.UNKNOWN, reason=_unknown_reason(attempt, runner))
     return Finding(verdict=Verdict.OWNED, reason="its run may still need it")
+
+
+def _stands_still(pod: Pod, runner: Runner | Unknown | None) -> bool:
+    """Whether neither the pod nor its registered runner works, which is all there is to go by without tags and run.
+
+    While the runner counts as working, a `stop` will come and see what it was.
+    """
+    return not pod.alive and isinstance(runner, Runner) and runner.state is not RunnerState.BUSY
 
 
 def _unknown_reason(attempt: Attempt, runner: Runner | Unknown | None) -> str:
