@@ -29,8 +29,8 @@ from support.stages import RUNPOD_KEY as ACCOUNT_KEY
 from support.virtual_time import VirtualClock, VirtualLoop
 from support.wire import GITHUB, LATENCY, Rule, Wire, answered
 
+from runner_provisioner import accounts, wiring
 from runner_provisioner import logging as program_log
-from runner_provisioner import wiring
 from runner_provisioner._http import CallMetrics, Plumbing, Tempo
 from runner_provisioner._redaction import Redactor
 from runner_provisioner.domain.events import Event
@@ -437,7 +437,7 @@ class Process:
             plumbing=plumbing,
             providers=wiring.providers_of(settings, plumbing),
             place=place,
-            github=wiring._connect(settings, plumbing, place, None),
+            github=accounts.github(settings, plumbing, place.scope, repository=place.repository),
             history=self.world.history if self.history is None else self.history,
         )
         real = program._over_ssh
