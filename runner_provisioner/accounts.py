@@ -1,4 +1,4 @@
-"""Which markets take part: the plug-ins that are installed, and of them those whose credential is there."""
+"""Which markets take part, the plug-ins whose credential is there, and GitHub by the credential that is there."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
 from runner_provisioner._http import Pace
+from runner_provisioner.domain.names import Scope
 from runner_provisioner.errors import (
     ConfigurationError,
     MissingCredential,
     RunnerProvisionerError,
     UnknownProvider,
 )
+from runner_provisioner.github.connect import AppCredential, TokenCredential, connect
 from runner_provisioner.providers.plugin import GROUP, Account, ProviderPlugin
 
 if TYPE_CHECKING:
     from runner_provisioner._http import Plumbing
+    from runner_provisioner.github.connect import GitHub
     from runner_provisioner.ports import GpuProvider
     from runner_provisioner.settings import Settings
 
@@ -87,6 +90,44 @@ def secret_of(settings: Settings, provider: str | None = None) -> str:
     MissingCredential.
     """
     return markets(settings, (provider,) if provider else ())[0].account.credential
+
+
+def github(
+    settings: Settings, plumbing: Plumbing, scope: Scope, *, repository: str | None, runner_group: str | None = None
+) -> GitHub:
+    """GitHub as it registers runners in this scope. Raises MissingCredential."""
+    from runner_provisioner.settings import GitHubApp  # noqa: PLC0415 - pydantic-settings is slow to import
+
+    found = settings.github_credential()
+    credential: AppCredential | TokenCredential
+    if isinstance(found, GitHubApp):
+        credential = AppCredential(
+            app_id=found.issuer,
+            private_key=found.private_key.get_secret_value(),
+            installation_id=found.installation_id,
+        )
+    else:
+        credential = TokenCredential(token=found.token.get_secret_value(), origin=found.source)
+    return connect(
+        scope,
+        credential,
+        plumbing=plumbing,
+        api_url=settings.github_api_url,
+        runner_group=runner_group,
+        repository=repository,
+        cache_dir=settings.cache_dir,
+    )
+
+
+def workflow_github(settings: Settings, plumbing: Plumbing, repository: str | None) -> GitHub | None:
+    """GitHub by the token that a workflow gets by itself: it may order re-runs, and cannot register runners."""
+    if settings.workflow_token is None or repository is None:
+        return None
+    scope = Scope.parse(repository, server_url=settings.github_server_url)
+    credential = TokenCredential(
+        token=settings.workflow_token.get_secret_value(), origin="RUNNER_PROVISIONER_WORKFLOW_TOKEN"
+    )
+    return connect(scope, credential, plumbing=plumbing, api_url=settings.github_api_url)
 
 
 def _installed() -> Mapping[str, EntryPoint]:

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import re
 import secrets
-import string
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 
 from runner_provisioner import accounts
 from runner_provisioner._http import CallMetrics, Plumbing, Tempo
 from runner_provisioner.bootstrap.host_key import HostKey, login_key, new_host_key
-from runner_provisioner.bootstrap.render import RunnerScript, render, render_gate
 from runner_provisioner.clock import SystemClock
-from runner_provisioner.domain.gate import GATE, GateFloor
 from runner_provisioner.domain.kill_layers import QUIET
 from runner_provisioner.domain.leases import Lease, Limits, Phase
 from runner_provisioner.domain.names import RunKey, Scope
-from runner_provisioner.domain.pods import PodClass, PodSpec, PodTags
+from runner_provisioner.domain.pods import PodClass, PodTags
 from runner_provisioner.domain.request import Gate, HowRegistered, StartRequest
-from runner_provisioner.domain.runners import creator_label, end_label
+from runner_provisioner.drafts import Draftsman, letters
 from runner_provisioner.errors import InvalidRequest
-from runner_provisioner.github.connect import AppCredential, TokenCredential, connect
 from runner_provisioner.ports import Closable, HasAccountKeys, starts_over_ssh
 from runner_provisioner.services.asking import ask_all
 from runner_provisioner.services.ending import Ending
@@ -43,9 +38,7 @@ from runner_provisioner.services.sweep import Sweep
 from runner_provisioner.storage.state_file import PinnedKeys, Record, StateFile, resume
 
 if TYPE_CHECKING:
-    from runner_provisioner.domain.offers import Offer
     from runner_provisioner.domain.pods import Pod
-    from runner_provisioner.domain.runners import Registration, RunnerDownload
     from runner_provisioner.github.connect import GitHub
     from runner_provisioner.logging import Redactor
     from runner_provisioner.ports import (
@@ -67,9 +60,7 @@ if TYPE_CHECKING:
 LABEL_LETTERS = 26
 LOCAL_RUN_LETTERS = 8
 _REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
-REGISTER_MARGIN = timedelta(minutes=2)
 _ACCOUNT = "account"  # in place of a pod's nonce
-_LOOKS_TO_SEE = 3  # of a start at a pod that boots, before one that failed its gate ends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,11 +259,11 @@ class Program:
         `label` is the unique one that a job waits for already; by default a new one. Raises StoreError.
         """
         place = self._place()
-        creator = _letters(LOCAL_RUN_LETTERS)
+        creator = letters(LOCAL_RUN_LETTERS)
         fresh = Record(
             name=key.name,
             scope=place.scope.url,
-            label=label or "rp-" + _letters(LABEL_LETTERS),
+            label=label or "rp-" + letters(LABEL_LETTERS),
             nonce=secrets.token_hex(16),
         )
         store, record, _found = StateFile.begin(state, fresh, creator=creator)
@@ -298,7 +289,9 @@ class Program:
         draftsman = Draftsman(
             settings=self.settings,
             clock=self.clock,
-            place=place,
+            scope=place.scope,
+            owner8=place.owner8,
+            repository=place.repository,
             request=request,
             key=key,
             record=record,
@@ -384,122 +377,6 @@ def lease_of(program: Program, name: str) -> Lease:
     return lease if record is None else resume(record, creator="", deadline=program.clock.now(), lease=lease)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Draftsman:
-    """Writes down the pod that a start asks for."""
-
-    settings: Settings
-    clock: Clock
-    place: Place
-    request: StartRequest
-    key: RunKey
-    record: Record
-    creator: str
-    host_key: HostKey
-    ssh_keys: tuple[str, ...]
-    bare: frozenset[str] = frozenset()
-
-    def draw_up(
-        self, offer: Offer, lifetime: timedelta, registration: Registration | None, download: RunnerDownload
-    ) -> PodSpec:
-        """The pod, with the start command that holds the registration token, or waits for a configuration.
-
-        Pods of the `bare` providers have a host key before they are started, and keep it.
-        """
-        bare = offer.provider in self.bare
-        wishes = self.request.gpus
-        expires = self.clock.now() + lifetime
-        env = {"PUBLIC_KEY": "\n".join(self.ssh_keys)} if self.ssh_keys else {}
-        tags = replace(self._tags(expires), host_key=None if bare else self.host_key.public)
-        floor = self._floor(offer, model="" if bare else offer.gpu_model)
-        env |= {GATE: render_gate(floor, jit=registration is None)}
-        return PodSpec(
-            name=self.key.name,
-            image=self.request.image,
-            tags=tags,
-            command=render(self._script(registration, download, lifetime, expires, floor, bare=bare)),
-            env={**env, **tags.to_env()},
-            disk_gb=self.request.disk,
-            volume_gb=self.request.volume,
-            volume_mount=self.request.volume_mount,
-            ports=self.request.port,
-            min_vcpus=self.request.min_vcpus,
-            min_memory_gb=self.request.min_memory,
-            min_disk_gb=wishes.disk_gb,
-            min_download=wishes.min_download,
-            min_upload=wishes.min_upload,
-            cuda=wishes.cuda,
-            network_volume=wishes.network_volume,
-            cloud=self.request.cloud,
-            terminate_after=expires,
-        )
-
-    def _floor(self, offer: Offer, *, model: str) -> GateFloor:
-        """What the gate in the pod asks for; nothing where it is off. `model` as the driver calls it, if known."""
-        if self.request.gate is Gate.OFF:
-            return GateFloor()
-        return GateFloor.of(
-            model=model,
-            count=offer.gpu_count,
-            memory_gb=offer.memory_gb,
-            driver=self.request.min_driver,
-            cuda=self.request.gpus.cuda,
-            disk_gb=self.request.disk,
-            download_mbps=self.request.gpus.min_download or 0,
-        )
-
-    def _tags(self, expires: datetime) -> PodTags:
-        return PodTags(
-            owner=self.place.owner8,
-            cls=PodClass.RUNNER,
-            repository=self.place.repository,
-            label=self.record.label,
-            nonce=self.record.nonce,
-            creator=self.creator,
-            expires_at=expires,
-        )
-
-    def _script(
-        self,
-        registration: Registration | None,
-        download: RunnerDownload,
-        lifetime: timedelta,
-        expires: datetime,
-        floor: GateFloor,
-        *,
-        bare: bool,
-    ) -> RunnerScript:
-        request = self.request
-        return RunnerScript(
-            name=self.key.name,
-            url=self.place.scope.url,
-            token=registration.token if registration is not None else None,
-            labels=(self.record.label, creator_label(self.creator), end_label(expires), *request.label),
-            runner_group=request.runner_group,
-            download=download,
-            run_as=request.run_as,
-            idle_seconds=int(request.idle.total_seconds()),
-            lifetime_seconds=int(lifetime.total_seconds()),
-            register_seconds=int((request.start_timeout + REGISTER_MARGIN).total_seconds()),
-            volume_mount=request.volume_mount if request.volume or request.network_volume else None,
-            owner=self.place.scope.owner,
-            repository=self.place.repository,
-            run_id=self.key.run_id,
-            graphql_url=self.settings.runpod_api_url,
-            rest_url=self.settings.runpod_rest_url,
-            host_private_key=None if bare else self.host_key.private,
-            gate=floor,
-            linger_seconds=math.ceil(_LOOKS_TO_SEE * self.settings.poll_booting),
-            job_env={**request.env, **self._again()},
-        )
-
-    def _again(self) -> dict[str, str]:
-        """What tells a job that it is a re-run, which may go on from where the last attempt was."""
-        if self.key.attempt <= 1:
-            return {}
-        return {"RUNNER_PROVISIONER_ATTEMPT": str(self.key.attempt), "RUNNER_PROVISIONER_RESUME": "1"}
-
-
 @asynccontextmanager
 async def assemble(  # noqa: PLR0913 - what a program is made of, by keyword
     settings: Settings,
@@ -550,9 +427,11 @@ async def assemble(  # noqa: PLR0913 - what a program is made of, by keyword
         if history is not None:
             stack.push_async_callback(history.aclose)
         if needs_github and place is not None:
-            program.github = _connect(settings, plumbing, place, runner_group)
+            program.github = accounts.github(
+                settings, plumbing, place.scope, repository=place.repository, runner_group=runner_group
+            )
             stack.push_async_callback(program.github.aclose)
-            program.workflow = _connect_workflow(settings, plumbing, place)
+            program.workflow = accounts.workflow_github(settings, plumbing, place.repository)
             if program.workflow is not None:
                 stack.push_async_callback(program.workflow.aclose)
         yield program
@@ -602,41 +481,6 @@ async def close(providers: Mapping[str, GpuProvider]) -> None:
             await one.aclose()
 
 
-def _connect(settings: Settings, plumbing: Plumbing, place: Place, runner_group: str | None) -> GitHub:
-    from runner_provisioner.settings import GitHubApp  # noqa: PLC0415 - pydantic-settings is slow to import
-
-    found = settings.github_credential()
-    credential: AppCredential | TokenCredential
-    if isinstance(found, GitHubApp):
-        credential = AppCredential(
-            app_id=found.issuer,
-            private_key=found.private_key.get_secret_value(),
-            installation_id=found.installation_id,
-        )
-    else:
-        credential = TokenCredential(token=found.token.get_secret_value(), origin=found.source)
-    return connect(
-        place.scope,
-        credential,
-        plumbing=plumbing,
-        api_url=settings.github_api_url,
-        runner_group=runner_group,
-        repository=place.repository,
-        cache_dir=settings.cache_dir,
-    )
-
-
-def _connect_workflow(settings: Settings, plumbing: Plumbing, place: Place) -> GitHub | None:
-    """GitHub by the token that a workflow gets by itself: it may order re-runs, and cannot register runners."""
-    if settings.workflow_token is None or place.repository is None:
-        return None
-    scope = Scope.parse(place.repository, server_url=settings.github_server_url)
-    credential = TokenCredential(
-        token=settings.workflow_token.get_secret_value(), origin="RUNNER_PROVISIONER_WORKFLOW_TOKEN"
-    )
-    return connect(scope, credential, plumbing=plumbing, api_url=settings.github_api_url)
-
-
 def user_agent() -> str:
     """How the program introduces itself."""
     from importlib.metadata import version  # noqa: PLC0415 - slow to import
@@ -646,43 +490,7 @@ def user_agent() -> str:
 
 def local_run() -> str:
     """A random run part for a start outside Actions; letters only, so that it is never taken for a run's number."""
-    return _letters(LOCAL_RUN_LETTERS)
-
-
-def _letters(count: int) -> str:
-    return "".join(secrets.choice(string.ascii_lowercase) for _ in range(count))
-
-
-def manual_spec(program: Program, values: Mapping[str, Any], *, ssh_keys: tuple[str, ...]) -> PodSpec:
-    """The pod that `pods create` asks for: class manual, with an end. Raises InvalidRequest."""
-    from runner_provisioner.domain.names import MANUAL_LETTERS, manual_name  # noqa: PLC0415 - beside its one use
-
-    expires = program.clock.now() + values["lifetime"]
-    owner8 = manual_owner8(program.settings, values["owner"])
-    tags = PodTags(
-        owner=owner8,
-        cls=PodClass.MANUAL,
-        repository=program.settings.repository,
-        nonce=secrets.token_hex(16),
-        expires_at=expires,
-    )
-    env = {"PUBLIC_KEY": "\n".join(ssh_keys)} if ssh_keys else {}
-    options: dict[str, object] = dict(values["further"])
-    if values["docker_args"]:
-        options["dockerArgs"] = values["docker_args"]
-    return PodSpec(
-        name=values["name"] or manual_name(owner8, expires, _letters(MANUAL_LETTERS)),
-        image=values["image"],
-        tags=tags,
-        env={**env, **dict(values["env"]), **tags.to_env()},
-        disk_gb=values["container_disk_gb"],
-        volume_gb=values["volume_gb"],
-        volume_mount=values["volume_mount_path"],
-        ports=tuple(values["ports"]),
-        cloud=values["cloud"],
-        terminate_after=expires,
-        options=options,
-    )
+    return letters(LOCAL_RUN_LETTERS)
 
 
 def manual_owner8(settings: Settings, owner: str | None) -> str:

@@ -71,23 +71,40 @@ async def book_cleanup(session: Session, program: Program, swept: Swept) -> None
         session.warn(str(error))
 
 
-async def keyless(session: Session, program: Program, names: Collection[str] | None = None) -> list[str]:
-    """The pods on record that nobody can look at, since no key of their provider is here: one line for each.
+async def keyless(
+    session: Session, program: Program, told: Mapping[str, str | None], names: Collection[str] | None = None
+) -> list[str]:
+    """The pods that nobody can look at, since no key of their provider is here: one line for each.
 
-    Of these `names` alone, where some are given; nothing where the program is narrowed or the history cannot be read.
+    They are on record, of these `names` alone where some are given, or a runner has `told` where its name's pod is. The
+    record is not asked where the program is narrowed, nor said to be unreadable.
     """
-    if program.history is None or session.providers:
-        return []
-    now = program.clock.now()
-    try:
-        records = await program.history.pods(now)
-    except StoreError:
-        return []  # whoever writes to it says why
-    return [
+    records = [one for one in await _not_ended(session, program) if names is None or one.name in names]
+    lines = [
         f"pod {one.id} at {one.provider}: it is on record as not ended, and no key of {one.provider} is here"
         for one in records
-        if one.ended_at is None and one.provider not in program.providers and (names is None or one.name in names)
     ]
+    known = {(one.name, one.provider) for one in records}
+    return lines + [
+        f"the pod of {name}: its runner says that it is at {at}, and {_why_unseen(session, at)}"
+        for name, at in told.items()
+        if at is not None and at not in program.providers and (name, at) not in known
+    ]
+
+
+async def _not_ended(session: Session, program: Program) -> list[PodRecord]:
+    """Those on record whose provider is not looked at, and should be."""
+    if program.history is None or session.providers:
+        return []
+    try:
+        records = await program.history.pods(program.clock.now())
+    except StoreError:
+        return []  # whoever writes to it says why
+    return [one for one in records if one.ended_at is None and one.provider not in program.providers]
+
+
+def _why_unseen(session: Session, provider: str) -> str:
+    return f"--provider leaves {provider} out" if session.providers else f"no key of {provider} is here"
 
 
 async def _add_missing(

@@ -66,7 +66,8 @@ async def _cleanup(session: Session, place: Place, *, dry_run: bool, cancel_stuc
     async with opened(session, place=place) as program:
         stuck = program.stuck_runs() if cancel_stuck else None
         swept = await _sweep(program.sweep(whole=not session.providers), dry_run=dry_run)
-        for line in await keyless(session, program):
+        told = {} if session.providers else {entry.name: entry.at for entry in swept.kept}
+        for line in await keyless(session, program, told):
             session.warn(f"could not look at {line}")
         if not dry_run:
             await book_cleanup(session, program, swept)
@@ -104,12 +105,12 @@ def _report(session: Session, swept: Swept, freed: Freed, *, dry_run: bool) -> N
         "kept": [describe(entry) for entry in swept.kept],
         "cancelled": [describe_job(job) for job in freed.cancelled],
         "left": left,
-        "errors": [str(error) for error in errors],
+        "errors": [*(str(error) for error in errors), *swept.refusals],
         "timeline": session.timeline,
     }
     lines = [*(f"ended {entry.kind} {entry.name} ({entry.finding.reason})" for entry in swept.ended), *rows(swept.kept)]
     lines += [f"cancelled run {job.run_id} (job {job.name})" for job in freed.cancelled]
-    lines += unseen(errors)
+    lines += [*unseen(errors), *swept.refusals]
     session.show(data, lines=lines or ["nothing of ours is there"])
     publish(session, "GPU clean-up", of_cleanup(data))
     for job in freed.cancelled:

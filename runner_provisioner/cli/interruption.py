@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 async def found_by_stop(program: Program, place: Place, key: RunKey, ended: Sequence[Ended]) -> Interruption | None:
     """What a stop came too late for: the interruption of this key's pod in this attempt, when there was one."""
-    first = next((one.first for one in ended if one.name == key.name), None)
+    # Of a pod at a provider that nobody asked it is not known that it is gone.
+    first = next((one.first for one in ended if one.name == key.name and one.at in {None, *program.providers}), None)
     loss = lost(first) if first is not None else None
     if first is None or loss is None or key.run_id is None or place.repository is None:
         return None

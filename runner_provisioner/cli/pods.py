@@ -140,8 +140,9 @@ async def _create(session: Session, values: dict[str, Any]) -> None:
     from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
     from runner_provisioner.cli.ssh_keys import public_keys  # noqa: PLC0415 - keeps --help quick
     from runner_provisioner.domain.offers import GpuRequest, Interruptible  # noqa: PLC0415 - keeps --help quick
+    from runner_provisioner.drafts import manual_spec  # noqa: PLC0415 - imports much
     from runner_provisioner.ports import has_kill_time  # noqa: PLC0415 - keeps --help quick
-    from runner_provisioner.wiring import manual_spec  # noqa: PLC0415 - imports everything
+    from runner_provisioner.wiring import manual_owner8  # noqa: PLC0415 - imports everything
 
     _check(values)
     keys = await public_keys(values["ssh_key"])
@@ -155,7 +156,13 @@ async def _create(session: Session, values: dict[str, Any]) -> None:
     )
     async with opened(session, needs_github=False) as program:
         pods = _pods(session, program)
-        spec = manual_spec(program, values, ssh_keys=keys)
+        spec = manual_spec(
+            values,
+            owner8=manual_owner8(session.settings, values["owner"]),
+            repository=session.settings.repository,
+            now=program.clock.now(),
+            ssh_keys=keys,
+        )
         purse = _purse(program, values)
         pod = await pods.create(
             spec,

@@ -140,14 +140,15 @@ async def _stop(
                 # In its own run a stop stands behind its start.
                 ended = await program.outlast().run(ended, since=since, told=store.forgotten)
             trouble = store.trouble
-        left = await keyless(session, program, [one.name for one in ended])
+        left = await keyless(session, program, {one.name: one.at for one in ended}, [one.name for one in ended])
         interruption = await found_by_stop(program, place, key, ended)
         if interruption is not None:
             keep(session, key, interruption)
             await remember(program, interruption)
         await _tell(session, program, place, key, rate, ended, interruption)
         if left:
-            raise LeftBehind(f"may be still there: {'; '.join(left)}: set it, and stop again", what=tuple(left))
+            remedy = "stop again without" if session.providers else "set it, and stop again"
+            raise LeftBehind(f"may be still there: {'; '.join(left)}: {remedy}", what=tuple(left))
         if not session.settings.in_actions and not any(_found(session, one) for one in ended):
             session.talk(await _hint(program, place))
         if trouble is not None:
@@ -172,6 +173,9 @@ def _found(session: Session, one: Ended) -> bool:
 
 
 def _line(session: Session, one: Ended) -> str:
+    if one.at not in {None, *session.asked}:
+        pods = f" (ended pod {', '.join(one.pods)})" if one.pods else ""
+        return f"{one.name}: its pod may be at {one.at}, where nobody looked{pods}"
     if one.ghost:
         pods = f"ended pod {', '.join(one.pods)}" if one.pods else "no pod left"
         return (

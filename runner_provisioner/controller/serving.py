@@ -6,7 +6,6 @@ import asyncio
 import secrets
 import signal
 import socket
-import string
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from runner_provisioner.controller.limits import RateLimits
 from runner_provisioner.controller.metrics import Metrics
 from runner_provisioner.controller.parts import DEFAULT_MAX_PRICE, Parts
 from runner_provisioner.domain.budget import Budget
+from runner_provisioner.drafts import letters
 from runner_provisioner.errors import RunnerProvisionerError
 from runner_provisioner.logging import get_logger
 from runner_provisioner.ports import ServiceState
@@ -94,7 +94,7 @@ def build(program: Program, state: ServiceState, metrics: Metrics, choices: Choi
         clock=program.clock,
         owner8=owner8,
         repository=program.settings.repository,
-        letters=_letters,
+        letters=letters,
         settle=program.settings.settle,
         purse=purse,
     )
@@ -115,10 +115,6 @@ def build(program: Program, state: ServiceState, metrics: Metrics, choices: Choi
         hosts=choices.hosts,
         max_price=choices.max_price,
     )
-
-
-def _letters(count: int) -> str:
-    return "".join(secrets.choice(string.ascii_lowercase) for _ in range(count))
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ Only what is known counts: what could not be looked up is a reason to leave a th
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -57,18 +58,19 @@ def judge_pod(
     old = pod.created_at is not None and now - pod.created_at > UNREGISTERED_AFTER
     if old and runner is None:
         return Finding(verdict=Verdict.ORPHAN, reason="older than 55 minutes and no runner of its name is registered")
-    if (
-        old
-        and attempt is None
-        and not pod.alive
-        and isinstance(runner, Runner)
-        and runner.state is not RunnerState.BUSY
-    ):
-        # A pod without tags tells no run. While its runner counts as working, a `stop` will come and see what it was.
+    if old and attempt is None and _stands_still(pod, runner):
         return Finding(verdict=Verdict.ORPHAN, reason="older than 55 minutes, and neither it nor its runner works")
     if isinstance(attempt, Unknown) or (old and isinstance(runner, Unknown)):
         return Finding(verdict=Verdict.UNKNOWN, reason=_unknown_reason(attempt, runner))
     return Finding(verdict=Verdict.OWNED, reason="its run may still need it")
+
+
+def _stands_still(pod: Pod, runner: Runner | Unknown | None) -> bool:
+    """Whether neither the pod nor its registered runner works, which is all there is to go by without tags and run.
+
+    While the runner counts as working, a `stop` will come and see what it was.
+    """
+    return not pod.alive and isinstance(runner, Runner) and runner.state is not RunnerState.BUSY
 
 
 def _unknown_reason(attempt: Attempt, runner: Runner | Unknown | None) -> str:
@@ -112,12 +114,16 @@ def judge_template(left: LeftTemplate, *, now: datetime) -> Finding:
     return Finding(verdict=Verdict.ORPHAN, reason=f"no pod came of it until {expires:%Y-%m-%d %H:%M} UTC")
 
 
-def judge_runner(runner: Runner, *, attempt: Attempt, pods_known: bool, has_pod: bool) -> Finding:
-    """Judge one registration of ours; `pods_known` is whether every provider was looked at."""
+def judge_runner(
+    runner: Runner, *, attempt: Attempt, pods_known: bool, has_pod: bool, asked: Collection[str]
+) -> Finding:
+    """Judge one registration of ours; `pods_known` is whether all that take part, the `asked`, could be looked at."""
     if runner.state is RunnerState.BUSY:
         return Finding(verdict=Verdict.OWNED, reason="it is working")
     if has_pod:
         return Finding(verdict=Verdict.OWNED, reason="its pod exists")
+    if runner.provider is not None and runner.provider not in asked:
+        return Finding(verdict=Verdict.UNKNOWN, reason=f"its pod is at {runner.provider}, which nobody could look at")
     if not pods_known:
         return Finding(verdict=Verdict.UNKNOWN, reason="not every provider could be looked at")
     if isinstance(attempt, Unknown):

@@ -12,6 +12,7 @@ RunnerId = NewType("RunnerId", int)
 
 _CREATOR = "rp-pod-"
 _ENDS = "rp-ends-"
+_PROVIDER = "rp-at-"
 _MINUTE = "%Y%m%dt%H%Mz"
 
 
@@ -23,6 +24,11 @@ def creator_label(creator: str) -> str:
 def end_label(expires_at: datetime) -> str:
     """The label by which a runner tells to the minute when its pod ends itself: the pod cannot say it any more."""
     return _ENDS + expires_at.astimezone(UTC).strftime(_MINUTE)
+
+
+def provider_label(provider: str) -> str:
+    """The label by which a runner tells where its pod is, to who has no key of that provider and sees no pod."""
+    return _PROVIDER + provider
 
 
 class RunnerState(StrEnum):
@@ -46,19 +52,25 @@ class Runner:
     @property
     def creator(self) -> str | None:
         """Who rented its pod; None where its labels do not say."""
-        found = (label.removeprefix(_CREATOR) for label in self.labels if label.startswith(_CREATOR))
-        return next(found, None)
+        return self._told(_CREATOR)
+
+    @property
+    def provider(self) -> str | None:
+        """Where its pod is; None where its labels do not say."""
+        return self._told(_PROVIDER)
 
     @property
     def pod_ends_at(self) -> datetime | None:
         """When its pod ends itself; None where its labels do not say."""
-        for label in self.labels:
-            if label.startswith(_ENDS):
-                try:
-                    return datetime.strptime(label.removeprefix(_ENDS), _MINUTE).replace(tzinfo=UTC)
-                except ValueError:
-                    return None
-        return None
+        told = self._told(_ENDS)
+        try:
+            return datetime.strptime(told, _MINUTE).replace(tzinfo=UTC) if told is not None else None
+        except ValueError:
+            return None
+
+    def _told(self, kind: str) -> str | None:
+        found = (label.removeprefix(kind) for label in self.labels if label.startswith(kind))
+        return next(found, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,8 @@ from runner_provisioner.lint.shell import MODES, Command, commands, with_variabl
 
 DEFAULT_KEY: Final = "default"
 
+_MARKET_OF: Final = {name: market for market, names in MARKETS.items() for name in names}
+
 # What these options are when they are left out.
 _DEFAULTS: Final = {"repository": "${{github.repository}}", "run-id": "${{github.run_id}}"}
 
@@ -45,6 +47,7 @@ def calls_of_workflow(node: Node, job: str) -> Iterator[Call]:
         return
     inputs = node.get("with")
     is_cleanup = found[1].lower() == "cleanup"
+    held = _markets(node.get("secrets"))
     yield Call(
         mode=Mode.CLEANUP if is_cleanup else Mode.GPU_JOB,
         job=job,
@@ -53,7 +56,8 @@ def calls_of_workflow(node: Node, job: str) -> Iterator[Call]:
         labels=_labels(inputs),
         options=None,
         lifetime=_known(inputs.get("lifetime").text),
-        markets=_narrowed(_markets(node.get("secrets")), inputs.get("provider").text),
+        markets=_narrowed(held, inputs.get("provider").text),
+        held=held,
         allows_untrusted=inputs.get("allow-untrusted").text == "true",
     )
 
@@ -95,7 +99,7 @@ def _key(inputs: Node) -> str:
 
 def _markets(given: Node) -> frozenset[str]:
     names = {name: name.upper().replace("-", "_") for name in given.entries}
-    return frozenset(MARKETS[one] for name, one in names.items() if one in MARKETS and given.get(name).text)
+    return frozenset(_MARKET_OF[one] for name, one in names.items() if one in _MARKET_OF and given.get(name).text)
 
 
 def _narrowed(markets: frozenset[str], names: str) -> frozenset[str]:
@@ -131,7 +135,7 @@ def _command(step: Step, command: Command, job: str, variables: Mapping[str, str
         options=_given({name: with_variables(value, variables) for name, value in given if value}),
         lifetime=_known(with_variables(lifetimes[-1], variables)),
         markets=_narrowed(
-            frozenset(MARKETS[name] for name, value in variables.items() if name in MARKETS and value),
+            frozenset(_MARKET_OF[name] for name, value in variables.items() if name in _MARKET_OF and value),
             "\n".join(with_variables(one, variables) or "${{}}" for one in command.values("--provider")),
         ),
         swallowed=command.swallowed,

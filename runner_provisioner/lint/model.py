@@ -14,13 +14,12 @@ from runner_provisioner.lint.findings import Check, Finding
 # Beside the key, these say whose pod it is.
 SCOPE_OPTIONS: Final = ("owner", "organization", "repository", "run-id")
 
-# The variables, and secrets of the reusable workflows, that hold a provider's key; the action's inputs are named alike.
+# The variables that hold each provider's key; the first one is also the secret of the reusable workflows, and the
+# action's inputs are named alike.
 MARKETS: Final = {
-    "RUNPOD_API_KEY": "runpod",
-    "RUNPOD_KEY": "runpod",
-    "PRIME_API_KEY": "prime",
-    "CELIUM_API_KEY": "celium",
-    "LIUM_API_KEY": "celium",
+    "runpod": ("RUNPOD_API_KEY", "RUNPOD_KEY"),
+    "prime": ("PRIME_API_KEY",),
+    "celium": ("CELIUM_API_KEY", "LIUM_API_KEY"),
 }
 
 
@@ -71,8 +70,8 @@ class Call:
 
     `key` is its text, blanks taken out of expressions, None when it cannot be known; so are `labels`, the further ones,
     and `lifetime`, empty for the default. `options` are those of SCOPE_OPTIONS that the file gives, None for a value
-    that cannot be known; None altogether for a call in another file. `markets` are the providers whose key the file
-    gives it, by their names here; empty also where none is seen.
+    that cannot be known; None altogether for a call in another file. `held` are the providers whose key the file gives
+    it, by their names here, `markets` those that it is narrowed to; empty also where none is seen.
     """
 
     mode: Mode
@@ -84,10 +83,16 @@ class Call:
     options: tuple[tuple[str, str | None], ...] | None = ()
     lifetime: str | None = ""
     markets: frozenset[str] = frozenset()
+    held: frozenset[str] = frozenset()
     by_action: bool = False
     swallowed: bool = False
     hears_cancel: bool = True
     allows_untrusted: bool = False
+
+    @property
+    def ends_at(self) -> frozenset[str]:
+        """Where it can end machines, empty where that is not seen: a `GPU_JOB` narrows what it rents alone."""
+        return self.held if self.mode is Mode.GPU_JOB else self.markets
 
     def fits(self, other: Call) -> bool:
         """Whether both may have the same key."""

@@ -23,8 +23,9 @@ from runner_provisioner.services.reconcile import Polls, Reconciler, cause_of
 class Ended:
     """A name of which nothing is left, or what is.
 
-    `first` is what was there before anything was ended; `ghost` is whether the registration of a pod that was at
-    work is left, which GitHub believes to be so for some minutes yet: it is clean-up's to remove.
+    `first` is what was there before anything was ended, `at` where its runner said that its pod is; `ghost` is whether
+    the registration of a pod that was at work is left, which GitHub believes to be so for some minutes yet: it is
+    clean-up's to remove.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Ended:
     because: str = ""
     first: Observation | None = None
     ghost: bool = False
+    at: str | None = None
 
 
 class ForgetfulStore:
@@ -162,7 +164,17 @@ class Ending:
         ghost = not left and not _released(reconciler.lease)
         if ghost:
             hands.tell("runner_left_busy", runner=lease.name)
-        ended.append(Ended(name=lease.name, pods=pods, left=left, because=because, first=lookout.first, ghost=ghost))
+        ended.append(
+            Ended(
+                name=lease.name,
+                pods=pods,
+                left=left,
+                because=because,
+                first=lookout.first,
+                ghost=ghost,
+                at=lookout.at,
+            )
+        )
 
 
 def _released(lease: Lease) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import anyio
 
 from runner_provisioner.domain.pods import Pod
-from runner_provisioner.domain.runners import creator_label, end_label
+from runner_provisioner.domain.runners import creator_label, end_label, provider_label
 from runner_provisioner.errors import RunnerNameTaken, Timeout
 from runner_provisioner.ports import HandOver, JobQueue, RunnerRegistry
 
@@ -18,7 +18,7 @@ class JitHandOver:
     """Level-triggered: the pod says whether it waits, so that asking again is harmless and nothing is remembered."""
 
     def __init__(self, *, registry: RunnerRegistry, way_in: HandOver, labels: Sequence[str]) -> None:
-        """`labels` are the runner's; who rented the pod and when it ends are added to them."""
+        """`labels` are the runner's; who rented the pod, when it ends and where it is are added to them."""
         self._registry = registry
         self._way_in = way_in
         self._labels = tuple(labels)
@@ -56,7 +56,7 @@ class JitHandOver:
         # The pod's own creator: this start may only have found the pod of one that was killed.
         creator, ends = (pod.tags.creator, pod.tags.expires_at) if pod.tags else (None, None)
         told = (creator_label(creator) if creator else "", end_label(ends) if ends else "")
-        labels = tuple(dict.fromkeys((*self._labels, *more, *filter(None, told))))
+        labels = tuple(dict.fromkeys((*self._labels, *more, *filter(None, told), provider_label(pod.provider))))
         try:
             return await self._registry.jit_config(name, labels)
         except RunnerNameTaken:

@@ -12,7 +12,10 @@ from runner_provisioner.services.observe import Lookout
 
 
 class Remembering:
-    """A lookout that keeps the first sight of the pods: what an ending changes is not what it found."""
+    """A lookout that keeps the first sight of the pods: what an ending changes is not what it found.
+
+    `at` is where the runner says that its pod is, None until one has said so.
+    """
 
     def __init__(self, lookout: Lookout, *, clock: Clock, limits: Limits) -> None:
         self._lookout = lookout
@@ -20,6 +23,7 @@ class Remembering:
         self._limits = limits
         self._absent_since: datetime | None = None
         self.first: Observation | None = None
+        self.at: str | None = None
 
     async def look(self, lease: Lease) -> Observation:
         """See everything; see `Lookout.look`."""
@@ -30,11 +34,16 @@ class Remembering:
             self._absent_since = None
         else:
             self._absent_since = self._absent_since or self._clock.now()
-        return seen
+        return self._told(seen)
 
     async def look_at_runner(self, lease: Lease, before: Observation) -> Observation:
         """See the runner anew; see `Lookout.look_at_runner`."""
-        return await self._lookout.look_at_runner(lease, before)
+        return self._told(await self._lookout.look_at_runner(lease, before))
+
+    def _told(self, seen: Observation) -> Observation:
+        if isinstance(seen.runner, Runner):
+            self.at = seen.runner.provider or self.at
+        return seen
 
     def only_a_ghost_is_left(self, lease: Lease, seen: Observation | None) -> bool:
         """Whether all that is left is the registration of a pod that was at work when it ended.

@@ -25,7 +25,10 @@ ROUNDS = 3  # a sweep that finds new orphans after so many rounds reports them a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One pod, runner or left template of ours and what is to be said of it; `price` is USD per hour."""
+    """One pod, runner or left template of ours and what is to be said of it; `price` is USD per hour.
+
+    `at` is where a runner says that its pod is.
+    """
 
     kind: str
     name: str
@@ -34,6 +37,7 @@ class Entry:
     finding: Finding
     pod: Pod | None = None
     price: Decimal | None = None
+    at: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +55,16 @@ class Survey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
-    """What a clean-up did: `ended` is gone, `kept` is everything else that was seen."""
+    """What a clean-up did: `ended` is gone, `kept` is everything else that was seen, `errors` are looks that failed.
+
+    `refusals` say why a template could not be removed, one line for each.
+    """
 
     ended: tuple[Entry, ...]
     kept: tuple[Entry, ...]
     errors: tuple[RemoteError, ...]
     left: tuple[str, ...]
+    refusals: tuple[str, ...] = ()
 
 
 class Sweep:
@@ -112,21 +120,24 @@ class Sweep:
         """End the orphans, look again after `settle`, until a look finds none."""
         ended: dict[tuple[str, str], Entry] = {}
         left: list[str] = []
+        refused: dict[tuple[str, str], str] = {}
         survey = await self.survey()
         for _ in range(ROUNDS):
             if not survey.orphans:
                 break
             ended |= {(entry.kind, entry.id): entry for entry in survey.orphans}
-            left = await self._end(survey)
+            refused = await self._erase([entry for entry in survey.orphans if entry.kind == TEMPLATE])
+            left = await self._drain([entry for entry in survey.orphans if entry.kind != TEMPLATE])
             await self._clock.sleep(self._settle.total_seconds())
             survey = await self.survey()
-        again = {(entry.kind, entry.id) for entry in survey.entries}
+        again = {*refused, *((entry.kind, entry.id) for entry in survey.entries)}
         left += [f"{entry.kind} {entry.name}" for entry in survey.orphans]
         return Swept(
             ended=tuple(entry for key, entry in ended.items() if key not in again),
             kept=survey.entries,
             errors=survey.errors,
             left=tuple(dict.fromkeys(left)),
+            refusals=tuple(refused.values()),
         )
 
     async def _pods(self, errors: list[RemoteError]) -> list[Pod]:
@@ -179,20 +190,27 @@ class Sweep:
 
     async def _judge_runner(self, runner: Runner, attempts: _Attempts, *, pods_known: bool, has_pod: bool) -> Entry:
         attempt = await attempts.of(runner.name, self._repository)
-        finding = judge_runner(runner, attempt=attempt, pods_known=pods_known, has_pod=has_pod)
-        return Entry(kind="runner", name=runner.name, id=str(runner.id), provider="github", finding=finding)
+        finding = judge_runner(
+            runner, attempt=attempt, pods_known=pods_known, has_pod=has_pod, asked=self._providers.keys()
+        )
+        return Entry(
+            kind="runner",
+            name=runner.name,
+            id=str(runner.id),
+            provider="github",
+            finding=finding,
+            at=runner.provider,
+        )
 
-    async def _end(self, survey: Survey) -> list[str]:
-        templates = [entry for entry in survey.orphans if entry.kind == TEMPLATE]
-        left = [f"{entry.kind} {entry.name}" for entry in templates if not await self._erased(entry)]
-        return left + await self._drain([entry for entry in survey.orphans if entry.kind != TEMPLATE])
-
-    async def _erased(self, entry: Entry) -> bool:
-        try:
-            await self._leaving()[entry.provider].delete_template(entry.id)
-        except (RemoteError, InvalidRequest):
-            return False  # the look that follows shows it again
-        return True
+    async def _erase(self, templates: Sequence[Entry]) -> dict[tuple[str, str], str]:
+        """Remove them; why not, for each that could not be."""
+        refused: dict[tuple[str, str], str] = {}
+        for entry in templates:
+            try:
+                await self._leaving()[entry.provider].delete_template(entry.id)
+            except (RemoteError, InvalidRequest) as error:
+                refused[entry.kind, entry.id] = f"template {entry.name} could not be removed: {error}"
+        return refused
 
     async def _drain(self, orphans: Sequence[Entry]) -> list[str]:
         names = sorted({entry.name for entry in orphans})

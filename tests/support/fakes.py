@@ -186,9 +186,12 @@ class FakeRegistry(Troubles):
             self.put(name)
         return next((one for one in self.runners.values() if one.name == name), None)
 
-    def put(self, name: str, state: RunnerState = RunnerState.IDLE, *, online: bool = True) -> Runner:
+    def put(
+        self, name: str, state: RunnerState = RunnerState.IDLE, *, online: bool = True, labels: Sequence[str] = ()
+    ) -> Runner:
         """A runner appears."""
-        runner = Runner(id=RunnerId(len(self.runners) + 1), name=name, state=state, online=online)
+        number = RunnerId(len(self.runners) + 1)
+        runner = Runner(id=number, name=name, state=state, online=online, labels=tuple(labels))
         self.runners[runner.id] = runner
         return runner
 

@@ -29,14 +29,14 @@ from support.stages import RUNPOD_KEY as ACCOUNT_KEY
 from support.virtual_time import VirtualClock, VirtualLoop
 from support.wire import GITHUB, LATENCY, Rule, Wire, answered
 
+from runner_provisioner import accounts, wiring
 from runner_provisioner import logging as program_log
-from runner_provisioner import wiring
 from runner_provisioner._http import CallMetrics, Plumbing, Tempo
 from runner_provisioner._redaction import Redactor
 from runner_provisioner.domain.events import Event
 from runner_provisioner.domain.names import RunKey, base36
 from runner_provisioner.domain.request import StartRequest
-from runner_provisioner.domain.runners import creator_label, end_label
+from runner_provisioner.domain.runners import creator_label, end_label, provider_label
 from runner_provisioner.errors import RunnerProvisionerError
 from runner_provisioner.ports import History, HostKeys
 from runner_provisioner.services.ending import Ended
@@ -263,9 +263,10 @@ class World:
             return
         assert any(token.scope == scope.lower() and value in script for value, token in tokens.items())
         try:
-            env = self.stage_of(pod).env(pod)
-            ends = datetime.fromisoformat(env["RP_EXPIRES"])
-            labels = [env["RP_LABEL"], creator_label(env["RP_CREATOR"]), end_label(ends)]
+            stage = self.stage_of(pod)
+            env = stage.env(pod)
+            ends = end_label(datetime.fromisoformat(env["RP_EXPIRES"]))
+            labels = [env["RP_LABEL"], creator_label(env["RP_CREATOR"]), ends, provider_label(stage.name)]
             assert ",".join(labels) in script
             runner = self.github.play_runner(scope, pod.name, labels)
         except ApiError:
@@ -436,7 +437,7 @@ class Process:
             plumbing=plumbing,
             providers=wiring.providers_of(settings, plumbing),
             place=place,
-            github=wiring._connect(settings, plumbing, place, None),
+            github=accounts.github(settings, plumbing, place.scope, repository=place.repository),
             history=self.world.history if self.history is None else self.history,
         )
         real = program._over_ssh

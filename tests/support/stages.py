@@ -59,6 +59,8 @@ class Provider(StrEnum):
 class Stage:
     """One market; what differs between them."""
 
+    name: str
+    """What the program calls it."""
     host: str
     sim: MarketSimulator[Any]
     key: str
@@ -121,6 +123,7 @@ class RunPodStage(Stage):
 
     sim: RunPodSimulator
     rest: bool = False
+    name = "runpod"
     host = RUNPOD
     key = RUNPOD_KEY
 
@@ -156,6 +159,7 @@ class LiumStage(Stage):
     """Lium: a kill time, and no credential for a pod."""
 
     sim: CeliumSimulator
+    name = "celium"
     host = LIUM
     key = LIUM_KEY
     ends_from_inside = False
@@ -191,6 +195,7 @@ class PrimeStage(Stage):
     sim: PrimeSimulator
     begun: dict[str, tuple[str, Mapping[str, str]]] = field(default_factory=dict)
     """By pod: the command that somebody has logged in with, and its environment."""
+    name = "prime"
     host = PRIME
     key = PRIME_KEY
     ends_from_inside = False

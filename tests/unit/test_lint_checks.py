@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
+
 import pytest
 from support.lint import CLEANUP, COMMANDS, GOOD, HERE, WHOLE, look, marked, spoil, spoil_last
 
 from runner_provisioner.lint.findings import CHECKS
+from runner_provisioner.lint.model import MARKETS
+from runner_provisioner.providers import celium_plugin, prime_plugin, runpod_plugin
+from runner_provisioner.providers.plugin import GROUP
 
 TRAIN = "  train:\n    needs: start\n"
 TRAIN_STEP = "      - run: nvidia-smi\n"
@@ -630,6 +635,62 @@ def test_a_job_with_a_fixed_label_is_a_gpu_job_too() -> None:
     """What asks for the further label of a start runs on its machine."""
     found = [(one.check.id, one.line) for one in look(EXTRA_LABEL_ALONE)]
     assert found == [("fixed-label", 10), ("container", 12)]
+
+
+OTHER_STOP = GOOD.replace("name: train", "name: bake").replace("runpod-api-key", "prime-api-key")
+BOTH_AT_STOP = GOOD.replace("          runpod-api-key", "          celium-api-key: x\n          runpod-api-key")
+WHOLE_JOB = WHOLE.replace(HANDED, "      provider: PROVIDER\n    secrets:\n      RUNPOD_API_KEY: x\nMORE")
+
+
+@pytest.mark.parametrize(
+    ("followed", "others", "found"),
+    [
+        pytest.param("[train]", {"mine": GOOD, "bake": OTHER_STOP}, "CELIUM_API_KEY", id="by-name"),
+        pytest.param("train", {"mine": GOOD, "bake": OTHER_STOP}, "CELIUM_API_KEY", id="a-single-name"),
+        pytest.param(
+            "[.github/workflows/mine.yml]",
+            {"mine": GOOD.replace("name: train\n", ""), "bake": OTHER_STOP},
+            "CELIUM_API_KEY",
+            id="by-file",
+        ),
+        pytest.param("[train]", {"mine": BOTH_AT_STOP, "bake": OTHER_STOP}, None, id="others-stop-their-own"),
+        pytest.param("[nobody]", {"mine": GOOD, "bake": OTHER_STOP}, None, id="one-that-is-not-there"),
+        pytest.param(
+            None, {"mine": BOTH_AT_STOP, "bake": OTHER_STOP}, "CELIUM_API_KEY and RUNPOD_API_KEY", id="any-run"
+        ),
+        pytest.param(
+            "[whole]",
+            {"whole": "name: whole\n" + WHOLE_JOB.replace("PROVIDER", "").replace("MORE", "")},
+            "CELIUM_API_KEY",
+            id="a-whole-job",
+        ),
+        pytest.param(
+            "[whole]",
+            {
+                "whole": "name: whole\n"
+                + WHOLE_JOB.replace("PROVIDER", "runpod").replace("MORE", "      CELIUM_API_KEY: x\n")
+            },
+            None,
+            id="a-whole-job-stops-with-all-its-keys",
+        ),
+    ],
+)
+def test_a_rerun_is_held_against_the_stops_of_the_runs_that_it_follows(
+    followed: str | None, others: dict[str, str], found: str | None
+) -> None:
+    """Those of other workflows never see what it rents."""
+    trigger = "on: workflow_dispatch" if followed is None else f"on:\n  workflow_run:\n    workflows: {followed}"
+    text = f"name: again\n{trigger}\njobs:\n{RERUN_JOB}"
+    said = [one.message for one in look(text, cleanup=True, **others) if one.check.id == "stop-provider"]
+    assert [f"give the stop {found} too" in one for one in said] == [True] * (found is not None)
+
+
+def test_the_variables_of_keys_are_those_of_the_plug_ins() -> None:
+    """All of them, the one that a message names first."""
+    plugins = (runpod_plugin.PLUGIN, prime_plugin.PLUGIN, celium_plugin.PLUGIN)
+    assert {one.name: one.credentials for one in plugins} == MARKETS
+    own = {point.name for point in entry_points(group=GROUP) if point.value.startswith("runner_provisioner.")}
+    assert own == MARKETS.keys()
 
 
 def test_every_check_is_tried() -> None:

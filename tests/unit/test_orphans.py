@@ -11,7 +11,7 @@ from runner_provisioner.domain.leases import Unknown
 from runner_provisioner.domain.names import manual_name
 from runner_provisioner.domain.orphans import Attempt, Verdict, judge_pod, judge_runner
 from runner_provisioner.domain.pods import Pod, PodClass, PodId, PodState, PodTags
-from runner_provisioner.domain.runners import Runner, RunnerId, RunnerState, RunStatus
+from runner_provisioner.domain.runners import Runner, RunnerId, RunnerState, RunStatus, provider_label
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 LIFETIME = timedelta(hours=6)
@@ -126,4 +126,13 @@ def test_pods_made_by_hand_end_only_past_their_lifetime(one: Pod, verdict: Verdi
 def test_runners(state: RunnerState, attempt: Attempt, known: bool, has_pod: bool, verdict: Verdict) -> None:  # noqa: FBT001 - a table
     """A runner is an orphan only when all is known of it."""
     one = Runner(id=RunnerId(1), name="rp-0123abcd-zz-1-a", state=state)
-    assert judge_runner(one, attempt=attempt, pods_known=known, has_pod=has_pod).verdict is verdict
+    assert judge_runner(one, attempt=attempt, pods_known=known, has_pod=has_pod, asked=()).verdict is verdict
+
+
+@pytest.mark.parametrize(("asked", "verdict"), [(["runpod"], Verdict.UNKNOWN), (["prime"], Verdict.ORPHAN)])
+def test_a_runner_whose_pod_nobody_could_look_at_is_no_orphan(asked: list[str], verdict: Verdict) -> None:
+    """Its label says which provider would have had to be asked."""
+    one = Runner(id=RunnerId(1), name="rp-0123abcd-zz-1-a", state=RunnerState.IDLE, labels=(provider_label("prime"),))
+    finding = judge_runner(one, attempt=RunStatus.COMPLETED, pods_known=True, has_pod=False, asked=asked)
+    assert finding.verdict is verdict
+    assert ("prime" in finding.reason) is (verdict is Verdict.UNKNOWN)

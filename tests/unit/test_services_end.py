@@ -14,7 +14,7 @@ from runner_provisioner.domain.markets import LeftTemplate
 from runner_provisioner.domain.names import RunKey, Scope
 from runner_provisioner.domain.orphans import Verdict
 from runner_provisioner.domain.pods import PodClass
-from runner_provisioner.domain.runners import RunnerState, RunStatus
+from runner_provisioner.domain.runners import RunnerState, RunStatus, provider_label
 from runner_provisioner.errors import (
     AuthenticationFailed,
     InvalidRequest,
@@ -86,6 +86,28 @@ async def test_stop_ends_what_bears_the_name_at_every_provider() -> None:
     assert (ended.name, ended.pods, ended.left) == (NAME, ("p1", "p2"), ())
     assert list(scene.one.pods) == ["p3"]
     assert not scene.two.pods
+    assert not scene.registry.runners
+
+
+@pytest.mark.parametrize(
+    ("labels", "blind", "at"),
+    [
+        pytest.param(["rp-x", provider_label("prime")], 0, "prime", id="told"),
+        pytest.param(["rp-x", provider_label("prime")], 1, "prime", id="told-only-later"),
+        pytest.param(["rp-x"], 0, None, id="not-told"),
+        pytest.param(None, 0, None, id="no-runner"),
+    ],
+)
+async def test_stop_keeps_where_the_runner_said_that_its_pod_is(
+    labels: list[str] | None, blind: int, at: str | None
+) -> None:
+    """The runner is gone afterwards, and with it who could tell."""
+    scene = Scene()
+    if labels is not None:
+        scene.registry.put(NAME, labels=labels)
+    scene.registry.add("find", *[ServerError("down")] * blind)
+    (ended,) = await scene.ending.stop(KEY)
+    assert ended.at == at
     assert not scene.registry.runners
 
 
@@ -309,6 +331,18 @@ async def test_a_narrowed_clean_up_takes_no_runner_for_one_without_a_pod() -> No
     assert verdicts == [Verdict.ORPHAN, Verdict.UNKNOWN]
 
 
+@pytest.mark.parametrize(
+    ("provider", "ended"), [("two", True), ("prime", False), (None, True)], ids=["asked", "without-a-key", "not-told"]
+)
+async def test_clean_up_removes_no_runner_whose_pod_it_cannot_see(provider: str | None, *, ended: bool) -> None:
+    """With the runner the last sign of a machine that bills would be gone."""
+    scene = Scene(RunStatus.COMPLETED)
+    scene.registry.put(NAME, labels=[] if provider is None else [provider_label(provider)])
+    swept = await scene.sweep().run()
+    assert [entry.name for entry in swept.ended] == [NAME] * ended
+    assert [(entry.at, entry.finding.verdict) for entry in swept.kept] == [("prime", Verdict.UNKNOWN)] * (not ended)
+
+
 class Leaving(FakeProvider):
     """A provider with templates that no pod came of."""
 
@@ -368,7 +402,27 @@ async def test_a_template_that_cannot_be_removed_is_reported(error: RunnerProvis
     provider.add("delete_template", *[error] * 3)
     swept = await scene.sweep().run()
     assert swept.left == ("template template-0",)
+    assert swept.refusals == (f"template template-0 could not be removed: {error}",)
     assert swept.ended == ()
+
+
+async def test_a_template_that_is_gone_in_the_end_is_not_left() -> None:
+    """Why it could not be removed at first is of no account then."""
+    scene, provider = leaving(EPOCH)
+    provider.add("delete_template", ServerError("down"))
+    swept = await scene.sweep().run()
+    assert (swept.left, swept.errors, swept.refusals) == ((), (), ())
+    assert [one.name for one in swept.ended] == ["template-0"]
+
+
+async def test_a_template_that_nobody_can_see_any_more_is_not_said_to_be_removed() -> None:
+    """Its removal was refused, and then the look failed."""
+    scene, provider = leaving(EPOCH)
+    provider.add("left_templates", None, ServerError("down"))
+    provider.add("delete_template", ServerError("refused"))
+    swept = await scene.sweep().run()
+    assert (swept.ended, [str(one) for one in swept.errors]) == ((), ["down"])
+    assert swept.refusals == ("template template-0 could not be removed: refused",)
 
 
 async def test_templates_that_cannot_be_looked_at_are_an_error() -> None:

@@ -27,7 +27,7 @@ from runner_provisioner.services import jit as jit_module
 from runner_provisioner.services.jit import JitHandOver
 from runner_provisioner.services.provision import Order, Start
 from runner_provisioner.services.reconcile import Polls
-from runner_provisioner.testing.clock import FakeClock
+from runner_provisioner.testing.clock import EPOCH, FakeClock
 
 LABELS = ("rp-label", "more")
 READY = SshEndpoint(host="203.0.113.7", port=22)
@@ -75,6 +75,14 @@ async def test_a_pod_that_waits_gets_one_configuration() -> None:
     assert not await scene.jit.give(pod(), NAME)
     assert scene.way_in.given == ["planted-configuration-1"]
     assert scene.registry.calls.count("jit_config") == 1
+
+
+async def test_the_runner_tells_of_its_pod() -> None:
+    """Who rented it, when it ends, and where it is: to who cannot see the pod."""
+    scene = Scene()
+    assert await scene.jit.give(pod(provider="elsewhere", tags=tags(creator="me", expires_at=EPOCH)), NAME)
+    (runner,) = scene.registry.runners.values()
+    assert (runner.creator, runner.pod_ends_at, runner.provider) == ("me", EPOCH, "elsewhere")
 
 
 async def test_nothing_is_registered_before_the_pod_waits() -> None:

@@ -8,11 +8,11 @@ from typing import Final
 from runner_provisioner.lint.document import Node
 from runner_provisioner.lint.expressions import secrets
 from runner_provisioner.lint.findings import CALL_ENVIRONMENT, GPU_SECRETS, Finding
-from runner_provisioner.lint.model import RENTING, Job, Mode, Repository, Workflow
+from runner_provisioner.lint.model import MARKETS, RENTING, Job, Mode, Repository, Workflow
 
 _INHERITED: Final = "inherit"
 # One is enough: every provider whose key arrives takes part.
-_PROVIDERS: Final = ("RUNPOD_API_KEY", "PRIME_API_KEY", "CELIUM_API_KEY")
+_PROVIDERS: Final = tuple(names[0] for names in MARKETS.values())
 _GITHUB: Final = ("GPU_APP_PRIVATE_KEY", "GPU_GITHUB_TOKEN")
 # Inputs whose text goes to the machine, and is stored by the provider.
 _ON_THE_MACHINE: Final = ("env", "run")

@@ -16,7 +16,7 @@ def check(workflow: Workflow, repository: Repository) -> Iterator[Finding]:
     """
     starts = list(workflow.calls(Mode.START))
     for stop in workflow.calls(Mode.STOP):
-        missing = _missing(stop, [start for start in starts if stop.fits(start)])
+        missing = _missing([start for start in starts if stop.fits(start)], [stop])
         if missing:
             yield workflow.finding(
                 STOP_PROVIDER,
@@ -31,11 +31,12 @@ def check(workflow: Workflow, repository: Repository) -> Iterator[Finding]:
 
 def _reruns(workflow: Workflow, repository: Repository) -> Iterator[Finding]:
     """What a rerun rents is ended by the stop of the run that it repeats."""
-    if workflow not in _begun(repository):
+    begun = _begun(repository)
+    if workflow not in begun:
         return
-    stops = [call for one in _begun(repository) for call in one.calls(Mode.STOP)]
+    stops = [call for one in begun if _follows(workflow, one) for call in one.calls(Mode.STOP, Mode.GPU_JOB)]
     for rerun in workflow.calls(Mode.RERUN):
-        missing = _names(market for stop in stops if stop.markets for market in rerun.markets - stop.markets)
+        missing = _missing([rerun], stops)
         if missing:
             yield workflow.finding(
                 STOP_PROVIDER,
@@ -43,6 +44,17 @@ def _reruns(workflow: Workflow, repository: Repository) -> Iterator[Finding]:
                 f"the stop {missing} too, or let the rerun rent from its providers alone",
                 rerun.line,
             )
+
+
+def _follows(workflow: Workflow, other: Workflow) -> bool:
+    """Whether a workflow may look at the runs of another: at any, unless it names those that it comes after."""
+    trigger = workflow.triggers.get("workflow_run")
+    names = [one.text for one in trigger.get("workflows").texts] if trigger is not None else []
+    return not names or other.node.get("name").text in names or _file(other.file) in map(_file, names)
+
+
+def _file(path: str) -> str:
+    return path.replace("\\", "/").rpartition("/")[2]
 
 
 def _begun(repository: Repository) -> list[Workflow]:
@@ -53,26 +65,27 @@ def _begun(repository: Repository) -> list[Workflow]:
 def _cleanups(workflow: Workflow, repository: Repository) -> Iterator[Finding]:
     renting = [call for one in _begun(repository) for call in one.calls(*RENTING)]
     cleaning = [call for one in repository.workflows if one.is_scheduled for call in one.calls(Mode.CLEANUP)]
-    if not all(call.markets for call in cleaning):
+    first = next(workflow.calls(Mode.CLEANUP), None)
+    if first is None or not all(call.markets for call in cleaning):
         return
     known = frozenset(market for call in cleaning for market in call.markets)
-    for call in list(workflow.calls(Mode.CLEANUP))[:1]:
-        missing = _names(market for one in renting for market in one.markets - known)
-        if missing:
-            yield workflow.finding(
-                CLEANUP_PROVIDER,
-                "workflows here may rent from a provider that no scheduled clean-up has the key of, which ends what a "
-                f"stop could not: give this one {missing} too",
-                call.line,
-            )
+    missing = _names(market for one in renting for market in one.markets - known)
+    if missing:
+        yield workflow.finding(
+            CLEANUP_PROVIDER,
+            "workflows here may rent from a provider that no scheduled clean-up has the key of, which ends what a "
+            f"stop could not: give this one {missing} too",
+            first.line,
+        )
 
 
-def _missing(stop: Call, starts: Iterable[Call]) -> str:
-    return _names(market for start in starts for market in start.markets - stop.markets) if stop.markets else ""
+def _missing(renting: Iterable[Call], stops: Iterable[Call]) -> str:
+    """The keys that one of the stops would need for what may be rented; of a stop without any nothing is known."""
+    known = [stop.ends_at for stop in stops if stop.ends_at]
+    return _names(market for call in renting for held in known for market in call.markets - held)
 
 
 def _names(markets: Iterable[str]) -> str:
     """The variables of these providers' keys."""
     wanted = set(markets)
-    first = {market: name for name, market in reversed(MARKETS.items())}
-    return " and ".join(name for market, name in sorted(first.items()) if market in wanted)
+    return " and ".join(names[0] for market, names in sorted(MARKETS.items()) if market in wanted)

@@ -40,7 +40,9 @@ class Templates:
         One that is there was made for the same pod before, by a call whose answer was lost or by a process that has
         ended; it is not changed, since a pod that runs from it would be rebooted.
         """
-        found = next((one for one in await self._api.templates() if one.name == name), None)
+        # Anybody can publish one of any name.
+        there = [one for one in await self._api.templates() if one.name == name and await self._is_own(one)]
+        found = there[0] if there else None
         made = found or await self._api.create_template(contents)
         env = contents.get("environment")
         if found is None and isinstance(env, Mapping):
@@ -127,7 +129,8 @@ class Templates:
     async def left(self, owner8: str) -> Sequence[LeftTemplate]:
         """Those made for a pod of this owner's that no pod runs from."""
         rows = [row for row in await self._api.templates() if is_ours(row.name) and row.name != REMOVED]
-        found = [(row, PodTags.from_env(await self.environment(row))) for row in rows]
+        # A stranger's may bear any tags, and nobody here could remove it.
+        found = [(row, PodTags.from_env(await self.environment(row))) for row in rows if await self._is_own(row)]
         mine = {row.id: (row.name, tags) for row, tags in found if tags is not None and tags.owner == owner8}
         used = {pod.template.id for pod in await self._api.pods() if pod.template} if mine else frozenset()
         return [

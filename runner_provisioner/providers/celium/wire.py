@@ -6,16 +6,19 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from runner_provisioner.domain.pods import Hardware, PublicPort, SshEndpoint
 from runner_provisioner.errors import ProtocolViolation
+from runner_provisioner.logging import get_logger
 from runner_provisioner.providers.celium.addresses import ssh_endpoint
 from runner_provisioner.providers.celium.failures import SERVICE
 
 SPOT = "spot"
+
+log = get_logger(__name__)
 
 
 def _moment(value: object) -> datetime | None:
@@ -63,6 +66,8 @@ class Wire(BaseModel):
 
     # Most commands use few of them, and building all takes as long as a request.
     model_config = ConfigDict(defer_build=True, extra="ignore", frozen=True, hide_input_in_errors=True)
+    needed: ClassVar[frozenset[str]] = frozenset()
+    """The fields without which it is of no use, as they are called outside; empty where each has to fit."""
 
 
 class WireExecutor(Wire):
@@ -130,6 +135,8 @@ class WirePod(Wire):
     """A pod; `price` is US dollars per hour for all of it, `ram_total` KiB."""
 
     id: str
+    # One that can be read in part bills all the same, and must not hide the others. The template tells whose it is.
+    needed: ClassVar = frozenset({"id", "pod_name", "status", "template"})
     pod_name: str | None = None
     status: str | None = None
     ssh_connect_cmd: str | None = None
@@ -214,11 +221,19 @@ ModelT = TypeVar("ModelT", bound=Wire)
 
 
 def parse(model: type[ModelT], value: object, operation: str) -> ModelT:
-    """Read one answer; ProtocolViolation names the fields that do not fit, and none of their values."""
+    """Read one answer; ProtocolViolation names the fields that do not fit, and none of their values.
+
+    Where a model says what it cannot do without, the other fields that do not fit count as not given.
+    """
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        places = sorted({".".join(map(str, part["loc"])) or "(all)" for part in error.errors(include_input=False)})
+        found = [tuple(map(str, part["loc"])) for part in error.errors(include_input=False)]
+    places = sorted({".".join(loc) or "(all)" for loc in found})
+    odd = {loc[0] for loc in found if loc}
+    if model.needed and isinstance(value, dict) and odd and not odd & model.needed:
+        log.debug("pod_readable_in_part", operation=operation, unreadable=places)
+        return model.model_validate({name: one for name, one in value.items() if name not in odd})
     raise malformed(operation, f"another shape at {', '.join(places)[:120]}")
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal, Self, TypeVar
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from runner_provisioner._http import Answer, HttpSession, Pace, Plumbing, Retry
-from runner_provisioner.errors import RemoteError, RunnerProvisionerError
+from runner_provisioner.errors import ProtocolViolation, RemoteError, RunnerProvisionerError
+from runner_provisioner.logging import get_logger
 from runner_provisioner.providers.prime.creating import created
 from runner_provisioner.providers.prime.failures import SERVICE, Reader, malformed
 from runner_provisioner.providers.prime.inputs import CreateInput
@@ -23,11 +24,14 @@ from runner_provisioner.providers.prime.wire import (
     WirePod,
     WireStatus,
     WireWallet,
+    page_of,
     parse,
     rows_of,
 )
 
 DEFAULT_URL = "https://api.primeintellect.ai"
+
+log = get_logger(__name__)
 PAGE = 100  # the most that a page may have
 BATCH = 50  # pods read in one request
 _MOST_PAGES = 100
@@ -146,13 +150,17 @@ class PrimeApi:
 
     async def _offers(self, wanted: OfferFilter) -> tuple[WireOffer, ...]:
         found: list[WireOffer] = []
+        seen = 0
         for page in range(1, _MOST_PAGES + 1):
             query = {**wanted.query(), "page": page, "page_size": PAGE}
             answer = await self._send("availability", "GET", _path("availability", "gpus", query=query))
-            rows, total = rows_of(WireOffer, answer.json(), "items", "availability")
-            found += rows
-            if not rows or (len(found) >= total if total is not None else len(rows) < PAGE):
+            rows, total = page_of(answer.json(), "items", "availability")
+            found += _readable(rows)
+            seen += len(rows)
+            if not rows or (seen >= total if total is not None else len(rows) < PAGE):
                 break
+        if seen and not found:
+            raise malformed("availability", "no offer can be read")
         return tuple(found)
 
     async def gpu_types(self) -> frozenset[str]:
@@ -309,6 +317,14 @@ def _path(*parts: str, query: Query | None = None) -> str:
     path = "/".join(quote(part, safe="") for part in parts)
     given = {name: value for name, value in (query or {}).items() if value not in (None, (), [])}
     return f"{path}?{urlencode(given, doseq=True)}" if given else path
+
+
+def _readable(rows: Sequence[object]) -> Iterator[WireOffer]:
+    for row in rows:
+        try:
+            yield parse(WireOffer, row, "availability")
+        except ProtocolViolation as error:
+            log.debug("prime_offer_unreadable", reason=str(error))
 
 
 def _check_done(answer: Answer) -> None:

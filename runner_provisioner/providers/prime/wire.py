@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, TypeVar
+from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import AliasGenerator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
@@ -17,9 +17,12 @@ from pydantic.alias_generators import to_camel
 from runner_provisioner.domain.addresses import checked, parse_ssh
 from runner_provisioner.domain.pods import Hardware, PublicPort, SshEndpoint
 from runner_provisioner.errors import ProtocolViolation
+from runner_provisioner.logging import get_logger
 from runner_provisioner.providers.prime.failures import SERVICE, malformed
 
 SSH_PORT = 22
+
+log = get_logger(__name__)
 
 
 def moment(value: object) -> datetime | None:
@@ -72,6 +75,8 @@ class Wire(BaseModel):
         frozen=True,
         hide_input_in_errors=True,
     )
+    needed: ClassVar[frozenset[str]] = frozenset()
+    """The fields without which it is of no use, as they are called outside; empty where each has to fit."""
 
 
 # -- offers
@@ -183,6 +188,9 @@ def _port(text: str | None) -> int:
 class WirePod(Connected):
     """A pod. `jupyterPassword` and the environment are nobody's business here."""
 
+    # One that can be read in part bills all the same, and must not hide the others.
+    needed: ClassVar = frozenset({"id", "name", "status"})
+
     id: str
     name: str | None = None
     gpu_name: str | None = None
@@ -287,19 +295,33 @@ ModelT = TypeVar("ModelT", bound=Wire)
 
 
 def parse(model: type[ModelT], value: object, operation: str) -> ModelT:
-    """Read one answer; ProtocolViolation names the fields that do not fit, and none of their values."""
+    """Read one answer; ProtocolViolation names the fields that do not fit, and none of their values.
+
+    Where a model says what it cannot do without, the other fields that do not fit count as not given.
+    """
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        places = sorted({".".join(map(str, part["loc"])) or "(all)" for part in error.errors(include_input=False)})
+        found = [tuple(map(str, part["loc"])) for part in error.errors(include_input=False)]
+    places = sorted({".".join(loc) or "(all)" for loc in found})
+    odd = {loc[0] for loc in found if loc}
+    if model.needed and isinstance(value, dict) and odd and not odd & model.needed:
+        log.debug("pod_readable_in_part", operation=operation, unreadable=places)
+        return model.model_validate({name: one for name, one in value.items() if name not in odd})
     message = f"Prime Intellect's answer has another shape than documented at {', '.join(places)[:120]}: try later"
     raise ProtocolViolation(message, service=SERVICE, operation=operation, code="MALFORMED_ANSWER")
 
 
 def rows_of(model: type[ModelT], body: object, field: str, operation: str) -> tuple[Sequence[ModelT], int | None]:
     """The rows of one page and how many there are in all; ProtocolViolation when it is no page."""
+    rows, total = page_of(body, field, operation)
+    return tuple(parse(model, row, operation) for row in rows), total
+
+
+def page_of(body: object, field: str, operation: str) -> tuple[Sequence[object], int | None]:
+    """The rows of one page, not read yet, and how many there are in all; ProtocolViolation when it is no page."""
     rows = body.get(field) if isinstance(body, dict) else None
     if not isinstance(rows, list) or not isinstance(body, dict):
         raise malformed(operation, f"it has no list '{field}'")
     total = body.get("total_count", body.get("totalCount"))
-    return tuple(parse(model, row, operation) for row in rows), total if isinstance(total, int) else None
+    return rows, total if isinstance(total, int) else None

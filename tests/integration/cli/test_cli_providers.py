@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from runner_provisioner.domain.names import RunKey, Scope
+from runner_provisioner.domain.runners import provider_label
 from runner_provisioner.providers import runpod_plugin
 
 if TYPE_CHECKING:
@@ -179,3 +181,35 @@ def test_a_pod_whose_provider_has_no_key_here_is_never_said_to_be_gone(services:
     assert not services.runpod.live()
     assert "could not look at pod" in services.run("cleanup").err
     assert services.run("cleanup", "--provider", "runpod").err.count("elsewhere") == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "busy", "said"),
+    [
+        pytest.param([], False, "no key of prime is here: set it, and stop again", id="no-key"),
+        pytest.param([], True, "no key of prime is here: set it, and stop again", id="no-key-and-lost-at-work"),
+        pytest.param(["--provider", "runpod"], False, "--provider leaves prime out: stop again without", id="narrowed"),
+    ],
+)
+def test_a_pod_of_which_only_its_runner_tells_is_never_said_to_be_gone(
+    services: Services, options: list[str], said: str, *, busy: bool
+) -> None:
+    """There is no history here: the runner alone says that its pod is at a provider that nobody asks."""
+    repository, server = (services.environment[name] for name in ("GITHUB_REPOSITORY", "GITHUB_SERVER_URL"))
+    owner8 = Scope.parse(repository, server_url=server).owner8
+    name = RunKey(owner8=owner8, run="7", attempt=1, key="default").name
+    label = "rp-" + "a" * 26
+    runner = services.github.play_runner(repository, name, (label, provider_label("prime")))
+    if busy:
+        services.github.queue_job(repository, [label])
+        assert services.github.play_take(runner) is not None
+        services.github.play_loss(runner)
+    swept = services.run("cleanup", RUNNER_PROVISIONER_HISTORY="off")
+    assert "could not look at" in swept.err
+    assert "prime" in swept.err
+    stopped = services.run("stop", "--run-id", "7", *options, RUNNER_PROVISIONER_HISTORY="off")
+    assert (stopped.code, said in stopped.err) == (30, True), stopped.err
+    assert "nothing left" not in stopped.out
+    assert "nothing bills" not in stopped.out
+    assert "lost its machine" not in stopped.err
+    assert "its pod may be at prime" in stopped.out

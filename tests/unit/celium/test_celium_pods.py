@@ -272,6 +272,40 @@ async def test_tags_are_read_from_the_template_where_the_row_has_none(world: Cel
     assert [one.tags for one in await world.again().list(None)] == [None]
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pytest.param({"price": "much"}, id="price"),
+        pytest.param({"executor": "gone", "gpu_count": [], "gpu_name": 5}, id="machine"),
+        pytest.param({"ssh_connect_cmd": 22}, id="address"),
+    ],
+)
+async def test_a_pod_that_can_be_read_in_part_is_a_pod(world: CeliumWorld, odd: dict[str, object]) -> None:
+    """It bills all the same, and the others must not be hidden by it."""
+    pods = [await rent(world), await rent(world, spot=True)]
+    rows_ = [pod_row(one) for one in pods]
+    rows_[0] |= odd
+    world.simulator.faults.add(Fault(operation=LIST, kind=FaultKind.MALFORMED, body=json.dumps(rows_)))
+    assert [(one.id, one.alive) for one in await world.celium.list(None)] == [(one.id, True) for one in pods]
+    world.simulator.faults.add(Fault(operation=READ, kind=FaultKind.MALFORMED, body=json.dumps(rows_[0])))
+    assert (await look(world, pods[0])).alive
+
+
+@pytest.mark.parametrize("odd", [{"id": None}, {"pod_name": 5}, {"status": {}}, {"template": "none"}], ids=str)
+async def test_a_pod_without_what_tells_whose_it_is_is_no_answer(world: CeliumWorld, odd: dict[str, object]) -> None:
+    """Left out it would be a pod that nobody ends."""
+    pod = await rent(world)
+    body = json.dumps([{**pod_row(pod), **odd}])
+    world.simulator.faults.add(Fault(operation=LIST, kind=FaultKind.MALFORMED, body=body, times=None))
+    with pytest.raises(ProtocolViolation):
+        await world.celium.list(None)
+
+
+def pod_row(pod: Pod) -> dict[str, object]:
+    """What a list says of it."""
+    return {"id": pod.id, "pod_name": pod.name, "status": "RUNNING", "template": None, "gpu_count": "1"}
+
+
 async def test_a_pod_belongs_to_its_tags_and_without_tags_to_its_name(world: CeliumWorld) -> None:
     """A name can be anybody's choice."""
     tags = PodTags(owner="89abcdef", cls=PodClass.RUNNER)

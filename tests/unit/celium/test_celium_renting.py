@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 from contract.test_celium_contract import MODEL, RENT, CeliumWorld
 
+from runner_provisioner.domain.markets import TemplateSpec
 from runner_provisioner.domain.offers import Offer
 from runner_provisioner.domain.pods import PodSpec
 from runner_provisioner.errors import (
@@ -22,9 +23,12 @@ from runner_provisioner.errors import (
     RateLimited,
     Unreachable,
 )
+from runner_provisioner.providers.celium.requests import template_of
+from runner_provisioner.providers.celium.templates import Templates
 from runner_provisioner.simulators.celium import CeliumPod, rows
 from runner_provisioner.simulators.celium.account import Template
 from runner_provisioner.simulators.faults import Fault, FaultKind
+from runner_provisioner.testing.clock import FakeClock
 from runner_provisioner.testing.provider_contract import OWNER, PLANTED
 
 TEMPLATE = "templates.create"
@@ -402,3 +406,31 @@ async def test_what_a_start_that_died_has_left_is_found_and_removed(world: Celiu
     await world.celium.delete_template(found.id)
     assert await world.celium.left_templates(spec.tags.owner) == []
     assert len(world.simulator.live()) == 1
+
+
+async def test_a_strangers_template_that_bears_our_tags_is_left_alone(world: CeliumWorld) -> None:
+    """Anybody can publish one: nobody here may remove it, and a clean-up that tried would fail for ever."""
+    spec = world.spec()
+    assert spec.tags is not None
+    own = world.simulator.account.default_template()
+    planted = replace(
+        own,
+        id="planted",
+        name="runner-provisioner-planted",
+        environment=dict(spec.tags.to_env()),
+        is_private=False,
+        own=False,
+    )
+    world.simulator.account.templates[planted.id] = planted
+    assert await world.celium.left_templates(spec.tags.owner) == []
+
+
+async def test_nothing_is_rented_from_a_strangers_template_of_the_same_name(world: CeliumWorld) -> None:
+    """It would run what the stranger wants."""
+    own = world.simulator.account.default_template()
+    planted = replace(own, id="planted", name="runner-provisioner-0", is_private=False, own=False)
+    world.simulator.account.templates[planted.id] = planted
+    contents = template_of(TemplateSpec(name=planted.name, image="ubuntu:24.04"))
+    templates = Templates(world.api, clock=FakeClock())
+    made = [await templates.once(planted.name, contents) for _ in range(2)]
+    assert made[0] == made[1] != planted.id

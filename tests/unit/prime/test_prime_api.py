@@ -413,3 +413,49 @@ async def test_ports_beyond_ssh_are_not_asked_for(prime: PrimeProvider, script: 
     await prime.create(replace(SPEC, ports=("22/tcp", "8888/http")), OFFER)
     assert "ports" not in str(script.bodies)
     assert "PrimeProvider(https://prime.test/api/v1)" in repr(prime)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pytest.param({"priceHr": "much"}, id="price"),
+        pytest.param({"ip": 5, "sshConnection": {}, "primePortMapping": "none"}, id="address"),
+        pytest.param({"gpuCount": [], "socket": 7, "isSpot": "perhaps"}, id="machine"),
+    ],
+)
+async def test_a_pod_that_can_be_read_in_part_is_a_pod(
+    prime: PrimeProvider, script: Script, odd: dict[str, object]
+) -> None:
+    """It bills all the same, and the others must not be hidden by it."""
+    rows = [{**POD, **odd}, {**POD, "id": "p2", "status": "ACTIVE"}]
+    script.say({"data": rows, "total_count": 2})
+    first, second = await prime.list(None)
+    assert (first.id, first.name, first.alive, second.id) == ("p1", SPEC.name, True, "p2")
+    script.steps = []
+    script.say(rows[0])
+    found = await prime.get(PodId("p1"))
+    assert found is not None
+    assert found.alive
+
+
+@pytest.mark.parametrize("odd", [{"id": None}, {"id": 5}, {"name": []}, {"status": {}}], ids=str)
+async def test_a_pod_without_its_id_name_or_state_is_no_answer(
+    prime: PrimeProvider, script: Script, odd: dict[str, object]
+) -> None:
+    """Left out it would be a pod that nobody ends."""
+    script.say({"data": [POD, {**POD, **odd}], "total_count": 2})
+    with pytest.raises(ProtocolViolation):
+        await prime.list(None)
+
+
+async def test_an_offer_that_cannot_be_read_hides_no_other(api: PrimeApi, script: Script) -> None:
+    """It is counted as read, so that no page is missed; an answer without any that can be read is wrong."""
+    odd: list[object] = [{**ROW, "prices": "free"}, "text", {**ROW, "cloudId": None}]
+    script.say({"items": [*odd, ROW], "totalCount": 5})
+    script.say({"items": [{**ROW, "cloudId": "c2"}], "totalCount": 5})
+    assert [one.cloud_id for one in await api.offers(OfferFilter(gpu_count=1))] == ["c1", "c2"]
+    assert len(script.requests) == 2
+    script.steps = []
+    script.say({"items": odd, "totalCount": 3})
+    with pytest.raises(ProtocolViolation):
+        await api.offers(OfferFilter(gpu_count=1))

@@ -121,17 +121,18 @@ def test_any_answer_is_read_or_refused(value: object) -> None:
 
 
 @pytest.mark.parametrize("value", [5, {"a": 1}, [1], [["a"]], True])
-def test_an_address_of_another_kind_is_refused(value: object) -> None:
-    """It is a text, or a list of texts and null."""
+def test_an_address_of_another_kind_is_none(value: object) -> None:
+    """It is a text, or a list of texts and null; the pod is there all the same, and its short form is refused."""
+    assert pod(sshConnection=value).endpoint() is None
     with pytest.raises(ProtocolViolation, match="sshConnection"):
-        pod(sshConnection=value)
+        parse(WireStatus, {"podId": "x", "sshConnection": value}, "podStatus")
 
 
 def test_a_refused_answer_names_the_place_and_not_the_value() -> None:
     """A value may be a secret."""
     with pytest.raises(ProtocolViolation) as caught:
-        parse(WirePod, {"id": "x", "gpuCount": "s3cr3t"}, "getPod")
-    assert "gpuCount" in str(caught.value)
+        parse(WireStatus, {"podId": "x", "priceHr": "s3cr3t"}, "podStatus")
+    assert "priceHr" in str(caught.value)
     assert "s3cr3t" not in str(caught.value)
 
 
