@@ -24,12 +24,31 @@ let
         };
       };
 
-  controller = with python3Packages; [
-    asyncpg
-    fastapi
-    prometheus-client
-    uvicorn
-  ];
+  # nixpkgs has none: the files of Swagger UI.
+  fastapiSwaggerVersion = "0.4.64";
+  fastapi-swagger = python3Packages.buildPythonPackage {
+    pname = "fastapi-swagger";
+    version = fastapiSwaggerVersion;
+    pyproject = true;
+    src = python3Packages.fetchPypi {
+      pname = "fastapi_swagger";
+      version = fastapiSwaggerVersion;
+      hash = "sha256:853e0459d4947f6b909c8f4627cd81eb555df36a992041782544ae95df85e489"; # the archive's, as in requirements-controller.lock
+    };
+    build-system = [ python3Packages.hatchling ];
+    dependencies = [ python3Packages.fastapi ];
+    doCheck = false;
+    pythonImportsCheck = [ "fastapi_swagger" ];
+  };
+
+  controller =
+    (with python3Packages; [
+      asyncpg
+      fastapi
+      prometheus-client
+      uvicorn
+    ])
+    ++ [ fastapi-swagger ];
   simulators = with python3Packages; [
     graphql-core
     openapi-core

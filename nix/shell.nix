@@ -13,6 +13,7 @@ let
       hatchling
       hypothesis
       mypy
+      playwright
       pytest
       pytest-cov
       pytest-timeout
@@ -26,6 +27,7 @@ pkgs.mkShell {
   packages = [
     python
     pkgs.check-jsonschema
+    pkgs.chromium
     pkgs.git
     pkgs.gnumake
     pkgs.hadolint

@@ -55,7 +55,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
 
 # What every match of a rule contains: most texts contain none of it, and need no further search.
 _SUSPECT = re.compile(
-    r"-----BEGIN|LS0tLS1CRUdJT|(?:gh[pousr]|github_pat|GHRT|rpa|rps|pit)_|eyJ|(?i:bearer|authorization)|://|="
+    r"-----BEGIN|LS0tLS1CRUdJT|(?:gh[pousr]|github_pat|GHRT|rpa|rpk|rps|pit)_|eyJ|(?i:bearer|authorization)|://|="
     r"|[\"']\s*:"
 )
 

@@ -27,7 +27,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from runner_provisioner.domain.names import Scope
+from runner_provisioner.domain.names import MANUAL_LETTERS, Scope
 from runner_provisioner.errors import RunnerProvisionerError
 
 if TYPE_CHECKING:
@@ -252,4 +252,4 @@ def _owner8(settings: Settings) -> str:
 
 
 def _letters() -> str:
-    return "".join(secrets.choice(string.ascii_lowercase) for _ in range(4))
+    return "".join(secrets.choice(string.ascii_lowercase) for _ in range(MANUAL_LETTERS))

@@ -655,7 +655,7 @@ def _letters(count: int) -> str:
 
 def manual_spec(program: Program, values: Mapping[str, Any], *, ssh_keys: tuple[str, ...]) -> PodSpec:
     """The pod that `pods create` asks for: class manual, with an end. Raises InvalidRequest."""
-    from runner_provisioner.domain.names import manual_name  # noqa: PLC0415 - beside its one use
+    from runner_provisioner.domain.names import MANUAL_LETTERS, manual_name  # noqa: PLC0415 - beside its one use
 
     expires = program.clock.now() + values["lifetime"]
     owner8 = manual_owner8(program.settings, values["owner"])
@@ -671,7 +671,7 @@ def manual_spec(program: Program, values: Mapping[str, Any], *, ssh_keys: tuple[
     if values["docker_args"]:
         options["dockerArgs"] = values["docker_args"]
     return PodSpec(
-        name=values["name"] or manual_name(owner8, expires, _letters(4)),
+        name=values["name"] or manual_name(owner8, expires, _letters(MANUAL_LETTERS)),
         image=values["image"],
         tags=tags,
         env={**env, **dict(values["env"]), **tags.to_env()},

@@ -14,6 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
 from runner_provisioner.controller import cloud, machines, pods
+from runner_provisioner.controller.docs import add_docs
 from runner_provisioner.controller.failures import told
 from runner_provisioner.controller.gate import Gate
 from runner_provisioner.controller.parts import Parts, parts_of
@@ -47,6 +48,7 @@ def create_app(opened: Opened, *, hosts: tuple[str, ...] = ()) -> FastAPI:
         description=_ABOUT,
         version=version("runner-provisioner"),
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
     )
     app.add_middleware(Gate, hosts=hosts)
@@ -58,6 +60,7 @@ def create_app(opened: Opened, *, hosts: tuple[str, ...] = ()) -> FastAPI:
     for kind in (RunnerProvisionerError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _fail)
     _describe_keys(app)
+    add_docs(app)
     return app
 
 

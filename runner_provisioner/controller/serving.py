@@ -144,7 +144,10 @@ async def rounds(parts: Parts) -> None:
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens there; port 0 is a free one. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=2048)
+    listener = socket.create_server((host, port), family=family, backlog=2048)
+    # asyncio sets it for sockets of its own making alone, and without it an answer in two pieces takes 40 ms.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 async def serve(opened: Opened, listener: socket.socket, *, hosts: tuple[str, ...]) -> None:

@@ -10,10 +10,12 @@ from typing import Self
 
 from runner_provisioner.errors import InvalidRequest
 
+MANUAL_LETTERS = 8
+"""Random letters of a manual name: of a thousand pods that end in one minute no two may share theirs."""
 NAME_LIMIT = 60  # longest pod name known to work at RunPod (dstack uses as many)
 _KEY = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _NAME = re.compile(r"rp-([0-9a-f]{8})-([0-9a-z]+)-([0-9]+)-([a-z0-9][a-z0-9-]*)")
-_MANUAL = re.compile(r"rpm-([0-9a-f]{8})-([0-9a-z]{1,9})-([a-z]{4})")
+_MANUAL = re.compile(r"rpm-([0-9a-f]{8})-([0-9a-z]{1,9})-([a-z]{4,12})")
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -126,13 +128,15 @@ class ManualName:
 
 
 def manual_name(owner8: str, expires_at: datetime, letters: str) -> str:
-    """Name a pod made by hand; the moment is rounded up to the minute. `letters` are four random ones, a to z.
+    """Name a pod made by hand by its owner, its end rounded up to the minute, and `MANUAL_LETTERS` random letters.
 
     Raises InvalidRequest when the owner or the letters do not fit.
     """
     minutes = -int(-expires_at.timestamp() // 60)
     name = f"rpm-{owner8}-{base36(max(0, minutes))}-{letters}"
     if not _MANUAL.fullmatch(name):
-        message = f"'{name}' is no name for a pod made by hand: owner is 8 hexadecimal digits, letters are 4 of a-z"
+        message = (
+            f"'{name}' is no name for a pod made by hand: owner is 8 hexadecimal digits, letters are 4 to 12 of a-z"
+        )
         raise InvalidRequest(message)
     return name

@@ -15,7 +15,7 @@ import anyio
 
 from runner_provisioner.domain.api_keys import ApiKey
 from runner_provisioner.domain.budget import Terms
-from runner_provisioner.domain.names import manual_name
+from runner_provisioner.domain.names import MANUAL_LETTERS, manual_name
 from runner_provisioner.domain.offers import GpuRequest, Offer
 from runner_provisioner.domain.pods import Pod, PodClass, PodSpec, PodTags
 from runner_provisioner.domain.served import Answer, Contract, ServedPod
@@ -98,7 +98,7 @@ class Orders:
         """
 
         def draw() -> str:
-            return manual_name(self._owner8, self._clock.now() + wish.lifetime, self._letters(4))
+            return manual_name(self._owner8, self._clock.now() + wish.lifetime, self._letters(MANUAL_LETTERS))
 
         async def begin(name: str) -> Answer:
             return render(await self._served(wish, self._fresh(wish, key, name), key))

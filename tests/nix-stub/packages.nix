@@ -96,6 +96,20 @@ let
         else
           throw "fetchPypi: ${hash} is no hash";
       inherit buildPythonApplication;
+      # What is built besides the program is taken as given.
+      buildPythonPackage =
+        {
+          pname,
+          version,
+          pyproject,
+          src,
+          build-system,
+          dependencies,
+          doCheck,
+          pythonImportsCheck,
+        }:
+        assert pyproject && build-system == [ python3Packages.hatchling ];
+        known pname version // { inherit src; };
     };
 
   # Builds the wheel from the source that the package chose, so that a file left out is noticed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,14 @@ async def test_without_keys_it_serves_loopback_only_and_says_so(
     state.kept_keys.make()
     assert await serve._closed(session, state, _values("127.0.0.1", unauthenticated=True))
     assert await serve._closed(session, state, _values("192.0.2.1"))
+
+
+def test_an_answer_in_two_pieces_does_not_wait_for_the_clients_acknowledgement() -> None:
+    """Which would take 40 ms: connections send what they have at once, as they inherit it from what listens."""
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_port_that_is_taken_is_an_error_before_anything_is_opened() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner_provisioner.domain.durations import parse_duration, show_duration
-from runner_provisioner.domain.names import NAME_LIMIT, ManualName, RunKey, Scope, base36, manual_name
+from runner_provisioner.domain.names import MANUAL_LETTERS, NAME_LIMIT, ManualName, RunKey, Scope, base36, manual_name
 from runner_provisioner.errors import InvalidRequest
 
 KEYS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
@@ -93,6 +93,14 @@ def test_a_manual_name_says_whose_and_until_when() -> None:
     assert ManualName.parse("other") is None
     with pytest.raises(InvalidRequest):
         manual_name("0123abcd", ends, "w1")
+
+
+def test_manual_names_of_one_minute_are_not_drawn_twice() -> None:
+    """A thousand pods that end in the same minute differ by their letters alone: the chance that two share them."""
+    assert 1000**2 / 2 / 26**MANUAL_LETTERS < 1e-5
+    name = manual_name("0123abcd", datetime(2200, 1, 1, tzinfo=UTC), "z" * MANUAL_LETTERS)
+    assert len(name) <= NAME_LIMIT
+    assert ManualName.parse("rpm-0123abcd-1-wxyz") is not None  # of releases with four
 
 
 @pytest.mark.parametrize(

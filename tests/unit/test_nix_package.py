@@ -44,7 +44,22 @@ def test_simulators_extra_is_that_of_the_project() -> None:
 
 def test_controller_extra_is_that_of_the_project() -> None:
     """And of what the HTTP service needs."""
-    assert listed(PACKAGE, "controller = with") == names(PROJECT["project"]["optional-dependencies"]["controller"])
+    wanted = names(PROJECT["project"]["optional-dependencies"]["controller"])
+    assert listed(PACKAGE, "controller =\n") | {"fastapi-swagger"} == wanted
+    assert "++ [ fastapi-swagger ]" in PACKAGE
+
+
+def test_the_pages_files_are_the_locked_ones() -> None:
+    """nixpkgs has no fastapi-swagger: its version and hash are those of the lock file."""
+    version = re.search(r'fastapiSwaggerVersion = "([^"]+)"', PACKAGE)
+    assert version
+    lock = (ROOT / "requirements-controller.lock").read_text("utf-8")
+    locked = re.search(r"^fastapi-swagger==(\S+)(.*?)# via", lock, re.MULTILINE | re.DOTALL)
+    assert locked
+    assert locked[1] == version[1]
+    digest = re.search(r'"fastapi_swagger";.*?hash = "sha256:([0-9a-f]{64})"', PACKAGE, re.DOTALL)
+    assert digest
+    assert f"sha256:{digest[1]}" in locked[2]
 
 
 def test_newer_pygithub_is_the_locked_one() -> None:

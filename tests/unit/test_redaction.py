@@ -280,6 +280,7 @@ OF_EACH_RULE = (
     "LS0tLS1CRUdJTiBSU0EgUFJJVkFURSBLRVktLS0tLQ",
     "ghs_0123456789abcdef",
     "rpa_0123456789abcdef",
+    "rpk_0123456789ab_0123456789abcdef",
     "eyJhbGciOiJSUzI1NiJ9.e30.c2ln",
     "Authorization, swordfish",
     "BEARER swordfish",

@@ -63,7 +63,7 @@ class RawPods:
         owner8: str,
         settle: float,
     ) -> None:
-        """`letters` gives four random ones for a name; `settle` is how many seconds a list may lack what is new."""
+        """`letters` gives as many as a name needs; `settle` is how many seconds a list may lack what is new."""
         self._api = api
         self._provider = provider
         self._routes = provider.routes

@@ -59,7 +59,7 @@ def test_every_further_flag_reaches_the_pod(services: Services) -> None:
 def test_without_a_name_the_name_says_whose_it_is(services: Services) -> None:
     """And when it ends."""
     result = services.run("pods", "create", "--gpu-type", "RTX 4090", "--image", "x")
-    assert re.search(r"^name: rpm-[0-9a-f]{8}-[0-9a-z]+-[a-z]{4}$", result.out, re.MULTILINE)
+    assert re.search(r"^name: rpm-[0-9a-f]{8}-[0-9a-z]+-[a-z]{8}$", result.out, re.MULTILINE)
 
 
 def test_a_pod_is_stopped_and_started_again(services: Services) -> None:
