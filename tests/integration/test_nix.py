@@ -84,7 +84,7 @@ def test_dependencies_evaluate_to_packages(nix: Nix, system: str) -> None:
     assert light["pygithub"] == "2.10.0"
     assert set(full) - set(light) == {"graphql-core", "openapi-core", "starlette", "uvicorn"}
     serving = dict(nix.evaluate(f"packages.{system}.with-controller", apply=apply))
-    assert set(serving) - set(light) == {"asyncpg", "fastapi", "prometheus-client", "uvicorn"}
+    assert set(serving) - set(light) == {"asyncpg", "fastapi", "fastapi-swagger", "prometheus-client", "uvicorn"}
 
 
 def test_missing_file_is_noticed(nix: Nix, system: str, tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ let
       "hypothesis"
       "mypy"
       "openapi-core"
+      "playwright"
       "prometheus-client"
       "pydantic"
       "pydantic-settings"
@@ -212,6 +213,7 @@ let
   }
   // lib.genAttrs [
     "check-jsonschema"
+    "chromium"
     "git"
     "gnumake"
     "hadolint"
