@@ -50,7 +50,7 @@ def test_controller_extra_is_that_of_the_project() -> None:
 
 
 def test_the_pages_files_are_the_locked_ones() -> None:
-    """nixpkgs has no fastapi-swagger: its version and hash are those of the lock file."""
+    """Nixpkgs has no fastapi-swagger: its version and hash are those of the lock file."""
     version = re.search(r'fastapiSwaggerVersion = "([^"]+)"', PACKAGE)
     assert version
     lock = (ROOT / "requirements-controller.lock").read_text("utf-8")
