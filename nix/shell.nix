@@ -27,7 +27,6 @@ pkgs.mkShell {
   packages = [
     python
     pkgs.check-jsonschema
-    pkgs.chromium
     pkgs.git
     pkgs.gnumake
     pkgs.hadolint
@@ -36,7 +35,9 @@ pkgs.mkShell {
     pkgs.shellcheck
     pkgs.uv
     pkgs.zizmor
-  ];
+  ]
+  # nixpkgs builds it for Linux alone.
+  ++ pkgs.lib.optionals pkgs.stdenv.hostPlatform.isLinux [ pkgs.chromium ];
   # The working tree is what runs: `python -m runner_provisioner`, `python -m pytest`.
   shellHook = ''
     export PYTHONPATH="$PWD''${PYTHONPATH:+:$PYTHONPATH}"

@@ -306,10 +306,16 @@ async def test_without_its_driver_postgresql_is_an_extra(monkeypatch: pytest.Mon
 
 
 @pytest.mark.full
-async def test_a_program_is_wired_to_the_database_of_its_variable(postgres: Server, tmp_path: Path) -> None:
-    """Keys and history are in it, and no file is made."""
+@pytest.mark.parametrize("in_file", [False, True], ids=["variable", "file"])
+async def test_a_program_is_wired_to_the_database_of_its_variable(
+    postgres: Server, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, *, in_file: bool
+) -> None:
+    """Keys and history are in it, and no file is made; the URL may be in a file, as a container has it."""
     url = await postgres.new_database()
-    settings = Settings.read({VARIABLE: url}, home=tmp_path, cwd=tmp_path)
+    secret = tmp_path_factory.mktemp("secrets") / "database"
+    secret.write_text(f"{url}\n", "utf-8")
+    environ = {f"{VARIABLE}_FILE": str(secret)} if in_file else {VARIABLE: url}
+    settings = Settings.read(environ, home=tmp_path, cwd=tmp_path)
     clock = FakeClock()
     state, history = service_state_of(settings, clock), history_of(settings, clock)
     assert isinstance(history, HistoryDatabase)
