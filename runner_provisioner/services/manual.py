@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -77,10 +77,12 @@ class ManualPods:
         purse: Purse | None = None,
         accept_no_kill_time: bool = False,
         only: Callable[[Offer], bool] | None = None,
+        about_to_send: Callable[[], Awaitable[None]] | None = None,
     ) -> Pod:
         """Rent the first offer that can be had, and that the purse bears for that lifetime; of those `only` tells.
 
-        Where the provider ends no pod by itself only with `accept_no_kill_time`.
+        Where the provider ends no pod by itself only with `accept_no_kill_time`. `about_to_send` is awaited right
+        before each create, which is not sent when it fails.
         When the provider never answers, the pod is looked up by its name and nonce and, when it exists, returned; else
         CreateOutcomeUnknown is raised after two looks. Raises like a start when nothing could be rented.
         When cancelled while a create is on its way, its pod is looked for and ended within `CANCEL_WINDOW` seconds.
@@ -91,6 +93,8 @@ class ManualPods:
             found = affordable(found, Terms(lifetime=lifetime, max_price=request.max_price), await purse.enforced())
         refusals = list(found.refusals)
         for offer in found.rungs:
+            if about_to_send is not None:
+                await about_to_send()
             try:
                 pod = await self._create(spec, offer)
                 if self._chronicle is not None:

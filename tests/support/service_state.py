@@ -122,13 +122,32 @@ class Pods(Troubles):
             raise BudgetExceeded("the key's budget is used up")
         self.kept[pod.name] = pod
 
-    async def rented(self, pod: ServedPod) -> None:
+    async def sending(self, name: str, at: datetime) -> bool:
+        """A create is about to be sent."""
+        self.meet("sending")
+        old = self.kept.get(name)
+        if old is None or old.given_up_at is not None:
+            return False
+        self.kept[name] = replace(old, sent_at=at)
+        return True
+
+    async def rented(self, pod: ServedPod) -> bool:
         """It exists."""
         self.meet("rented")
         if pod.name not in self.kept:
-            raise StaleWrite("it was not intended")
+            raise StaleWrite(f"no pod named {pod.name} was intended")
         old = self.kept[pod.name]
-        self.kept[pod.name] = replace(pod, ended_at=old.ended_at, cost=old.cost)
+        fate = {name: getattr(old, name) for name in ("sent_at", "given_up_at", "ended_at", "cost")}
+        self.kept[pod.name] = replace(pod, **fate)
+        return old.given_up_at is None
+
+    async def give_up(self, name: str, at: datetime) -> bool:
+        """Nobody wants it any more."""
+        self.meet("give_up")
+        old = self.kept.get(name)
+        if old is not None and old.id is None and old.given_up_at is None:
+            self.kept[name] = old = replace(old, given_up_at=at, reserved=Decimal(0))
+        return old is None or old.given_up_at is not None
 
     async def withdraw(self, name: str) -> None:
         """Forget it."""
@@ -170,7 +189,11 @@ class Pods(Troubles):
 
     async def unsettled(self, before: datetime) -> Sequence[ServedPod]:
         """Those intended and no more."""
-        return [one for one in self.kept.values() if one.ref is None and one.requested_at < before]
+        return [
+            one
+            for one in self.kept.values()
+            if one.ref is None and (one.given_up_at is not None or (one.sent_at or one.requested_at) < before)
+        ]
 
     async def counted(self, key_id: str) -> Decimal:
         """What a key's pods count for."""
