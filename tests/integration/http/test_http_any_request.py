@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,6 +52,8 @@ async def _send(client: Client, case: Any) -> None:  # noqa: ANN401 - of schemat
         return  # nothing that can be sent
     answer = await client.http.send(request)
     assert answer.status_code < 500, (request.method, str(request.url), answer.status_code, answer.text)
+    if answer.status_code >= 400:
+        assert not re.search(r"(?<![\w-])--[a-z]{2}", answer.text), answer.text
 
 
 @pytest.mark.timeout(600)
