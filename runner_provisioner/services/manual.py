@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
@@ -43,6 +43,29 @@ _CANCELLED_LOOK = 0.5  # seconds between two looks of a cancelled create
 _NEXT_OFFER = (CapacityUnavailable, BidTooLow, SpotDiscontinued)
 
 
+async def _go_on() -> None:
+    """Nobody has anything against it."""
+
+
+async def _nobodys() -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fence:
+    """What is asked of others who may be at the same create.
+
+    `send` is awaited right before each create, which is not sent when it fails. `take_back` says whether the pod of a
+    cancelled create is nobody's, so that it may be ended.
+    """
+
+    send: Callable[[], Awaitable[None]] = _go_on
+    take_back: Callable[[], Awaitable[bool]] = _nobodys
+
+
+_OPEN = Fence()
+
+
 class ManualPods:
     """The use cases of the `pods` commands, over all providers."""
 
@@ -77,12 +100,11 @@ class ManualPods:
         purse: Purse | None = None,
         accept_no_kill_time: bool = False,
         only: Callable[[Offer], bool] | None = None,
-        about_to_send: Callable[[], Awaitable[None]] | None = None,
+        fence: Fence = _OPEN,
     ) -> Pod:
         """Rent the first offer that can be had, and that the purse bears for that lifetime; of those `only` tells.
 
-        Where the provider ends no pod by itself only with `accept_no_kill_time`. `about_to_send` is awaited right
-        before each create, which is not sent when it fails.
+        Where the provider ends no pod by itself only with `accept_no_kill_time`.
         When the provider never answers, the pod is looked up by its name and nonce and, when it exists, returned; else
         CreateOutcomeUnknown is raised after two looks. Raises like a start when nothing could be rented.
         When cancelled while a create is on its way, its pod is looked for and ended within `CANCEL_WINDOW` seconds.
@@ -93,8 +115,7 @@ class ManualPods:
             found = affordable(found, Terms(lifetime=lifetime, max_price=request.max_price), await purse.enforced())
         refusals = list(found.refusals)
         for offer in found.rungs:
-            if about_to_send is not None:
-                await about_to_send()
+            await fence.send()
             try:
                 pod = await self._create(spec, offer)
                 if self._chronicle is not None:
@@ -105,7 +126,8 @@ class ManualPods:
             except anyio.get_cancelled_exc_class():
                 self._hurry()
                 with anyio.move_on_after(CANCEL_WINDOW, shield=True):
-                    await self._give_back(self._providers[offer.provider], spec)
+                    if await fence.take_back():
+                        await self._give_back(self._providers[offer.provider], spec)
                 raise
         raise nothing_rented(request, refusals)
 

@@ -30,7 +30,7 @@ from runner_provisioner.errors import (
 )
 from runner_provisioner.ports import Clock, ServiceState
 from runner_provisioner.services.budget import Purse
-from runner_provisioner.services.manual import ManualPods
+from runner_provisioner.services.manual import Fence, ManualPods
 from runner_provisioner.services.once import Confirm, Identity, Once, Superseded, Work
 
 AT_ONCE = 16
@@ -171,10 +171,18 @@ class Orders:
             self.under_way.discard(served.name)
 
     async def _rented(self, market: ManualPods, wish: Wish, served: ServedPod, confirm: Confirm) -> Pod:
-        async def about_to_send() -> None:
+        async def send() -> None:
             if not await self._state.pods.sending(served.name, self._clock.now()):
                 raise Superseded("another server has given this pod up")
             await confirm()
+
+        async def take_back() -> bool:
+            # Whoever takes the request over meanwhile must not answer with a pod that is being ended.
+            try:
+                return await self._state.pods.give_up(served.name, self._clock.now())
+            except StoreError as error:
+                self._once.tell(error)
+                return False
 
         try:
             return await market.create(
@@ -184,7 +192,7 @@ class Orders:
                 purse=self._purse(wish.lifetime) if self._purse is not None else None,
                 accept_no_kill_time=wish.accept_no_kill_time,
                 only=wish.offer,
-                about_to_send=about_to_send,
+                fence=Fence(send=send, take_back=take_back),
             )
         except CreateOutcomeUnknown:
             raise

@@ -10,12 +10,14 @@ from itertools import count
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 from support.fakes import OWNER8, FakeProvider, Memory, offer
 from support.service_state import State
 from support.virtual_time import VirtualClock, VirtualLoop, run
 from support.wire import Crash
 
-from runner_provisioner.domain.pods import Pod
+from runner_provisioner.domain.offers import Offer
+from runner_provisioner.domain.pods import Pod, PodId
 from runner_provisioner.domain.served import Answer
 from runner_provisioner.errors import (
     CreateOutcomeUnknown,
@@ -38,6 +40,7 @@ class Mishap(StrEnum):
 
     STALL = "stall"  # of the whole process
     CRASH = "crash"
+    CANCEL = "cancel"  # of all that the process serves, as when it is told to end
     LOST = "lost"  # the words to or from the database or the provider
     AWAY = "away"  # the database, for everybody
 
@@ -59,15 +62,29 @@ Plan = Mapping[int, Blow]
 
 
 class LaggingProvider(FakeProvider):
-    """Its list shows a pod only some seconds after it was rented."""
+    """Its list shows a pod only some seconds after it was rented, and for some seconds after it was ended."""
 
     lag = 0.0
+    ghostly = 30.0
+
+    def __init__(self, clock: Any, *offers: Offer) -> None:  # noqa: ANN401 - any clock
+        super().__init__(clock, *offers, name="one")
+        self._ghosts: dict[Pod, float] = {}
 
     async def list(self, owner8: str | None) -> Sequence[Pod]:
-        """Those that are not too young."""
-        now = self._clock.now()
+        """Those that are not too young, and those that have only just gone."""
+        now, since = self._clock.now(), self._clock.monotonic() - self.ghostly
         found = await super().list(owner8)
-        return [one for one in found if one.created_at and (now - one.created_at).total_seconds() >= self.lag]
+        ghosts = [one for one, at in self._ghosts.items() if at > since]
+        return [
+            one for one in (*found, *ghosts) if one.created_at and (now - one.created_at).total_seconds() >= self.lag
+        ]
+
+    async def terminate(self, pod_id: PodId) -> None:
+        """End it."""
+        if pod_id in self.pods:
+            self._ghosts[self.pods[pod_id]] = self._clock.monotonic()
+        await super().terminate(pod_id)
 
 
 @dataclass
@@ -81,7 +98,7 @@ class House:
     def __post_init__(self) -> None:
         self.state = State()
         self.events = Memory()
-        self.provider = LaggingProvider(self.clock, offer("A", provider="one"), name="one")  # type: ignore[arg-type] # any clock
+        self.provider = LaggingProvider(self.clock, offer("A", provider="one"))
         self.provider.lag = self.lag
         self.letters = count()
 
@@ -126,6 +143,7 @@ class Process:
     plan: Plan = field(default_factory=dict)
     stalled_until: float = 0.0
     dead: bool = False
+    scopes: list[anyio.CancelScope] = field(default_factory=list)
     points: Iterator[int] = field(default_factory=count)
     passed: list[str] = field(default_factory=list)
 
@@ -163,6 +181,10 @@ class Process:
             self.house.away_until = now + blow.seconds
         elif blow is not None and blow.kind is Mishap.CRASH:
             self.dead = True
+        elif blow is not None and blow.kind is Mishap.CANCEL:
+            for scope in self.scopes:
+                scope.cancel()
+            await anyio.lowlevel.checkpoint()
         while not self.dead and self.house.clock.monotonic() < self.stalled_until:  # noqa: ASYNC110 - it may become longer
             await anyio.sleep(self.stalled_until - self.house.clock.monotonic())
         if self.dead:
@@ -246,7 +268,9 @@ def race(one: Race, wish: Wish, identity: Identity | None) -> Outcome:
 
         async def client(number: int, at: float) -> None:
             await anyio.sleep(at)
-            await _until_dead(persist(processes[number], wish, identity, answers))
+            with anyio.CancelScope() as scope:
+                processes[number].scopes.append(scope)
+                await _until_dead(persist(processes[number], wish, identity, answers))
 
         async def rounds() -> None:
             while True:

@@ -32,6 +32,7 @@ WISH = Wish(
 BLOWS = (
     *(Blow(kind=Mishap.STALL, seconds=seconds) for seconds in LONG),
     Blow(kind=Mishap.CRASH),
+    Blow(kind=Mishap.CANCEL),
     Blow(kind=Mishap.LOST),
     *(Blow(kind=Mishap.AWAY, seconds=seconds) for seconds in LONG[:2]),
 )

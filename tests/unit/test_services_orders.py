@@ -49,6 +49,7 @@ class SlowProvider(PausableProvider):
     """Its creates take a while."""
 
     seconds = 0.0
+    answers_after = 0.0
     lagging: Sequence[Pod] = ()
 
     async def list(self, owner8: str | None) -> Sequence[Pod]:
@@ -58,7 +59,9 @@ class SlowProvider(PausableProvider):
     async def create(self, spec: PodSpec, offer: Offer) -> Pod:
         """Rent it."""
         await anyio.sleep(self.seconds)
-        return await super().create(spec, offer)
+        made = await super().create(spec, offer)
+        await anyio.sleep(self.answers_after)
+        return made
 
 
 class Keeper(FakeProvider):
@@ -204,6 +207,24 @@ def test_a_pod_whose_record_is_gone_is_ended_before_another_is_rented() -> None:
         assert await house.rent() == "p2"
 
     assert list(play(act).one.pods) == ["p2"]
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["given up", "nobody can say"])
+def test_a_create_that_is_cut_ends_its_pod_where_it_is_nobodys(*, known: bool) -> None:
+    """Where that cannot be asked it stays, and is found again."""
+
+    async def act(house: House) -> None:
+        house.state.kept_pods.add("give_up", None if known else StoreError("away"))
+        house.one.answers_after = 10
+        with anyio.move_on_after(5):
+            await house.rent()
+        assert list(house.one.pods) == ([] if known else ["p1"])
+        assert len(house.events.told("state_not_written")) == (not known)
+        house.one.answers_after = 0
+        await anyio.sleep(HOLD.total_seconds())
+        assert await house.rent() == ("p2" if known else "p1")
+
+    play(act)
 
 
 def test_a_request_whose_server_died_before_it_intended_anything_begins_anew() -> None:
