@@ -163,6 +163,31 @@ def test_a_create_that_outlasts_the_grace_is_one_pod_after_the_next_start(tmp_pa
 
 
 @pytest.mark.full
+def test_a_service_that_was_suspended_ends_what_it_rents_after_another_has_taken_over(
+    tmp_path: Path, postgres: Server
+) -> None:
+    """Its create arrives while it sleeps; awake again it gives the other one's answer, and one pod lives."""
+    with house(tmp_path, "runpod") as place:
+        place.database, place.more = _new(postgres), PATIENT
+        market = place.world.market(RunPodSimulator)
+        first = place.serve()
+        fault = Fault(operation=CREATE, kind=FaultKind.HOLD_BEFORE)
+        with _under_way(place, fault, rented=False) as answers:
+            first.send_signal(signal.SIGSTOP)
+            try:
+                place.serve()
+                pod = _repeated(place)
+                fault.release.set()
+                until(lambda: len(market.live()) == 2, "the create of the one that sleeps has arrived")
+            finally:
+                first.send_signal(signal.SIGCONT)
+        (answer,) = answers
+        assert answer is not None
+        assert (answer.status_code, answer.json()["data"]["id"]) == (200, pod)
+        assert [one.id for one in market.live()] == [pod]
+
+
+@pytest.mark.full
 @pytest.mark.parametrize("services", [2, 3])
 def test_one_request_sent_to_several_services_at_once_is_one_pod(
     tmp_path: Path, postgres: Server, services: int
