@@ -521,8 +521,22 @@ class ServedPods(Protocol):
         """
         ...
 
-    async def rented(self, pod: ServedPod) -> None:
-        """It exists: keep all of it anew, but for an end that is known. StaleWrite when it was not intended."""
+    async def sending(self, name: str, at: datetime) -> bool:
+        """A create of it is about to be sent; False when it must not be, for it was given up or is not kept."""
+        ...
+
+    async def rented(self, pod: ServedPod) -> bool:
+        """It exists: keep all of it anew, but for an end that is known. StaleWrite when it was not intended.
+
+        False when it had been given up: it must be ended. Of this and `give_up` the first one counts.
+        """
+        ...
+
+    async def give_up(self, name: str, at: datetime) -> bool:
+        """It was not found: whoever finds it from now on ends it, and until then it counts for nothing.
+
+        False when it is known to be rented: then it is somebody's, and stays.
+        """
         ...
 
     async def withdraw(self, name: str) -> None:
@@ -546,7 +560,10 @@ class ServedPods(Protocol):
         ...
 
     async def unsettled(self, before: datetime) -> Sequence[ServedPod]:
-        """Those that were intended before then and are neither rented nor withdrawn, oldest first."""
+        """Those that are neither rented nor withdrawn, oldest first.
+
+        They were intended, and last about to be sent, before then, or have been given up.
+        """
         ...
 
     async def counted(self, key_id: str) -> Decimal:

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from runner_provisioner.controller import cloud, machines, pods
 from runner_provisioner.controller.docs import add_docs
-from runner_provisioner.controller.failures import told
+from runner_provisioner.controller.failures import contract_of, told
 from runner_provisioner.controller.gate import Gate
 from runner_provisioner.controller.parts import Parts, parts_of
 from runner_provisioner.controller.route import log_failure, response_of
@@ -103,6 +103,6 @@ async def _metrics(request: Request) -> Response:
 
 async def _fail(request: Request, error: Exception) -> Response:
     """What went wrong outside the contracts' own routes, an unknown path for one."""
-    said = told(error)
+    said = told(error, contract_of(request.url.path))
     log_failure(request.url.path[:80], error, said)
     return response_of(request, said, parts_of(request).redact)

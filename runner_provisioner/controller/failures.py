@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from runner_provisioner import errors
+from runner_provisioner.controller.words import in_words_of
 from runner_provisioner.domain.served import Contract
 from runner_provisioner.errors import RunnerProvisionerError
 from runner_provisioner.services.once import KeyReused, StillServed
@@ -100,8 +101,8 @@ class Told:
     fields: tuple[tuple[tuple[str, ...], str], ...] = ()
 
 
-def told(error: Exception) -> Told:
-    """Status, message and headers; of an error that nobody expected nothing but that it happened."""
+def told(error: Exception, contract: Contract | None = None) -> Told:
+    """Status, message and headers, in the words of the contract; of what nobody expected only that it happened."""
     if isinstance(error, RequestValidationError):
         return _invalid(error)
     if isinstance(error, HTTPException):
@@ -109,7 +110,7 @@ def told(error: Exception) -> Told:
     if isinstance(error, RequestRefused):
         return _refused(error)
     if isinstance(error, RunnerProvisionerError):
-        return _known(error)
+        return _known(error, contract)
     return Told(status=HTTPStatus.INTERNAL_SERVER_ERROR, message=INTERNAL, kind="InternalError")
 
 
@@ -118,9 +119,9 @@ def status_of(error: RunnerProvisionerError) -> HTTPStatus:
     return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
 
 
-def _known(error: RunnerProvisionerError) -> Told:
+def _known(error: RunnerProvisionerError, contract: Contract | None) -> Told:
     status = status_of(error)
-    message = " ".join(str(error).split())
+    message = in_words_of(contract, " ".join(str(error).split()))
     if isinstance(error, errors.CreateOutcomeUnknown):
         message = f"{message}; {_UNKNOWN_ADVICE}"
     headers = {}

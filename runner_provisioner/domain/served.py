@@ -34,6 +34,8 @@ class ServedPod:
     own name for it. `reserved` is the most it may cost in US dollars until it must end, and counts against the key's
     budget until `cost` is known. `provider` and `id` are None until it is known to be rented. `price` is US dollars
     per hour for the whole pod. `facts` are what else its contract shows, never a secret: values of JSON.
+    `sent_at` is when a create of it was last about to be sent. Since `given_up_at` it is nobody's pod: its request has
+    been served anew, or was never answered, and it is ended wherever it shows up.
     """
 
     name: str
@@ -52,6 +54,8 @@ class ServedPod:
     interruptible: bool | None = None
     image: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    sent_at: datetime | None = None
+    given_up_at: datetime | None = None
     created_at: datetime | None = None
     ended_at: datetime | None = None
     cost: Decimal | None = None
@@ -128,8 +132,8 @@ class Answer:
 class IdempotentRequest:
     """A request that must not be served twice.
 
-    `digest` tells its body from others, `pod_name` is the `ServedPod` that comes of it. `holder` is the process that
-    serves it, which is taken to be dead after `held_until`.
+    `digest` tells its body from others, `pod_name` is the `ServedPod` that comes of it. `holder` is who serves it,
+    another one for each try, also of one process; it is taken to be dead after `held_until`.
     """
 
     ref: RequestRef

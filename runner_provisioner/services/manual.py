@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
@@ -43,6 +43,29 @@ _CANCELLED_LOOK = 0.5  # seconds between two looks of a cancelled create
 _NEXT_OFFER = (CapacityUnavailable, BidTooLow, SpotDiscontinued)
 
 
+async def _go_on() -> None:
+    """Nobody has anything against it."""
+
+
+async def _nobodys() -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fence:
+    """What is asked of others who may be at the same create.
+
+    `send` is awaited right before each create, which is not sent when it fails. `take_back` says whether the pod of a
+    cancelled create is nobody's, so that it may be ended.
+    """
+
+    send: Callable[[], Awaitable[None]] = _go_on
+    take_back: Callable[[], Awaitable[bool]] = _nobodys
+
+
+_OPEN = Fence()
+
+
 class ManualPods:
     """The use cases of the `pods` commands, over all providers."""
 
@@ -77,6 +100,7 @@ class ManualPods:
         purse: Purse | None = None,
         accept_no_kill_time: bool = False,
         only: Callable[[Offer], bool] | None = None,
+        fence: Fence = _OPEN,
     ) -> Pod:
         """Rent the first offer that can be had, and that the purse bears for that lifetime; of those `only` tells.
 
@@ -91,6 +115,7 @@ class ManualPods:
             found = affordable(found, Terms(lifetime=lifetime, max_price=request.max_price), await purse.enforced())
         refusals = list(found.refusals)
         for offer in found.rungs:
+            await fence.send()
             try:
                 pod = await self._create(spec, offer)
                 if self._chronicle is not None:
@@ -101,7 +126,8 @@ class ManualPods:
             except anyio.get_cancelled_exc_class():
                 self._hurry()
                 with anyio.move_on_after(CANCEL_WINDOW, shield=True):
-                    await self._give_back(self._providers[offer.provider], spec)
+                    if await fence.take_back():
+                        await self._give_back(self._providers[offer.provider], spec)
                 raise
         raise nothing_rented(request, refusals)
 

@@ -1,11 +1,13 @@
-"""Requests that are served once, however often they are sent and whatever dies on the way.
+"""Requests that are served once, however often they are sent and whatever stalls or dies on the way.
 
 A request with an idempotency key is written down before anything is done. Who repeats it gets the first one's answer;
-where there is none because its server has died, what it did is looked for before it is done again.
+where there is none because its server has died, what it did is looked for before it is done again. A server that was
+only stalled finds out that it has lost the request: right before it does something, and right after.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,11 +17,13 @@ import anyio
 
 from runner_provisioner.domain.events import Event
 from runner_provisioner.domain.served import Answer, Claim, IdempotentRequest, RequestRef, Verdict
-from runner_provisioner.errors import CreateOutcomeUnknown, RunnerProvisionerError, StoreError
+from runner_provisioner.errors import CreateOutcomeUnknown, RunnerProvisionerError, StaleWrite, StoreError
 from runner_provisioner.ports import Clock, EventSink, IdempotentRequests
 
 HOLD = timedelta(seconds=15)
 """How long a request is taken to be served after its server has last said so."""
+TRIES = 3
+"""How often a server begins that loses what it serves again and again."""
 
 
 class KeyReused(RunnerProvisionerError):
@@ -35,6 +39,10 @@ class StillServed(RunnerProvisionerError):
         self.retry_after = retry_after
 
 
+class Superseded(RunnerProvisionerError):
+    """Somebody else has taken over what was being served; nothing of this try is left."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
     """What makes two requests the same: see `RequestRef`; `digest` is that of the body."""
@@ -43,15 +51,20 @@ class Identity:
     digest: str
 
 
+Confirm = Callable[[], Awaitable[None]]
+"""Says anew that the request is served here. Raises Superseded when somebody else has taken it over, and StoreError."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
     """What a request does, under the name that `draw` gives it and by which it is found again.
 
-    `resume` gives the answer for what a dead server has done under a name, None once that is nothing.
+    `begin` confirms right before it does what must not be done twice. `resume` gives the answer for what another server
+    has done under a name, None once that is nothing. Both may raise Superseded.
     """
 
     draw: Callable[[], str]
-    begin: Callable[[str], Awaitable[Answer]]
+    begin: Callable[[str, Confirm], Awaitable[Answer]]
     resume: Callable[[str], Awaitable[Answer | None]]
 
 
@@ -63,7 +76,8 @@ class Once:
         self._requests = requests
         self._clock = clock
         self._events = events
-        self._holder = holder
+        # A process may be stalled and then lose a request to itself: each try is somebody else.
+        self._holders = (f"{holder}.{number}" for number in itertools.count())
 
     async def serve(self, identity: Identity | None, work: Work) -> Answer:
         """The answer, the first one's where there is one; without an identity every request is the first.
@@ -71,15 +85,24 @@ class Once:
         Raises KeyReused, StillServed, StoreError, and what the work raises. After that the same identity may try again,
         and after CreateOutcomeUnknown it looks for what was done first.
         """
-        if identity is None:
-            return await work.begin(work.draw())
-        while True:
-            claim = await self._claim(identity, work.draw())
-            if claim.request.answer is not None:
-                return claim.request.answer
-            answer = await self._while_held(claim.request, partial(self._served, claim, work))
+        for _ in range(TRIES):
+            answer = await self._unclaimed(work) if identity is None else await self._claimed(identity, work)
             if answer is not None:
                 return answer
+        raise StillServed("another server has taken this request over", retry_after=HOLD.total_seconds())
+
+    async def _unclaimed(self, work: Work) -> Answer | None:
+        try:
+            return await work.begin(work.draw(), _nobody_else)
+        except Superseded:
+            return None
+
+    async def _claimed(self, identity: Identity, work: Work) -> Answer | None:
+        """None when it is to be claimed anew."""
+        claim = await self._claim(identity, work.draw())
+        if claim.request.answer is not None:
+            return claim.request.answer
+        return await self._while_held(claim.request, partial(self._served, claim, work))
 
     async def _claim(self, identity: Identity, name: str) -> Claim:
         now = self._clock.now()
@@ -87,7 +110,7 @@ class Once:
             ref=identity.ref,
             digest=identity.digest,
             pod_name=name,
-            holder=self._holder,
+            holder=next(self._holders),
             held_until=now + HOLD,
             begun_at=now,
         )
@@ -100,21 +123,47 @@ class Once:
         return claim
 
     async def _served(self, claim: Claim, work: Work) -> Answer | None:
-        """Serve what is claimed; None when its first server has left nothing, so that it begins anew."""
+        """Serve what is claimed; None when nothing of it is left, so that it begins anew."""
         request = claim.request
         try:
-            todo = work.resume if claim.verdict is Verdict.RESUME else work.begin
-            answer = await todo(request.pod_name)
-        except CreateOutcomeUnknown:
-            raise  # whoever repeats it looks first
-        except RunnerProvisionerError:
-            await self.note(self._requests.withdraw(request))
-            raise
+            if claim.verdict is Verdict.RESUME:
+                answer = await work.resume(request.pod_name)
+            else:
+                answer = await self._begun(request, work)
+        except Superseded:
+            answer = None
         if answer is None:
-            await self._requests.withdraw(request)
+            await self._forget(request)
         else:
             await self.note(self._requests.answer(request, answer))
         return answer
+
+    async def _begun(self, request: IdempotentRequest, work: Work) -> Answer:
+        try:
+            return await work.begin(request.pod_name, partial(self._confirm, request))
+        except (CreateOutcomeUnknown, Superseded):
+            raise  # whoever repeats it looks first; whoever has lost it has nothing to forget
+        except RunnerProvisionerError:
+            await self.note(self._forget(request))
+            raise
+
+    async def _confirm(self, request: IdempotentRequest) -> None:
+        """Hold it for the whole of `HOLD` from now on."""
+        until = self._clock.now()
+        while until <= self._clock.now():  # writing it down may have taken longer than that
+            until = self._clock.now() + HOLD
+            try:
+                await self._requests.hold(request, until)
+            except StaleWrite as error:
+                raise Superseded("another server has taken this request over") from error
+
+    async def _forget(self, request: IdempotentRequest) -> None:
+        """It may begin anew, unless it is somebody else's by now."""
+        with anyio.CancelScope(shield=True):
+            try:
+                await self._requests.withdraw(request)
+            except StaleWrite:
+                return
 
     async def _while_held(
         self, request: IdempotentRequest, work: Callable[[], Awaitable[Answer | None]]
@@ -138,11 +187,19 @@ class Once:
             await self._clock.sleep(HOLD.total_seconds() / 3)
             await self.note(self._requests.hold(request, self._clock.now() + HOLD))
 
-    async def note(self, written: Awaitable[None]) -> None:
+    async def note(self, written: Awaitable[object]) -> None:
         """Write it down to the end; what cannot be kept is told, and stops nothing that is done."""
         with anyio.CancelScope(shield=True):
             try:
                 await written
             except StoreError as error:
-                told = Event(name="state_not_written", at=self._clock.now(), fields={"error": str(error)})
-                self._events.emit(told)
+                self.tell(error)
+
+    def tell(self, error: StoreError) -> None:
+        """Tell what could not be kept."""
+        told = Event(name="state_not_written", at=self._clock.now(), fields={"error": str(error)})
+        self._events.emit(told)
+
+
+async def _nobody_else() -> None:
+    """Who has no key cannot repeat a request."""

@@ -2,7 +2,8 @@
 
 What is going to be rented is written down before a provider is asked: the request with its key, and the pod with the
 name and the nonce by which it is found again. Who repeats a request gets the first one's answer; where there is none,
-because the program that served it has died, its pod is looked for before anything else is rented.
+because the program that served it has died, its pod is looked for before anything else is rented. One that was not
+found is given up: if it comes after all, because that program was only stalled or a list lagged, it is ended.
 """
 
 from __future__ import annotations
@@ -15,15 +16,22 @@ import anyio
 
 from runner_provisioner.domain.api_keys import ApiKey
 from runner_provisioner.domain.budget import Terms
+from runner_provisioner.domain.leases import PodRef, ref
 from runner_provisioner.domain.names import MANUAL_LETTERS, manual_name
 from runner_provisioner.domain.offers import GpuRequest, Offer
-from runner_provisioner.domain.pods import Pod, PodClass, PodSpec, PodTags
+from runner_provisioner.domain.pods import Pod, PodClass, PodSpec, PodState, PodTags
 from runner_provisioner.domain.served import Answer, Contract, ServedPod
-from runner_provisioner.errors import BudgetExceeded, CreateOutcomeUnknown, RunnerProvisionerError
+from runner_provisioner.errors import (
+    BudgetExceeded,
+    CreateOutcomeUnknown,
+    RunnerProvisionerError,
+    StaleWrite,
+    StoreError,
+)
 from runner_provisioner.ports import Clock, ServiceState
 from runner_provisioner.services.budget import Purse
-from runner_provisioner.services.manual import ManualPods
-from runner_provisioner.services.once import Identity, Once, Work
+from runner_provisioner.services.manual import Fence, ManualPods
+from runner_provisioner.services.once import Confirm, Identity, Once, Superseded, Work
 
 AT_ONCE = 16
 """Creates under way at a time; the others wait their turn."""
@@ -100,8 +108,12 @@ class Orders:
         def draw() -> str:
             return manual_name(self._owner8, self._clock.now() + wish.lifetime, self._letters(MANUAL_LETTERS))
 
-        async def begin(name: str) -> Answer:
-            return render(await self._served(wish, self._fresh(wish, key, name), key))
+        async def begin(name: str, confirm: Confirm) -> Answer:
+            made, kept = await self._served(wish, self._fresh(wish, key, name), key, confirm)
+            if identity is not None and not kept:
+                # Whoever repeats the request may not find it in a list that lags, and must not rent another then.
+                raise CreateOutcomeUnknown(f"pod {made.pod.id} at {made.pod.provider} could not be written down")
+            return render(made)
 
         async def resume(name: str) -> Answer | None:
             found = await self._resumed(wish, name)
@@ -110,15 +122,21 @@ class Orders:
         return await self._once.serve(identity, Work(draw=draw, begin=begin, resume=resume))
 
     async def _resumed(self, wish: Wish, name: str) -> Made | None:
-        """The pod that a dead server has rented under that name; None once two looks have not shown it."""
+        """The pod that another server has rented under that name; None once two looks have not shown it.
+
+        Raises Superseded, when it was given up meanwhile, and like `find`.
+        """
         served = await self._state.pods.named(name)
-        if served is None:
+        if served is None or served.given_up_at is not None:
             return None
+        if served.ref is not None:
+            return _as_made(served, served.ref)
         pod = await self.find(served, wish.providers)
-        if pod is None:
-            await self._state.pods.withdraw(name)
+        if pod is not None:
+            return (await self._made(pod, served))[0]
+        if await self._state.pods.give_up(name, self._clock.now()):
             return None
-        return await self._made(pod, served)
+        return await self._resumed(wish, name)  # it came at the last moment
 
     async def find(self, served: ServedPod, providers: Sequence[str] = ()) -> Pod | None:
         """The pod that was intended, as far as it was rented; looked for twice, `settle` apart.
@@ -131,27 +149,41 @@ class Orders:
             await self._clock.sleep(wait)
             pods, errors = await market.look()
             failed |= errors
-            mine = next((pod for pod in pods if _is(pod, served)), None)
+            mine = next((pod for pod in pods if is_of(pod, served)), None)
             if mine is not None:
                 return mine
         for name, error in failed.items():
             raise CreateOutcomeUnknown(f"nobody can say whether {served.name} was rented: {name}: {error}") from error
         return None
 
-    async def _served(self, wish: Wish, served: ServedPod, key: ApiKey | None) -> Made:
-        """Intend it, rent it, remember it."""
+    async def _served(self, wish: Wish, served: ServedPod, key: ApiKey | None, confirm: Confirm) -> tuple[Made, bool]:
+        """Intend it, rent it, remember it; and whether that was possible."""
         self.under_way.add(served.name)
         try:
             async with self._turns:
                 market = self._market(wish.providers)
                 wish, served = await self._priced(market, wish, served, key)
+                served = replace(served, sent_at=self._clock.now())  # it may have waited long for its turn
                 await self._state.pods.intend(served, budget=key.budget if key is not None else None)
-                pod = await self._rented(market, wish, served)
+                pod = await self._rented(market, wish, served, confirm)
                 return await self._made(pod, served)
         finally:
             self.under_way.discard(served.name)
 
-    async def _rented(self, market: ManualPods, wish: Wish, served: ServedPod) -> Pod:
+    async def _rented(self, market: ManualPods, wish: Wish, served: ServedPod, confirm: Confirm) -> Pod:
+        async def send() -> None:
+            if not await self._state.pods.sending(served.name, self._clock.now()):
+                raise Superseded("another server has given this pod up")
+            await confirm()
+
+        async def take_back() -> bool:
+            # Whoever takes the request over meanwhile must not answer with a pod that is being ended.
+            try:
+                return await self._state.pods.give_up(served.name, self._clock.now())
+            except StoreError as error:
+                self._once.tell(error)
+                return False
+
         try:
             return await market.create(
                 self._drawn_up(wish.spec, served),
@@ -160,6 +192,7 @@ class Orders:
                 purse=self._purse(wish.lifetime) if self._purse is not None else None,
                 accept_no_kill_time=wish.accept_no_kill_time,
                 only=wish.offer,
+                fence=Fence(send=send, take_back=take_back),
             )
         except CreateOutcomeUnknown:
             raise
@@ -189,11 +222,14 @@ class Orders:
         wish = replace(wish, request=replace(wish.request, max_price=price))
         return wish, replace(served, reserved=terms.worst(price))
 
-    async def _made(self, pod: Pod, served: ServedPod) -> Made:
-        """Remember that it exists; a record that cannot be kept is told, for the pod is there."""
+    async def _made(self, pod: Pod, served: ServedPod) -> tuple[Made, bool]:
+        """Remember that it exists; and whether that was possible.
+
+        One that was given up meanwhile is ended: raises Superseded then, and what ending it raises.
+        """
         price = pod.price if pod.price is not None else served.price
         lifetime = served.expires_at - served.requested_at
-        kept = replace(
+        known = replace(
             served,
             provider=pod.provider,
             id=pod.id,
@@ -205,16 +241,39 @@ class Orders:
             created_at=pod.created_at or self._clock.now(),
             reserved=Terms(lifetime=lifetime).worst(price) if price is not None else served.reserved,
         )
-        await self._once.note(self._state.pods.rented(kept))
-        return Made(pod=pod, served=kept)
+        wanted = await self._kept(known)
+        if wanted is False:
+            await self._market((pod.provider,)).terminate(pod.id)
+            await self._once.note(self._state.pods.ended(ref(pod), self._clock.now()))
+            raise Superseded(f"another server has given pod {pod.id} up, so that it was ended")
+        return Made(pod=pod, served=known), wanted is not None
+
+    async def _kept(self, known: ServedPod) -> bool | None:
+        """Whether the pod is wanted, None when that could not be written down and nobody can say."""
+        wanted: bool | None = None
+        with anyio.CancelScope(shield=True):
+            try:
+                wanted = await self._state.pods.rented(known)
+            except StaleWrite:
+                wanted = False
+            except StoreError as error:
+                self._once.tell(error)
+        return wanted
 
     async def recover(self, served: ServedPod) -> Pod | None:
-        """Settle a create whose server has died: remember its pod, or forget it. Raises like `find`, and StoreError."""
+        """Settle a create whose server has died: remember its pod, or give it up. Raises like `find`, StoreError."""
         pod = await self.find(served)
         if pod is None:
-            await self._state.pods.withdraw(served.name)
+            await self._state.pods.give_up(served.name, self._clock.now())
             return None
-        return (await self._made(pod, served)).pod
+        return await self.settle(pod, served)
+
+    async def settle(self, pod: Pod, served: ServedPod) -> Pod | None:
+        """Remember the pod that was found, or end it where it was given up. Raises LeftBehind, RemoteError."""
+        try:
+            return (await self._made(pod, served))[0].pod
+        except Superseded:
+            return None
 
     def _fresh(self, wish: Wish, key: ApiKey | None, name: str) -> ServedPod:
         now = self._clock.now()
@@ -247,7 +306,24 @@ class Orders:
         )
 
 
-def _is(pod: Pod, served: ServedPod) -> bool:
+def _as_made(served: ServedPod, where: PodRef) -> Made:
+    """The pod as it was when it was new, though it may not be listed yet, or no longer be there."""
+    pod = Pod(
+        provider=where.provider,
+        id=where.id,
+        name=served.name,
+        state=PodState.STARTING,
+        price=served.price,
+        created_at=served.created_at,
+        image=served.image,
+        gpu_model=served.gpu_model,
+        gpu_count=served.gpu_count,
+        interruptible=served.interruptible,
+    )
+    return Made(pod=pod, served=served)
+
+
+def is_of(pod: Pod, served: ServedPod) -> bool:
     """Whether it is the pod of that create: by its nonce, or by its name, which was drawn for it alone."""
     if pod.tags is not None and pod.tags.nonce is not None:
         return pod.tags.nonce == served.nonce

@@ -17,7 +17,7 @@ from runner_provisioner.domain.served import PodQuery, ServedPod
 from runner_provisioner.errors import InvalidRequest, NotFound, RunnerProvisionerError, StoreError
 from runner_provisioner.ports import Clock, EventSink, ServiceState
 from runner_provisioner.services.manual import ManualPods
-from runner_provisioner.services.orders import Orders, is_past
+from runner_provisioner.services.orders import Orders, is_of, is_past
 
 UNSETTLED = timedelta(minutes=2)
 """How old a create must be before its outcome is looked for: by then whoever served it has told, or has died."""
@@ -135,36 +135,52 @@ class Served:
     # --- every minute ------------------------------------------------------------------------------------------------
 
     async def round(self) -> Tally:
-        """Settle creates whose server has died, end what is past its time, note what has ended. Raises StoreError.
+        """Settle creates whose server has died, end what is past its time or given up, note what has ended.
 
-        What fails is told and tried again in the next round.
+        What fails is told and tried again in the next round. Raises StoreError.
         """
-        await self._settle()
+        given_up = await self._settle()
         pods, errors = await self._market(()).look()
+        for served in given_up:
+            await self._try(served.name, self._take_away(served, pods, all_seen=not errors))
         seen = {ref(pod) for pod in pods}
         living = await self._living()
         for where, served in living.items():
             if where in seen:
                 self._missed.discard(where)
-                if is_past(served, self._clock.now()):
-                    await self._try(where, self._end_past(where))
+                if served.given_up_at is not None:
+                    await self._try(where, self._end_seen(where, "pod_given_up"))
+                elif is_past(served, self._clock.now()):
+                    await self._try(where, self._end_seen(where, "pod_past_its_time"))
             elif where.provider not in errors:
                 await self._miss(where)
         return await self._tally(living, seen)
 
-    async def _settle(self) -> None:
-        for served in await self._state.pods.unsettled(self._clock.now() - UNSETTLED):
-            if served.name not in self._orders.under_way:
+    async def _settle(self) -> Sequence[ServedPod]:
+        """Gives those that have been given up before."""
+        unsettled = await self._state.pods.unsettled(self._clock.now() - UNSETTLED)
+        for served in unsettled:
+            if served.given_up_at is None and served.name not in self._orders.under_way:
                 await self._try(served.name, self._orders.recover(served))
+        return [served for served in unsettled if served.given_up_at is not None]
 
-    async def _end_past(self, where: PodRef) -> None:
+    async def _take_away(self, served: ServedPod, pods: Sequence[Pod], *, all_seen: bool) -> None:
+        """End what was given up and has come after all; forget it once it would have ended by itself."""
+        pod = next((pod for pod in pods if is_of(pod, served)), None)
+        if pod is not None:
+            await self._orders.settle(pod, served)
+            self._tell("pod_given_up", ref(pod))
+        elif all_seen and is_past(served, self._clock.now()):
+            await self._state.pods.withdraw(served.name)
+
+    async def _end_seen(self, where: PodRef, why: str) -> None:
         with contextlib.suppress(NotFound):
             await self._end(await self._market((where.provider,)).get(where.id))
-            self._events.emit(
-                Event(
-                    name="pod_past_its_time", at=self._clock.now(), fields={"provider": where.provider, "id": where.id}
-                )
-            )
+            self._tell(why, where)
+
+    def _tell(self, name: str, where: PodRef) -> None:
+        fields = {"provider": where.provider, "id": where.id}
+        self._events.emit(Event(name=name, at=self._clock.now(), fields=fields))
 
     async def _miss(self, where: PodRef) -> None:
         """Absence counts when it was seen in two rounds."""

@@ -13,7 +13,7 @@ from runner_provisioner.errors import CapacityUnavailable, InvalidRequest, NotFo
 from runner_provisioner.ports import Clock, GpuProvider, HasTemplates
 from runner_provisioner.services.asking import ask_all
 from runner_provisioner.services.offers import survey
-from runner_provisioner.services.once import Identity, Once, Work
+from runner_provisioner.services.once import Confirm, Identity, Once, Work
 
 COUNTS = (1, 2, 4, 8)
 FRESH = 10.0
@@ -91,7 +91,8 @@ class Shelf:
         keepers = self._keepers()
         name = self._plain if self._plain in keepers else next(iter(keepers))
 
-        async def begin(_name: str) -> Answer:
+        async def begin(_name: str, confirm: Confirm) -> Answer:
+            await confirm()
             return render(await keepers[name].create_template(spec, wait=False))
 
         async def resume(_name: str) -> Answer | None:

@@ -20,7 +20,7 @@ from runner_provisioner.errors import BudgetExceeded, StaleWrite
 from runner_provisioner.ports import Clock
 from runner_provisioner.storage.recent import Recent
 from runner_provisioner.storage.stores import Opened, Store, rows
-from runner_provisioner.storage.tables import API_KEYS, SERVED_PODS, Millionths
+from runner_provisioner.storage.tables import API_KEYS, SERVED_PODS, Millionths, Moment
 
 _PODS = SERVED_PODS.c
 _MOST = 2**31 - 1
@@ -28,6 +28,7 @@ FRESH = 1.0
 """Seconds by which a list may be behind what other processes have written."""
 _PAGES = 64
 _END = ("ended_at", "cost")
+_FATE = ("sent_at", "given_up_at")
 _PLAIN = (
     "name",
     "nonce",
@@ -44,6 +45,7 @@ _PLAIN = (
     "interruptible",
     "image",
     "created_at",
+    *_FATE,
     *_END,
 )
 _ORDERS = {PodOrder.CREATED: _PODS.created_at, PodOrder.ENDED: _PODS.ended_at}
@@ -65,14 +67,33 @@ class PodTable:
             if (await connection.execute(added)).first() is None:
                 raise StaleWrite(f"a pod named {pod.name} was intended already")
 
-    async def rented(self, pod: ServedPod) -> None:
-        """An end that is known stays."""
-        row = {name: value for name, value in _row_of(pod).items() if name not in _END}
-        row["counted"] = case((_PODS.ended_at.is_(None), type_coerce(pod.counted, Millionths)), else_=_PODS.counted)
-        changed = update(SERVED_PODS).where(_PODS.name == pod.name).values(row).returning(_PODS.name)
+    async def sending(self, name: str, at: datetime) -> bool:
+        """None is sent of what was given up."""
+        wanted = (_PODS.name == name) & _PODS.given_up_at.is_(None)
         async with self._changing() as (_, connection):
-            if (await connection.execute(changed)).first() is None:
+            told = update(SERVED_PODS).where(wanted).values(sent_at=at).returning(_PODS.name)
+            return (await connection.execute(told)).first() is not None
+
+    async def rented(self, pod: ServedPod) -> bool:
+        """An end that is known stays, and so does that it was given up."""
+        row = {name: value for name, value in _row_of(pod).items() if name not in (*_END, *_FATE)}
+        row["counted"] = case((_PODS.ended_at.is_(None), type_coerce(pod.counted, Millionths)), else_=_PODS.counted)
+        changed = update(SERVED_PODS).where(_PODS.name == pod.name).values(row).returning(_PODS.given_up_at)
+        async with self._changing() as (_, connection):
+            found = (await connection.execute(changed)).first()
+            if found is None:
                 raise StaleWrite(f"no pod named {pod.name} was intended")
+            return found.given_up_at is None
+
+    async def give_up(self, name: str, at: datetime) -> bool:
+        """The first time stays."""
+        one = _PODS.name == name
+        lost = one & _PODS.id.is_(None) & _PODS.given_up_at.is_(None)
+        values = {"given_up_at": at, "reserved": Decimal(0), "counted": Decimal(0)}
+        async with self._changing() as (_, connection):
+            await connection.execute(update(SERVED_PODS).where(lost).values(values))
+            kept = one & _PODS.given_up_at.is_(None)
+            return (await connection.execute(select(_PODS.name).where(kept))).first() is None
 
     async def withdraw(self, name: str) -> None:
         """One that is rented stays."""
@@ -115,7 +136,8 @@ class PodTable:
 
     async def unsettled(self, before: datetime) -> Sequence[ServedPod]:
         """Oldest first."""
-        found = select(SERVED_PODS).where(_PODS.id.is_(None), _PODS.requested_at < before)
+        late = func.coalesce(_PODS.sent_at, _PODS.requested_at, type_=Moment) < before
+        found = select(SERVED_PODS).where(_PODS.id.is_(None), late | _PODS.given_up_at.is_not(None))
         async with self._opened() as store, store.reading() as connection:
             return [_pod_of(row) for row in await rows(connection, found.order_by(_PODS.requested_at, _PODS.name))]
 

@@ -25,7 +25,8 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-REVISIONS = ("0001", "0002", "0003")  # of migrations/versions, oldest first; a file at any other is a newer program's
+REVISIONS = ("0001", "0002", "0003", "0004")
+"""Of migrations/versions, oldest first; a file at any other is a newer program's."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _MILLION = 1_000_000
@@ -228,6 +229,8 @@ SERVED_PODS = Table(
     Column("ended_at", Moment),
     Column("cost", Usd),
     Column("counted", Millionths, nullable=False),
+    Column("sent_at", Moment),
+    Column("given_up_at", Moment),
     Index("served_pods_id", "id"),  # may come again: a market may name its pods after their machines
     Index("served_pods_key_id", "key_id"),
     Index("served_pods_created_at", "created_at"),

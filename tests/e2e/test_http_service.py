@@ -5,20 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import threading
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from support.e2e_steps import until
-from support.served import House, house
+from support.served import house
 
-from runner_provisioner.services.once import HOLD
-from runner_provisioner.simulators.faults import Fault, FaultKind
-from runner_provisioner.simulators.runpod.simulator import RunPodSimulator
-
-CREATE = "podFindAndDeployOnDemand"
 PODS = "/api/cloud/pods"
 WISH: dict[str, Any] = {"name": "mine", "image_name": "x/y", "gpu_type_id": "NVIDIA RTX A4000"}
 # The "complete workflow" of the contract, as a user has it: it knows this address and these tools, and nothing else.
@@ -79,58 +72,6 @@ while true; do
 done
 echo "Successfully created and started pod!"
 """
-
-
-def _create(place: House, answers: list[httpx.Response | None], key: str = "8a1f") -> None:
-    try:
-        with place.client() as client:
-            answers.append(client.post(PODS, json=WISH, headers={"idempotency-key": key}))
-    except httpx.TransportError:
-        answers.append(None)
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(FaultKind.HOLD_AFTER, id="rented"),
-        pytest.param(FaultKind.HANG, id="not rented", marks=pytest.mark.full),
-    ],
-)
-def test_killed_during_a_create_and_started_again_no_pod_is_lost_or_doubled(tmp_path: Path, kind: FaultKind) -> None:
-    """SIGKILL while the provider works on it; the client repeats its request at the next service."""
-    with house(tmp_path, "runpod") as place:
-        market = place.world.market(RunPodSimulator)
-        fault = market.faults.add(Fault(operation=CREATE, kind=kind))
-        first = place.serve()
-        answers: list[httpx.Response | None] = []
-        asking = threading.Thread(target=_create, args=(place, answers))
-        asking.start()
-        assert fault.reached.wait(60)
-        until(lambda: len(market.live()) == (kind is FaultKind.HOLD_AFTER), "the create is under way")
-        first.send_signal(signal.SIGKILL)
-        first.wait(10)
-        asking.join(60)
-        fault.release.set()
-        assert answers == [None]
-        place.serve()
-        with place.client() as client:
-
-            def again() -> bool:
-                answer = client.post(PODS, json=WISH, headers={"idempotency-key": "8a1f"})
-                assert answer.status_code in {200, 409}, answer.text
-                answers.append(answer)
-                return answer.status_code == 200
-
-            until(again, "the request is served", seconds=HOLD.total_seconds() + 60)
-            last = answers[-1]
-            assert last is not None
-            pod = last.json()["data"]["id"]
-            assert [one.id for one in market.pods()] == [pod]
-            listed = client.get(PODS).json()["data"]
-            assert [row["id"] for row in listed["pods"]] == [pod]
-            client.delete(f"{PODS}/{pod}").raise_for_status()
-            assert client.get("/api/v1/pods/history").json()["data"][0]["id"] == pod
-        assert not market.live()
 
 
 def test_the_contracts_shell_script_runs_unchanged(tmp_path: Path) -> None:

@@ -37,12 +37,15 @@ class House:
     world: SimulatedWorld
     services: list[subprocess.Popen[bytes]] = field(default_factory=list)
     url: str = ""
+    database: str = ""  # a file in the house by default
+    more: dict[str, str] = field(default_factory=dict)
 
     @property
     def environ(self) -> dict[str, str]:
         """What every process is told."""
-        more = {"HOME": str(self.folder), "RUNNER_PROVISIONER_DATABASE": str(self.folder / "service.sqlite3")}
-        return {**clean_environment(os.environ), **self.world.environment, **QUICK, **more}
+        database = self.database or str(self.folder / "service.sqlite3")
+        more = {"HOME": str(self.folder), "RUNNER_PROVISIONER_DATABASE": database}
+        return {**clean_environment(os.environ), **self.world.environment, **QUICK, **more, **self.more}
 
     def serve(self, *options: str) -> subprocess.Popen[bytes]:
         """Start a service at a free port, and wait until it answers."""
@@ -68,9 +71,9 @@ class House:
         done = subprocess.run([*PROGRAM, *arguments], env=self.environ, capture_output=True, check=True, timeout=60)
         return done.stdout.decode()
 
-    def client(self, **more: Any) -> httpx.Client:  # noqa: ANN401 - httpx's own options
-        """A client of the latest service."""
-        return httpx.Client(base_url=self.url, timeout=60, trust_env=False, **more)
+    def client(self, url: str = "", **more: Any) -> httpx.Client:  # noqa: ANN401 - httpx's own options
+        """A client of the latest service, or of the one there."""
+        return httpx.Client(base_url=url or self.url, timeout=60, trust_env=False, **more)
 
     def close(self) -> None:
         """End what was started."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 
 from support.fakes import Troubles
 
@@ -46,13 +47,17 @@ class Keys:
 
     async def add(self, key: ApiKey) -> None:
         """Keep it."""
+        if key.id in self.kept or any(
+            one.name == key.name and one.revoked_at is None for one in self.kept.values() if key.revoked_at is None
+        ):
+            raise StaleWrite(f"there is a key named '{key.name}' already: give another name, or revoke that one")
         self.kept[key.id] = key
 
     async def all(self) -> Sequence[ApiKey]:
         """Every one."""
         if self.broken is not None:
             raise self.broken
-        return list(self.kept.values())
+        return sorted(self.kept.values(), key=lambda one: (one.created_at, one.id))
 
     async def revoke(self, key_id: str, at: datetime) -> ApiKey | None:
         """Make it useless."""
@@ -101,34 +106,64 @@ class Requests(Troubles):
     def _mine(self, request: IdempotentRequest) -> IdempotentRequest:
         kept = self.kept.get(request.ref)
         if kept is None or kept.holder != request.holder or kept.answer is not None:
-            raise StaleWrite("another process has taken it over")
+            raise StaleWrite("another process has taken this request over, or it was answered: repeat it")
         return kept
 
 
 class Pods(Troubles):
     """ServedPods."""
 
-    def __init__(self) -> None:
+    def __init__(self, keys: Keys) -> None:
         """None yet."""
         super().__init__()
+        self.keys = keys
         self.kept: dict[str, ServedPod] = {}
 
     async def intend(self, pod: ServedPod, *, budget: Decimal | None = None) -> None:
         """Keep it before it is rented."""
         self.meet("intend")
+        if pod.key_id is not None and budget is not None:
+            await self._check_budget(pod.key_id, pod.counted, budget)
         if pod.name in self.kept:
-            raise StaleWrite("there is one of this name")
-        if budget is not None and await self.counted(pod.key_id or "") + pod.reserved > budget:
-            raise BudgetExceeded("the key's budget is used up")
+            raise StaleWrite(f"a pod named {pod.name} was intended already")
         self.kept[pod.name] = pod
 
-    async def rented(self, pod: ServedPod) -> None:
+    async def _check_budget(self, key_id: str, more: Decimal, budget: Decimal) -> None:
+        left = budget - await self.counted(key_id)
+        if more > left:
+            key = self.keys.kept.get(key_id)
+            name = f"key '{key.name}'" if key is not None else "this key"
+            raise BudgetExceeded(
+                f"{name} has {max(left, Decimal(0)):.2f} USD left of its budget of {budget:.2f} USD and this pod may "
+                f"cost {more:.2f} USD: shorten its life, lower its price, or end others"
+            )
+
+    async def sending(self, name: str, at: datetime) -> bool:
+        """A create is about to be sent."""
+        self.meet("sending")
+        old = self.kept.get(name)
+        if old is None or old.given_up_at is not None:
+            return False
+        self.kept[name] = replace(old, sent_at=at)
+        return True
+
+    async def rented(self, pod: ServedPod) -> bool:
         """It exists."""
         self.meet("rented")
         if pod.name not in self.kept:
-            raise StaleWrite("it was not intended")
+            raise StaleWrite(f"no pod named {pod.name} was intended")
         old = self.kept[pod.name]
-        self.kept[pod.name] = replace(pod, ended_at=old.ended_at, cost=old.cost)
+        fate = {name: getattr(old, name) for name in ("sent_at", "given_up_at", "ended_at", "cost")}
+        self.kept[pod.name] = replace(pod, **fate)
+        return old.given_up_at is None
+
+    async def give_up(self, name: str, at: datetime) -> bool:
+        """Nobody wants it any more."""
+        self.meet("give_up")
+        old = self.kept.get(name)
+        if old is not None and old.id is None and old.given_up_at is None:
+            self.kept[name] = old = replace(old, given_up_at=at, reserved=Decimal(0))
+        return old is None or old.given_up_at is not None
 
     async def withdraw(self, name: str) -> None:
         """Forget it."""
@@ -139,16 +174,15 @@ class Pods(Troubles):
     async def ended(self, pod: PodRef, at: datetime) -> None:
         """Its end is confirmed."""
         self.meet("ended")
-        for one in self.kept.values():
+        for one in list(self.kept.values()):
             if one.ref == pod and one.ended_at is None:
                 self.kept[one.name] = one.over(at)
-                return
 
     async def get(self, pod_id: PodId, *, provider: str | None = None) -> ServedPod | None:
         """The last of that id."""
         self.meet("get")
         found = [one for one in self.kept.values() if one.id == pod_id and provider in {None, one.provider}]
-        return found[-1] if found else None
+        return max(found, key=lambda one: one.requested_at, default=None)
 
     async def named(self, name: str) -> ServedPod | None:
         """That of this name."""
@@ -164,17 +198,27 @@ class Pods(Troubles):
             and query.key_id in {None, one.key_id}
             and query.contract in {None, one.contract}
         ]
-        ended = query.order is PodOrder.ENDED
-        found.sort(key=lambda one: (one.ended_at if ended else one.created_at) or EPOCH, reverse=query.descending)
+        found.sort(key=lambda one: one.name)
+        found.sort(key=partial(_moment, query.order), reverse=query.descending)
+        found.sort(key=lambda one: _moment(query.order, one) == EPOCH)
         return PodPage(pods=found[query.offset : query.offset + query.limit], total=len(found))
 
     async def unsettled(self, before: datetime) -> Sequence[ServedPod]:
         """Those intended and no more."""
-        return [one for one in self.kept.values() if one.ref is None and one.requested_at < before]
+        return [
+            one
+            for one in sorted(self.kept.values(), key=lambda one: (one.requested_at, one.name))
+            if one.ref is None and (one.given_up_at is not None or (one.sent_at or one.requested_at) < before)
+        ]
 
     async def counted(self, key_id: str) -> Decimal:
         """What a key's pods count for."""
         return sum((one.counted for one in self.kept.values() if one.key_id == key_id), Decimal(0))
+
+
+def _moment(order: PodOrder, pod: ServedPod) -> datetime:
+    """EPOCH where it has none."""
+    return (pod.ended_at if order is PodOrder.ENDED else pod.created_at) or EPOCH
 
 
 class Audit(Troubles):
@@ -192,7 +236,7 @@ class Audit(Troubles):
 
     async def entries(self, since: datetime, *, limit: int = 1000) -> Sequence[AuditEntry]:
         """The latest."""
-        return [one for one in self.kept if one.at >= since][-limit:]
+        return sorted((one for one in self.kept if one.at >= since), key=lambda one: one.at)[-limit:]
 
 
 @dataclass
@@ -201,8 +245,10 @@ class State(Troubles):
 
     kept_keys: Keys = field(default_factory=Keys)
     kept_requests: Requests = field(default_factory=Requests)
-    kept_pods: Pods = field(default_factory=Pods)
     kept_audit: Audit = field(default_factory=Audit)
+
+    def __post_init__(self) -> None:
+        self.kept_pods = Pods(self.kept_keys)
 
     @property
     def keys(self) -> ApiKeys:

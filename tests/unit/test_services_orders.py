@@ -26,6 +26,7 @@ from runner_provisioner.errors import (
     InvalidRequest,
     NotFound,
     ServerError,
+    StaleWrite,
     StoreError,
 )
 from runner_provisioner.services.manual import ManualPods
@@ -48,6 +49,7 @@ class SlowProvider(PausableProvider):
     """Its creates take a while."""
 
     seconds = 0.0
+    answers_after = 0.0
     lagging: Sequence[Pod] = ()
 
     async def list(self, owner8: str | None) -> Sequence[Pod]:
@@ -57,7 +59,9 @@ class SlowProvider(PausableProvider):
     async def create(self, spec: PodSpec, offer: Offer) -> Pod:
         """Rent it."""
         await anyio.sleep(self.seconds)
-        return await super().create(spec, offer)
+        made = await super().create(spec, offer)
+        await anyio.sleep(self.answers_after)
+        return made
 
 
 class Keeper(FakeProvider):
@@ -168,20 +172,59 @@ def test_a_request_that_takes_long_is_held_all_the_time() -> None:
     assert play(act).one.calls.count("create") == 1
 
 
-def test_what_cannot_be_written_down_is_told_and_the_pod_is_answered() -> None:
-    """It is there; whoever repeats the request finds it by its name."""
+def test_what_cannot_be_written_down_is_told_and_the_pod_is_found_again() -> None:
+    """An answer that is lost matters to nobody; a pod that could not be kept is looked for by its name."""
 
     async def act(house: House) -> None:
-        house.state.kept_pods.add("rented", StoreError("disk full"))
         house.state.kept_requests.add("answer", StoreError("disk full"))
         assert await house.rent() == "p1"
-        assert len(house.events.told("state_not_written")) == 2
+        assert len(house.events.told("state_not_written")) == 1
+        await anyio.sleep(HOLD.total_seconds())
+        assert await house.rent(house.service("second")) == "p1"
+        house.state.kept_pods.add("rented", StoreError("disk full"))
+        assert await house.rent(identity=None) == "p2"  # who has no key could not ask again
+        house.one.pods.clear()
+        house.state.kept_pods.kept.clear()
+        house.state.kept_requests.kept.clear()
+        house.one.calls.clear()
+        house.one._number = 0
+        house.state.kept_pods.add("rented", StoreError("disk full"))
+        with pytest.raises(CreateOutcomeUnknown, match="pod p1 at one could not be written down"):
+            await house.rent()
         await anyio.sleep(HOLD.total_seconds())
         assert await house.rent(house.service("second")) == "p1"
         (kept,) = house.state.kept_pods.kept.values()
         assert (kept.id, kept.provider) == ("p1", "one")
 
     assert play(act).one.calls.count("create") == 1
+
+
+def test_a_pod_whose_record_is_gone_is_ended_before_another_is_rented() -> None:
+    """Nobody would end it, as after a lifetime's stall."""
+
+    async def act(house: House) -> None:
+        house.state.kept_pods.add("rented", StaleWrite("gone"))
+        assert await house.rent() == "p2"
+
+    assert list(play(act).one.pods) == ["p2"]
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["given up", "nobody can say"])
+def test_a_create_that_is_cut_ends_its_pod_where_it_is_nobodys(*, known: bool) -> None:
+    """Where that cannot be asked it stays, and is found again."""
+
+    async def act(house: House) -> None:
+        house.state.kept_pods.add("give_up", None if known else StoreError("away"))
+        house.one.answers_after = 10
+        with anyio.move_on_after(5):
+            await house.rent()
+        assert list(house.one.pods) == ([] if known else ["p1"])
+        assert len(house.events.told("state_not_written")) == (not known)
+        house.one.answers_after = 0
+        await anyio.sleep(HOLD.total_seconds())
+        assert await house.rent() == ("p2" if known else "p1")
+
+    play(act)
 
 
 def test_a_request_whose_server_died_before_it_intended_anything_begins_anew() -> None:
@@ -246,7 +289,10 @@ def test_a_refused_request_leaves_nothing_behind() -> None:
 
 
 def test_what_a_dead_server_has_begun_is_settled_by_a_round() -> None:
-    """A pod that is found is remembered, what is not there is forgotten, and what is under way is left alone."""
+    """A pod that is found is remembered, what is not there is given up, and what is under way is left alone.
+
+    What was given up counts for nothing, is ended when it comes after all, and forgotten when its time is over.
+    """
 
     async def act(house: House) -> None:
         for done in (True, False):
@@ -261,12 +307,32 @@ def test_what_a_dead_server_has_begun_is_settled_by_a_round() -> None:
         house.orders.under_way.add(first)
         await anyio.sleep(UNSETTLED.total_seconds() + 1)
         await house.served.round()
-        assert list(house.state.kept_pods.kept) == [first]
-        assert house.state.kept_pods.kept[first].id is None
+        kept = house.state.kept_pods.kept
+        assert (kept[first].id, kept[first].given_up_at) == (None, None)
+        assert (kept[second].given_up_at is not None, kept[second].counted) == (True, Decimal(0))
         house.orders.under_way.clear()
         await house.served.round()
-        assert house.state.kept_pods.kept[first].id == "p1"
-        assert second != first
+        assert kept[first].id == "p1"
+        late = pod(second, pod_id="late", provider="one")
+        house.one.pods[late.id] = late
+        house.one.stubborn = 200
+        await house.served.round()
+        assert set(house.one.pods) == {"p1", "late"}
+        assert house.events.told("round_failed")
+        house.one.stubborn = 0
+        await house.served.round()
+        assert (set(house.one.pods), len(house.events.told("pod_given_up"))) == ({"p1"}, 1)
+        assert kept[second].ended_at is not None
+        bare = {"id": None, "provider": None, "ended_at": None, "cost": None}
+        await house.state.pods.intend(replace(kept[second], name="never", nonce="x", **bare))  # type: ignore[arg-type] # fields of a pod
+        await house.served.round()
+        assert "never" in kept
+        await anyio.sleep(WISH.lifetime.total_seconds())
+        house.two.add("list", ServerError("down"))
+        await house.served.round()
+        assert "never" in kept
+        await house.served.round()
+        assert "never" not in kept
 
     play(act)
 

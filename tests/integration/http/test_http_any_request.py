@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,8 @@ async def _send(client: Client, case: Any) -> int | None:  # noqa: ANN401 - of s
         return None  # nothing that can be sent
     answer = await client.http.send(request)
     assert answer.status_code < 500, (request.method, str(request.url), answer.status_code, answer.text)
+    if answer.status_code >= 400:
+        assert not re.search(r"(?<![\w-])--[a-z]{2}", answer.text), answer.text
     return answer.status_code
 
 

@@ -138,12 +138,12 @@ def test_killed_while_it_rents_the_next_process_finishes(
 
     scene = play(tmp_path, act, provider)
     assert len(scene.pods()) == 1
-    (kept,) = scene.state.kept_pods.kept.values()
+    (kept,) = (one for one in scene.state.kept_pods.kept.values() if one.given_up_at is None)
     assert kept.id == scene.pods()[0].id
 
 
 def test_killed_without_a_key_the_pod_is_remembered_all_the_same(tmp_path: Path) -> None:
-    """The next process' round finds it by its name; of what was never rented nothing is kept."""
+    """The next process' round finds it by its name; what was never rented is given up."""
 
     async def act(scene: Scene) -> None:
         for kind in (Kind.CRASH_BEFORE, Kind.CRASH_AFTER):
@@ -155,7 +155,8 @@ def test_killed_without_a_key_the_pod_is_remembered_all_the_same(tmp_path: Path)
             assert len(scene.state.kept_pods.kept) == 2  # somebody else may still be at it
             await scene.wait(180)
             await client.parts.served.round()
-        (kept,) = scene.state.kept_pods.kept.values()
+        gone, kept = scene.state.kept_pods.kept.values()
+        assert (gone.id, gone.given_up_at is not None) == (None, True)
         assert (kept.id, kept.label) == (scene.pods()[0].id, "mine")
 
     assert len(play(tmp_path, act).pods()) == 1

@@ -113,6 +113,26 @@ def test_an_outage_of_a_provider_is_502_or_503_with_a_time_to_wait(tmp_path: Pat
     play(tmp_path, act)
 
 
+@pytest.mark.parametrize(("service", "title"), [("runpod", "RunPod"), ("celium", "Lium")], ids=["runpod", "lium"])
+def test_a_list_that_would_lack_pods_is_an_error_that_names_the_provider(
+    tmp_path: Path, service: str, title: str
+) -> None:
+    """Who takes an absent pod for gone would rent another; of single pods and of those elsewhere can be asked."""
+
+    async def act(scene: Scene) -> None:
+        async with scene.served() as client:
+            made = await client.well("POST", PODS, json=_wish("runpod" if service == "celium" else "celium"))
+        async with scene.served(rule=lambda sent: Kind.ERROR if sent.service == service else Kind.PASS) as client:
+            for path in ("/api/cloud/pods", PODS):
+                answer = await client.ask("GET", path)
+                assert (answer.status_code, title in answer.text) == (502, True)
+            assert (await client.well("GET", f"{PODS}/{made['id']}"))["id"] == made["id"]
+            (row,) = (await client.well("GET", f"{PODS}/status", params={"pod_ids": made["id"]}))["data"]
+            assert row["status"] != "UNKNOWN"
+
+    play(tmp_path, act, Provider.RUNPOD, Provider.LIUM)
+
+
 def test_what_nobody_expected_is_a_500_that_tells_nothing(tmp_path: Path) -> None:
     """In the shape of its contract; the log tells more."""
 

@@ -1,0 +1,40 @@
+"""What markets and rules refuse is told in the words of each contract, over real adapters and simulators."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.http_service import Scene, play
+from support.stages import Provider
+
+CLOUD: dict[str, Any] = {"name": "mine", "image_name": "x/y", "gpu_type_id": "NVIDIA RTX A4000"}
+POD: dict[str, Any] = {"name": "mine", "gpuType": "A4000_16GB"}
+REFUSED: dict[str, tuple[str, dict[str, Any], int, str]] = {
+    "cloud, too dear": ("/api/cloud/pods", {**CLOUD, "max_price": "0.01"}, 402, "raise max_price"),
+    "cloud, too big": ("/api/cloud/pods", {**CLOUD, "gpu_count": 60}, 409, "gpu_count 60"),
+    "cloud, unknown model": ("/api/cloud/pods", {**CLOUD, "gpu_type_id": "ABACUS"}, 422, "ABACUS"),
+    "pods, too dear": ("/api/v1/pods", {"pod": {**POD, "maxPrice": "0.01"}}, 402, "raise pod.maxPrice"),
+    "pods, elsewhere": ("/api/v1/pods", {"pod": {**POD, "country": "AQ"}}, 409, "pod.country or pod.dataCenterId AQ"),
+    "pods, no kill time": ("/api/v1/pods", {"pod": POD}, 409, "give provider.type prime"),
+}
+
+
+@pytest.mark.parametrize(("path", "body", "status", "words"), REFUSED.values(), ids=REFUSED)
+def test_a_refusal_of_the_markets_names_the_callers_field(
+    tmp_path: Path, path: str, body: dict[str, Any], status: int, words: str
+) -> None:
+    """And no option of a command that the caller has not called."""
+
+    async def act(scene: Scene) -> None:
+        async with scene.served() as client:
+            answer = await client.ask("POST", path, json=body)
+            assert answer.status_code == status, answer.text
+            assert words in answer.text
+            assert not re.search(r"(?<![\w-])--[a-z]", answer.text), answer.text
+        assert not scene.pods()
+
+    markets = (Provider.PRIME,) if "provider.type" in words else (Provider.RUNPOD,)
+    play(tmp_path, act, *markets)
