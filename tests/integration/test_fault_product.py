@@ -51,18 +51,13 @@ def _named(case: Case) -> str:
 
 
 QUICK = (
-    (Case(), (*DEADLY, Kind.CRASH_BEFORE, Kind.ERROR, Kind.OUTAGE)),
+    (Case(), DEADLY),
     (Case(market=Market.LAG, end=End.CLEANUP, again=True), (Kind.CRASH_AFTER,)),
     (Case(market=Market.LAG, twin=True), (Kind.DROP_AFTER,)),
-    (Case(market=Market.NO_SPOT, end=End.CLEANUP), (Kind.DROP_AFTER,)),
-    (Case(market=Market.NO_STOCK), (Kind.CRASH_AFTER,)),
     (Case(market=Market.SLOW), (Kind.SILENCE,)),
-    (Case(market=Market.RAISE), (Kind.CRASH_AFTER,)),
     (Case(market=Market.JIT), (Kind.CRASH_AFTER,)),
-    (Case(market=Market.BAD_HOST), (Kind.CRASH_AFTER,)),
     (Case(at=REST, market=Market.LAG), (Kind.CRASH_AFTER,)),
     (Case(at=LIUM, market=Market.LAG), (Kind.DROP_AFTER,)),
-    (Case(at=LIUM, end=End.NOBODY), (Kind.CRASH_AFTER,)),
     (Case(at=PRIME, market=Market.LAG), (Kind.DROP_AFTER,)),
     (Case(command="stop"), (Kind.CRASH_AFTER, Kind.SILENCE)),
     (Case(command="cleanup", end=End.CLEANUP), (Kind.CRASH_AFTER,)),

@@ -60,6 +60,9 @@ class Place:
         lines = [f"mount -t tmpfs -o size=16m,mode=0755 tmpfs {root}"]
         for name in _SYSTEM:
             lines += [f"cp -P {name} {root}{name}"] if Path(name).is_symlink() else _bound(Path(name), root, name)
+        # First, since the checkout may be in such a folder.
+        for target in self.scratch:
+            lines += [f"mkdir -p {root}{target}", f"mount -t tmpfs -o mode=1777,noexec tmpfs {root}{target}"]
         for folder in (Path(sys.base_prefix), Path(sys.prefix), ROOT):
             if not folder.is_relative_to("/usr"):
                 lines += _bound(folder, root, str(folder))
@@ -67,8 +70,6 @@ class Place:
             lines += _bound(source, root, target)
         for target, source in self.written.items():
             lines += _bound(source, root, target)[:2]
-        for target in self.scratch:
-            lines += [f"mkdir -p {root}{target}", f"mount -t tmpfs -o mode=1777,noexec tmpfs {root}{target}"]
         lines += [f"mkdir -p {root}/proc {root}/dev", f"mount -t proc proc {root}/proc"]
         for name in _DEVICES:
             lines += [f"touch {root}/dev/{name}", f"mount --bind /dev/{name} {root}/dev/{name}"]
