@@ -15,6 +15,9 @@ IN_EMPTY_HOME = home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && $(CLEAN_ENV
 # pytest that runs beside it are such users. The name is short for the sake of sockets' addresses.
 PYTEST = tests=$$(mktemp -d /tmp/pytest-XXXX) && home=$$tests/home && mkdir "$$home" && trap 'rm -rf "$$tests"' EXIT && \
 	$(CLEAN_ENV) PYTEST_DEBUG_TEMPROOT="$$tests" $(BIN)/python -m pytest
+# In a new checkout pytest rewrites the assertions of every test when it is first imported: once, and not in each worker.
+COMPILED = [ -d tests/unit/__pycache__ ] || { for part in "tests/unit tests/contract" "tests/integration tests/action tests/e2e"; do \
+	( $(PYTEST) -q --collect-only $$part >/dev/null ) & done; wait; }
 SCRIPTS = $(shell git ls-files -co --exclude-standard | grep -E '\.sh$$') .ci/run
 
 .DEFAULT_GOAL := help
@@ -27,6 +30,7 @@ demo: setup  ## Set up, then run the main job on the embedded simulators (PROVID
 	@$(IN_EMPTY_HOME) $(BIN)/runner-provisioner demo $(addprefix --provider ,$(PROVIDER)) $(ARGS)
 
 test: setup  ## Set up, then run the tests
+	@$(COMPILED)
 	@$(PYTEST) -n $(WORKERS) --dist worksteal -m "$(DAILY)" --cov --cov-report= $(ARGS)
 	@$(BIN)/coverage report --skip-covered --fail-under=95 | tail -n 40
 	@$(BIN)/coverage report --include='runner_provisioner/domain/*,runner_provisioner/services/*' --fail-under=100 | tail -n 5

@@ -70,13 +70,14 @@ def _repeated(place: House) -> str:
     """The pod of the answer to the same request, sent until there is one."""
     answers: list[httpx.Response] = []
 
-    def again() -> bool:
-        with place.client() as client:
-            answers.append(client.post(PODS, json=WISH, headers=KEY))
-        assert answers[-1].status_code in {200, 409}, answers[-1].text
-        return answers[-1].status_code == 200
+    with place.client() as client:
 
-    until(again, "the request is served", seconds=HOLD.total_seconds() + 60)
+        def again() -> bool:
+            answers.append(client.post(PODS, json=WISH, headers=KEY))
+            assert answers[-1].status_code in {200, 409}, answers[-1].text
+            return answers[-1].status_code == 200
+
+        until(again, "the request is served", seconds=HOLD.total_seconds() + 60, every=0.5)
     return str(answers[-1].json()["data"]["id"])
 
 

@@ -17,12 +17,12 @@ TICK = 0.02
 AFTER_INT, AFTER_TERM = 7.5, 2.5
 
 
-def until(condition: Callable[[], Any], what: str, *, seconds: float = PATIENCE) -> Any:  # noqa: ANN401 - whatever the condition gives
+def until(condition: Callable[[], Any], what: str, *, seconds: float = PATIENCE, every: float = TICK) -> Any:  # noqa: ANN401 - whatever the condition gives
     """Wait for what other processes bring about; gives the condition's first true value."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"still not so after {seconds:.0f} s: {what}"
-        time.sleep(TICK)
+        time.sleep(every)
     return value
 
 

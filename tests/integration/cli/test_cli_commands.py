@@ -253,7 +253,12 @@ def test_without_an_ssh_key_the_accounts_are_named(services: Services) -> None:
 
 
 @pytest.mark.parametrize(
-    ("redirection", "code"), [(">&-", 74), ("2>&-", 0), (">&- 2>&-", 74)], ids=["stdout", "stderr", "both"]
+    ("redirection", "code"),
+    [
+        pytest.param(">&-", 74, id="stdout", marks=pytest.mark.full),
+        pytest.param("2>&-", 0, id="stderr", marks=pytest.mark.full),
+        pytest.param(">&- 2>&-", 74, id="both"),
+    ],
 )
 @pytest.mark.parametrize("command", ["start", "offers"])
 def test_a_closed_stream_is_no_internal_error(services: Services, command: str, redirection: str, code: int) -> None:
