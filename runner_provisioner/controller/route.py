@@ -125,8 +125,9 @@ def _redacted(value: Any, redact: Callable[[str], str]) -> Any:  # noqa: ANN401 
 
 
 def log_failure(operation: str, failure: Exception, said: Told) -> None:
-    """A refusal is a fact; what nobody expected comes with its traceback."""
+    """A refusal is a fact, an outage a warning; what nobody expected comes with its traceback."""
     if said.kind == "InternalError":
         log.error("request_failed", operation=operation, exc_info=failure)
     else:
-        log.info("request_refused", operation=operation, status=said.status, error=said.kind, message=said.message)
+        tell = log.warning if said.status >= HTTPStatus.INTERNAL_SERVER_ERROR else log.info
+        tell("request_refused", operation=operation, status=said.status, error=said.kind, message=said.message)
