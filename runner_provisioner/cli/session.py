@@ -140,7 +140,7 @@ def service_options(command: F) -> F:
     return _with_session(command, log)
 
 
-def _with_session(command: F, log: Callable[[Any], Any]) -> F:
+def _with_session(command: F, log: Callable[[Callable[..., Any]], Callable[..., Any]]) -> F:
     @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
     @log
     @click.option("--debug", is_flag=True, help="Show tracebacks, and log to the console unless --log says otherwise.")
