@@ -136,4 +136,4 @@ def log_failure(operation: str, failure: Exception, said: Told) -> None:
         log.error("request_failed", operation=operation, exc_info=failure)
     else:
         tell = log.warning if said.status >= HTTPStatus.INTERNAL_SERVER_ERROR else log.info
-        tell("request_refused", operation=operation, status=said.status, error=said.kind, message=said.message)
+        tell("request_refused", operation=operation, status=int(said.status), error=said.kind, message=said.message)

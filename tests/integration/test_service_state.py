@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -215,18 +216,17 @@ async def test_a_file_that_another_process_holds_can_keep_nothing(
     state = ServiceDatabase.at(path, variable="RUNNER_PROVISIONER_DATABASE", clock=FakeClock())
     await state.check()
     await state.keys.add(KEY)
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    version = other.execute("PRAGMA data_version").fetchone()
-    with anyio.fail_after(2), pytest.raises(StoreError, match="held by another process"):
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        version = other.execute("PRAGMA data_version").fetchone()
+        with anyio.fail_after(2), pytest.raises(StoreError, match="held by another process"):
+            await state.check()
+        assert list(await state.keys.all()) == [KEY]
+        other.execute("ROLLBACK")
         await state.check()
-    assert list(await state.keys.all()) == [KEY]
-    other.execute("ROLLBACK")
-    await state.check()
-    assert other.execute("PRAGMA data_version").fetchone() == version
-    await state.audit.note(AuditEntry(at=EPOCH, request_id="r", operation="x"))
-    other.execute(f"DROP TABLE {REQUESTS.name}")
-    other.close()
+        assert other.execute("PRAGMA data_version").fetchone() == version
+        await state.audit.note(AuditEntry(at=EPOCH, request_id="r", operation="x"))
+        other.execute(f"DROP TABLE {REQUESTS.name}")
     with pytest.raises(StoreError, match="no such table"):
         await state.check()
     await state.aclose()
