@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from runner_provisioner.cli.session import working_folder
 from runner_provisioner.errors import ConfigurationError, InvalidRequest, OutputLost
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def command(*, workflow: Path | None, as_json: bool, **values: object) -> None:
     from runner_provisioner.cli.session import run  # noqa: PLC0415 - not needed for --help
     from runner_provisioner.simulators.demo.report import data, exit_code, failure, lines  # noqa: PLC0415 - a lazy door
 
-    options = DemoOptions(workflow=workflow, workspace=working_tree(Path.cwd(), Path.home()), **values)  # type: ignore[arg-type]
+    options = DemoOptions(workflow=workflow, workspace=working_tree(working_folder(), Path.home()), **values)  # type: ignore[arg-type]
     talk = Talk(to_stderr=as_json)
     outcome = run(lambda: talk.during(lambda: run_demo(options, environ=os.environ, say=talk.say)))
     talk.write(json.dumps(data(outcome), indent=2) if as_json else "\n".join(["", *lines(outcome)]))

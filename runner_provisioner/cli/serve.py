@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import ipaddress
+import os
+import re
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -12,7 +17,8 @@ import click
 
 from runner_provisioner._urls import is_loopback
 from runner_provisioner.cli.options import Price
-from runner_provisioner.cli.session import Session, command_options, narrowable
+from runner_provisioner.cli.session import Session, narrowable, service_options
+from runner_provisioner.domain.money import BID_STEP
 from runner_provisioner.errors import ConfigurationError, InvalidRequest
 
 if TYPE_CHECKING:
@@ -20,6 +26,14 @@ if TYPE_CHECKING:
     from runner_provisioner.ports import ServiceState
 
 _WILD = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - they are looked for, not bound
+# As a Host header may hold it: names of other scripts come as "xn--...".
+_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?")
+_NOT_TO_LISTEN = {
+    errno.EADDRINUSE: "something listens there already: choose another port",
+    errno.EADDRNOTAVAIL: "this machine has no such address: choose one of its own",
+    errno.EACCES: "this user may not listen there: choose a port from 1024 on",
+    errno.EAFNOSUPPORT: "this machine has no addresses of that kind: choose another",
+}
 
 
 @click.command("serve")
@@ -53,7 +67,7 @@ _WILD = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - they are looked for, no
     help="Most that a pod may cost per hour, whatever a request says.",
 )
 @click.option("--owner", metavar="TEXT", help="Owner mark of the pods; default: GITHUB_REPOSITORY, else 'manual'.")
-@command_options
+@service_options
 @narrowable
 def command(*, session: Session, **values: Any) -> None:  # noqa: ANN401 - click's options by name
     """Serve three pods APIs over every provider: /api/cloud, /machines and /api/v1/pods.
@@ -65,6 +79,7 @@ def command(*, session: Session, **values: Any) -> None:  # noqa: ANN401 - click
     import anyio  # noqa: PLC0415 - not needed for --help
 
     _check_names(values["allow_host"])
+    _check_price(values["max_price"])
     anyio.run(_serve, session, values)
 
 
@@ -76,37 +91,62 @@ def _need_extra() -> None:
 
 def _check_names(names: tuple[str, ...]) -> None:
     for name in names:
-        if not name or "*" in name or "/" in name or not name.isprintable():
-            raise InvalidRequest(f"--allow-host {name!r}: give one name or address, such as gpu.example.org")
+        if not _NAME.fullmatch(name) and not _is_address(name):
+            raise InvalidRequest(
+                f"--allow-host {name!r}: give one name or address without a port, such as gpu.example.org"
+            )
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name[1:-1] if name.startswith("[") and name.endswith("]") else name)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_price(most: Decimal) -> None:
+    if most < BID_STEP:
+        raise InvalidRequest(f"--max-price {most}: nothing can be rented for that: give {BID_STEP} or more")
 
 
 async def _serve(session: Session, values: dict[str, Any]) -> None:
     from runner_provisioner.clock import SystemClock  # noqa: PLC0415 - beside its one use
-    from runner_provisioner.controller.serving import listen, serve  # noqa: PLC0415 - imports everything
+    from runner_provisioner.controller.serving import serve  # noqa: PLC0415 - imports everything
     from runner_provisioner.wiring import service_state_of  # noqa: PLC0415 - imports everything
 
     host, hosts = values["host"], values["allow_host"]
     state = service_state_of(session.settings, SystemClock())
     try:
         closed = await _closed(session, state, values)
-        try:
-            listener = listen(host, values["port"])
-        except OSError as error:
-            raise ConfigurationError(
-                f"--host {host} --port {values['port']}: {error.strerror}: choose another"
-            ) from None
-        shown = f"[{host}]" if ":" in host else host
-
-        @asynccontextmanager
-        async def opened() -> AsyncIterator[Parts]:
+        with _listening(host, values["port"]) as listener:
+            # Outside of the server, which would make a traceback of what its reader can put right.
             async with _opened(session, state, values, closed=closed) as parts:
-                session.talk(f"serving at http://{shown}:{listener.getsockname()[1]} (docs at /docs)")
-                yield parts
+                shown = f"[{host}]" if ":" in host else host
 
-        with listener:
-            await serve(opened, listener, hosts=(*hosts, *(() if host in _WILD else (host,))))
+                @asynccontextmanager
+                async def ready() -> AsyncIterator[Parts]:
+                    session.talk(f"serving at http://{shown}:{listener.getsockname()[1]} (docs at /docs)")
+                    yield parts
+
+                await serve(ready, listener, hosts=(*hosts, *(() if host in _WILD else (host,))))
     finally:
         await state.aclose()
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket that listens there. Raises ConfigurationError."""
+    from runner_provisioner.controller.serving import listen  # noqa: PLC0415 - imports everything
+
+    try:
+        return listen(host, port)
+    except (OSError, UnicodeError) as error:
+        number = getattr(error, "errno", None) or 0
+        why = _NOT_TO_LISTEN.get(number) or f"{os.strerror(number)}: choose another"
+        # The resolver has numbers of its own, and what spells names for it has none.
+        if isinstance(error, UnicodeError) or isinstance(error.__context__, socket.gaierror):
+            why = "no address is known by that name: give an address of this machine"
+        raise ConfigurationError(f"--host {host} --port {port}: {why}") from None
 
 
 async def _closed(session: Session, state: ServiceState, values: dict[str, Any]) -> bool:

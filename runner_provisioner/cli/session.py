@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from runner_provisioner.cli.visible import visible
-from runner_provisioner.errors import Cancelled, InvalidRequest, OutputLost, RunnerProvisionerError
+from runner_provisioner.errors import Cancelled, ConfigurationError, InvalidRequest, OutputLost, RunnerProvisionerError
 
 if TYPE_CHECKING:
     from runner_provisioner._metrics import CallMetrics
@@ -30,6 +30,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 SHOWN_HERE = "{shown here}"
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_QUIET = frozenset({"off", "warnings"})
 
 
 @functools.cache
@@ -116,24 +117,41 @@ class Session:
 
 def command_options(command: F) -> F:
     """--json, --debug and the log options; the command gets a `session` instead of them."""
-
-    @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-    @click.option(
+    log = click.option(
         "--log",
         "log_mode",
         type=click.Choice(["off", "console", "json"]),
         default="off",
         help="Log every remote call to stderr.",
     )
+    return _with_session(command, log)
+
+
+def service_options(command: F) -> F:
+    """As `command_options`, for what runs unwatched: what goes wrong is logged unless nobody wants to know."""
+    log = click.option(
+        "--log",
+        "log_mode",
+        type=click.Choice(["off", "warnings", "console", "json"]),
+        default="warnings",
+        show_default=True,
+        help="Log to stderr: warnings and errors alone, or every request and remote call.",
+    )
+    return _with_session(command, log)
+
+
+def _with_session(command: F, log: Callable[[Callable[..., Any]], Callable[..., Any]]) -> F:
+    @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+    @log
     @click.option("--debug", is_flag=True, help="Show tracebacks, and log to the console unless --log says otherwise.")
     @functools.wraps(command)
     def with_session(*args: Any, as_json: bool, log_mode: str, debug: bool, **values: Any) -> Any:  # noqa: ANN401 - whatever the command takes and gives
         from runner_provisioner.settings import Settings  # noqa: PLC0415 - pydantic-settings is slow to import
 
-        settings = Settings.read(os.environ, home=Path.home(), cwd=Path.cwd())
+        settings = Settings.read(os.environ, home=Path.home(), cwd=working_folder())
         for secret in settings.secrets():
             redactor().add(secret)
-        _configure_log("console" if debug and log_mode == "off" else log_mode)
+        _configure_log("console" if debug and log_mode in _QUIET else log_mode)
         session = Session(settings=settings, as_json=as_json)
         for note in settings.notes:
             session.warn(note)
@@ -148,6 +166,16 @@ def command_options(command: F) -> F:
             session.sound_alerts()
 
     return with_session  # type: ignore[return-value] # click replaces the signature
+
+
+def working_folder() -> Path:
+    """Where the program was called. Raises ConfigurationError when it is no longer there."""
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise ConfigurationError(
+            f"the working directory cannot be used ({error.strerror}): change to one that is there"
+        ) from None
 
 
 def narrowable(command: F) -> F:
@@ -292,4 +320,5 @@ def _configure_log(mode: str) -> None:
 
     install_hooks(redactor(), sys.stderr)
     if mode != "off":
-        configure(mode="json" if mode == "json" else "console", level="debug", redactor=redactor(), stream=sys.stderr)
+        level = "warning" if mode == "warnings" else "debug"
+        configure(mode="json" if mode == "json" else "console", level=level, redactor=redactor(), stream=sys.stderr)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runner_provisioner.cli.demo import market_option
+from runner_provisioner.cli.session import working_folder
 from runner_provisioner.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def command(
     from runner_provisioner.simulators.world import WorldPlan  # noqa: PLC0415 - a lazy door
 
     ports = {"runpod": runpod_port, "runpod-rest": runpod_port, "prime": prime_port, "celium": celium_port}
-    plan = WorldPlan(workspace=working_tree(Path.cwd(), Path.home()), ports=ports, **values)  # type: ignore[arg-type]
+    plan = WorldPlan(workspace=working_tree(working_folder(), Path.home()), ports=ports, **values)  # type: ignore[arg-type]
 
     def show(world: SimulatedWorld) -> None:
         # What simulated machines cost is no experience with real ones.

@@ -20,7 +20,7 @@ from runner_provisioner.controller.gate import Gate
 from runner_provisioner.controller.parts import Parts, parts_of
 from runner_provisioner.controller.route import log_failure, response_of
 from runner_provisioner.domain.api_keys import Permission
-from runner_provisioner.errors import RunnerProvisionerError, StoreError
+from runner_provisioner.errors import RunnerProvisionerError
 
 Opened = Callable[[], AbstractAsyncContextManager[Parts]]
 _ABOUT = """
@@ -86,10 +86,9 @@ async def _healthz() -> dict[str, str]:
 async def _readyz(request: Request) -> Response:
     """It can serve: what it keeps can be kept."""
     parts = parts_of(request)
-    try:
-        await parts.state.check()
-    except StoreError as error:
-        said = {"status": "not ready", "reason": parts.redact(str(error))}
+    reason = await parts.readiness.why_not()
+    if reason:
+        said = {"status": "not ready", "reason": parts.redact(reason)}
         return JSONResponse(said, status_code=503, headers={"retry-after": "10"})
     return JSONResponse({"status": "ready", "providers": list(parts.providers)})
 

@@ -37,7 +37,7 @@ class Gate:
     def __init__(self, app: ASGIApp, *, hosts: Collection[str] = ()) -> None:
         """`hosts` are names allowed beside those of loopback, without a port."""
         self._app = app
-        self._hosts = LOOPBACK_HOSTS | {host.casefold().strip("[]") for host in hosts}
+        self._chosen = {_one_form(host.casefold().strip("[]")) for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or pass on."""
@@ -54,11 +54,16 @@ class Gate:
     def _refusal(self, scope: Scope) -> Told | None:
         headers = Headers(scope=scope)
         hosts = headers.getlist("host")
-        if len(hosts) != 1 or _host_of(hosts[0]) not in self._hosts:
+        host = _host_of(hosts[0]) if len(hosts) == 1 else None
+        if host not in LOOPBACK_HOSTS | self._chosen:
             return _refused(400, "Host", "this service does not answer to that name: --allow-host NAME allows one more")
-        if headers.get("sec-fetch-site", "").lower() in _OTHER_SITES:
+        sites = {site.strip().lower() for line in headers.getlist("sec-fetch-site") for site in line.split(",")}
+        if sites & _OTHER_SITES:
             return _refused(403, "CrossSite", "a page of another site has no business here")
-        if any(_authority(origin) != hosts[0].casefold() for origin in headers.getlist("origin")):
+        # In front of a chosen name a proxy may hold the certificate, and what arrives here is plain HTTP.
+        schemes = {scope["scheme"], "https"} if host in self._chosen - LOOPBACK_HOSTS else {scope["scheme"]}
+        own = {(scheme, hosts[0].casefold()) for scheme in schemes}
+        if any(_scheme_and_authority(origin) not in own for origin in headers.getlist("origin")):
             return _refused(403, "CrossSite", "a page of another origin has no business here")
         return _body_refusal(headers)
 
@@ -98,19 +103,24 @@ def _host_of(value: str) -> str | None:
         return None
     if parts.path or parts.query or parts.fragment or parts.username is not None or not parts.hostname:
         return None
-    host = parts.hostname.casefold()
+    return _one_form(parts.hostname.casefold())
+
+
+def _one_form(host: str) -> str:
+    """An address in the one form that all its spellings have."""
     try:
         return str(ipaddress.ip_address(host))
     except ValueError:
         return host
 
 
-def _authority(origin: str) -> str:
-    """Host and port of an origin; one that is none ("null") is nobody's."""
+def _scheme_and_authority(origin: str) -> tuple[str, str]:
+    """Scheme, and host with port, of an origin; one that is none ("null") is nobody's."""
     try:
-        return urlsplit(origin.strip()).netloc.casefold()
+        parts = urlsplit(origin.strip())
     except ValueError:
-        return ""
+        return "", ""
+    return parts.scheme, parts.netloc.casefold()
 
 
 def _bounded(receive: Receive) -> Receive:

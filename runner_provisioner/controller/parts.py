@@ -11,6 +11,7 @@ from starlette.requests import Request
 from runner_provisioner.controller.access import Access
 from runner_provisioner.controller.limits import RateLimits
 from runner_provisioner.controller.metrics import Metrics
+from runner_provisioner.controller.readiness import Readiness
 from runner_provisioner.ports import Clock, GpuProvider, ServiceState
 from runner_provisioner.services.manual import ManualPods
 from runner_provisioner.services.markets import Markets
@@ -40,6 +41,7 @@ class Parts:
     access: Access
     limits: RateLimits
     metrics: Metrics
+    readiness: Readiness
     redact: Callable[[str], str]
     keep_out: Callable[[str], None]
     hosts: tuple[str, ...] = ()

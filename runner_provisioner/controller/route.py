@@ -21,6 +21,7 @@ from runner_provisioner.controller.failures import (
     told,
 )
 from runner_provisioner.controller.parts import Parts, parts_of
+from runner_provisioner.controller.strays import refuse_strays
 from runner_provisioner.domain.api_keys import Permission
 from runner_provisioner.domain.served import AuditEntry
 from runner_provisioner.errors import StoreError
@@ -38,8 +39,13 @@ class ContractRoute(APIRoute):
 
     def get_route_handler(self) -> Handler:
         """FastAPI's own handler, wrapped."""
-        work = super().get_route_handler()
+        served = super().get_route_handler()
+        known = tuple(one.alias for one in self.dependant.query_params)
         operation = f"{self.tags[0]}.{self.name}" if self.tags else self.name
+
+        async def work(request: Request) -> Response:
+            refuse_strays(request, known)
+            return await served(request)
 
         async def handler(request: Request) -> Response:
             parts = parts_of(request)
@@ -125,8 +131,9 @@ def _redacted(value: Any, redact: Callable[[str], str]) -> Any:  # noqa: ANN401 
 
 
 def log_failure(operation: str, failure: Exception, said: Told) -> None:
-    """A refusal is a fact; what nobody expected comes with its traceback."""
+    """A refusal is a fact, an outage a warning; what nobody expected comes with its traceback."""
     if said.kind == "InternalError":
         log.error("request_failed", operation=operation, exc_info=failure)
     else:
-        log.info("request_refused", operation=operation, status=said.status, error=said.kind, message=said.message)
+        tell = log.warning if said.status >= HTTPStatus.INTERNAL_SERVER_ERROR else log.info
+        tell("request_refused", operation=operation, status=int(said.status), error=said.kind, message=said.message)

@@ -20,6 +20,7 @@ from runner_provisioner.controller.app import Opened, create_app
 from runner_provisioner.controller.limits import RateLimits
 from runner_provisioner.controller.metrics import Metrics
 from runner_provisioner.controller.parts import DEFAULT_MAX_PRICE, Parts
+from runner_provisioner.controller.readiness import Readiness
 from runner_provisioner.domain.budget import Budget
 from runner_provisioner.drafts import letters
 from runner_provisioner.errors import RunnerProvisionerError
@@ -110,6 +111,7 @@ def build(program: Program, state: ServiceState, metrics: Metrics, choices: Choi
         access=Access(state.keys, clock=program.clock, closed=choices.closed),
         limits=RateLimits(program.clock, per_minute=choices.per_minute),
         metrics=metrics,
+        readiness=Readiness(state.check),
         redact=program.redactor.redact,
         keep_out=program.redactor.add,
         hosts=choices.hosts,
@@ -134,6 +136,8 @@ async def rounds(parts: Parts) -> None:
             parts.metrics.spend(pods=tally.pods, hourly=tally.hourly, spent=tally.spent)
         except RunnerProvisionerError as error:
             log.warning("round_failed", reason=parts.redact(str(error)))
+        except Exception:  # nobody but the next round ends a pod that is past its time
+            log.exception("round_failed")
         await parts.clock.sleep(ROUND)
 
 

@@ -21,6 +21,7 @@ from runner_provisioner.storage.tables import REVISIONS
 SCHEMA = "runner_provisioner"
 CONNECT_SECONDS = 10.0
 COMMAND_SECONDS = 30.0
+TRY_SECONDS = 1.0
 _CONNECTIONS = 10
 _MIGRATING = 0x72756E6E  # the advisory lock of whoever migrates: any number that others are unlikely to take
 _LIMIT = 200  # characters of what the server said
@@ -86,6 +87,14 @@ class PostgresDatabase:
         """Others may write meanwhile, each row in turn."""
         async with self._errors(), self._engine.begin() as connection:
             yield connection
+
+    @asynccontextmanager
+    async def trying(self) -> AsyncIterator[AsyncConnection]:
+        """What locks a whole table is waited for a second, the server itself as long as ever."""
+        async with self._errors(), self._engine.connect() as connection:
+            await connection.exec_driver_sql(f"SET LOCAL lock_timeout = {TRY_SECONDS * 1000:.0f}")
+            yield connection
+            await connection.rollback()
 
     async def _prepare(self) -> None:
         async with self.reading() as connection:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 import anyio
-from sqlalchemy import Executable, delete, func, select
+from sqlalchemy import Executable, delete, false, func, select
 
 from runner_provisioner.errors import StoreError
 from runner_provisioner.ports import ApiKeys, AuditLog, Clock, IdempotentRequests, ServedPods
@@ -62,8 +62,9 @@ class ServiceDatabase:
 
     async def check(self) -> None:
         """Fail with StoreError where nothing could be kept now."""
-        async with self._opened() as store, store.reading() as connection:
-            await connection.execute(select(API_KEYS.c.id).limit(1))
+        async with self._opened() as store, store.trying() as connection:
+            # Of no row: it takes the rights and the locks of a write, and writes nothing.
+            await connection.execute(delete(REQUESTS).where(false()))
 
     async def aclose(self) -> None:
         """Close it."""

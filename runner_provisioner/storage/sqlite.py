@@ -28,6 +28,7 @@ from runner_provisioner.storage.stores import Insert
 from runner_provisioner.storage.tables import REVISIONS
 
 BUSY_SECONDS = 5.0
+TRY_SECONDS = 1.0
 _LOCK_TRIES = 200
 _LOCK_PAUSE = 0.05  # seconds
 _BEGIN = "runner_provisioner_begin"
@@ -91,6 +92,20 @@ class SqliteFile:
         """Nobody else writes meanwhile."""
         async with self._errors(), self._engine.begin() as connection:
             yield connection
+
+    @asynccontextmanager
+    async def trying(self) -> AsyncIterator[AsyncConnection]:
+        """Others read and write the file meanwhile as if nothing happened; our own wait for the one connection."""
+        async with self._errors(), self._bare.connect() as connection:
+            await connection.exec_driver_sql(f"PRAGMA busy_timeout={TRY_SECONDS * 1000:.0f}")
+            try:
+                await connection.exec_driver_sql("BEGIN IMMEDIATE")
+                try:
+                    yield connection
+                finally:
+                    await connection.exec_driver_sql("ROLLBACK")
+            finally:
+                await connection.exec_driver_sql(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000:.0f}")
 
     async def _prepare(self) -> None:
         async with self._errors():

@@ -25,6 +25,10 @@ class Store(Protocol):
         """A transaction, kept when the block ends and not when it fails."""
         ...
 
+    def trying(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """As `writing`, but nothing is kept, and another writer is waited for a second at most."""
+        ...
+
     def insert(self, table: Table) -> Insert:
         """An insert in the engine's own words: what to do about a row that is there already is no standard."""
         ...

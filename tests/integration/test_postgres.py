@@ -262,6 +262,22 @@ async def test_what_a_newer_program_wrote_is_left_alone(postgres: Server) -> Non
 
 
 @pytest.mark.full
+async def test_a_database_that_can_only_be_read_can_keep_nothing(postgres: Server) -> None:
+    """A replica for one: who asks whether something could be kept hears it before a write fails."""
+    url = await postgres.new_database()
+    state = state_at(url)
+    await state.check()
+    await state.aclose()
+    name = url.rpartition("/")[2]
+    await postgres.run(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    state = state_at(url)
+    state._tidied = EPOCH  # what is done once a day has been done
+    with pytest.raises(StoreError, match="it can only be read: name the primary server"):
+        await state.check()
+    await state.aclose()
+
+
+@pytest.mark.full
 async def test_nonsense_in_the_database_is_told(postgres: Server) -> None:
     """Rows that nobody of us wrote so."""
     url = await postgres.new_database()
@@ -320,7 +336,7 @@ async def test_a_program_is_wired_to_the_database_of_its_variable(
     state, history = service_state_of(settings, clock), history_of(settings, clock)
     assert isinstance(history, HistoryDatabase)
     await history.rented(record("a"))
-    assert not await key_ring_of(state, clock).exist()
+    assert not await key_ring_of(state, clock).all()
     (found,) = await postgres.run("SELECT count(*) FROM runner_provisioner.pods", url=url)
     assert found["count"] == 1
     await state.aclose()

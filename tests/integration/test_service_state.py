@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,10 +23,13 @@ from runner_provisioner.domain.served import (
     RequestRef,
     Verdict,
 )
+from runner_provisioner.errors import StoreError
+from runner_provisioner.storage import sqlite
 from runner_provisioner.storage.recent import Recent
 from runner_provisioner.storage.service import ServiceDatabase
 from runner_provisioner.storage.service_pods import FRESH
 from runner_provisioner.storage.sqlite import SqliteFile, SqlitePlace
+from runner_provisioner.storage.tables import REQUESTS
 from runner_provisioner.testing.clock import EPOCH, FakeClock
 
 TESTS = str(Path(__file__).resolve().parents[1])
@@ -200,6 +205,31 @@ async def test_what_must_not_be_lost_waits_for_the_disk(tmp_path: Path, durable:
     async with store.reading() as connection:
         assert (await connection.exec_driver_sql("PRAGMA synchronous")).scalar() == wanted
     await store.aclose()
+
+
+async def test_a_file_that_another_process_holds_can_keep_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is noticed soon and writes nothing; reading goes on, and with the other gone all is well again."""
+    monkeypatch.setattr(sqlite, "TRY_SECONDS", 0.05)
+    path = tmp_path / "service.sqlite3"
+    state = ServiceDatabase.at(path, variable="RUNNER_PROVISIONER_DATABASE", clock=FakeClock())
+    await state.check()
+    await state.keys.add(KEY)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        version = other.execute("PRAGMA data_version").fetchone()
+        with anyio.fail_after(2), pytest.raises(StoreError, match="held by another process"):
+            await state.check()
+        assert list(await state.keys.all()) == [KEY]
+        other.execute("ROLLBACK")
+        await state.check()
+        assert other.execute("PRAGMA data_version").fetchone() == version
+        await state.audit.note(AuditEntry(at=EPOCH, request_id="r", operation="x"))
+        other.execute(f"DROP TABLE {REQUESTS.name}")
+    with pytest.raises(StoreError, match="no such table"):
+        await state.check()
+    await state.aclose()
 
 
 async def test_several_processes_may_open_it_first(opened: Opened) -> None:

@@ -13,8 +13,9 @@ from runner_provisioner.controller.serving import Choices
 JSON = {"content-type": "application/json"}
 BODY = b'{"name":"a","image_name":"x/y","gpu_type_id":"NVIDIA RTX A4000"}'
 PODS = "/api/cloud/pods"
+Headers = dict[str, str] | list[tuple[str, str]]  # a list where one comes twice
 LIST, CREATE = ("GET", PODS, b""), ("POST", PODS, BODY)
-REFUSED: dict[str, tuple[tuple[str, str, bytes], dict[str, str], int]] = {
+REFUSED: dict[str, tuple[tuple[str, str, bytes], Headers, int]] = {
     "rebound name": (LIST, {"host": "evil.example"}, 400),
     "rebound name with port": (LIST, {"host": "evil.example:8000"}, 400),
     "name that only begins well": (LIST, {"host": "localhost.evil.example"}, 400),
@@ -27,6 +28,13 @@ REFUSED: dict[str, tuple[tuple[str, str, bytes], dict[str, str], int]] = {
     "another port of this machine": (LIST, {"origin": "http://127.0.0.1:3000"}, 403),
     "navigation from another site": (LIST, {"sec-fetch-site": "cross-site"}, 403),
     "navigation from a neighbour": (LIST, {"sec-fetch-site": "same-site"}, 403),
+    "two sites in one header": (LIST, {"sec-fetch-site": "none, cross-site"}, 403),
+    "two headers of sites": (LIST, [("sec-fetch-site", "none"), ("sec-fetch-site", "Cross-Site")], 403),
+    "own page, then another": (LIST, [("origin", "http://127.0.0.1:8000"), ("origin", "https://evil.example")], 403),
+    "file of this machine": (LIST, {"origin": "file://127.0.0.1:8000"}, 403),
+    "another scheme on this machine": (LIST, {"origin": "https://127.0.0.1:8000"}, 403),
+    "origin that is none": (LIST, {"origin": "http://[::1:8000"}, 403),
+    "another scheme at a chosen name": (LIST, {"host": "gpu.example", "origin": "ftp://gpu.example"}, 403),
     "form of another site": (
         CREATE,
         {"content-type": "application/x-www-form-urlencoded", "origin": "https://evil.example"},
@@ -49,16 +57,19 @@ PASSED: dict[str, dict[str, str]] = {
     "IPv6 written long": {"host": "[0:0:0:0:0:0:0:1]:8000"},
     "capital letters": {"host": "LocalHost:8000"},
     "chosen name": {"host": "gpu.example"},
+    "own page behind a proxy with TLS": {"host": "gpu.example", "origin": "https://gpu.example"},
+    "own page behind a plain proxy": {"host": "gpu.example", "origin": "http://gpu.example"},
+    "chosen address written short": {"host": "[2001:db8::1]:8000"},
     "own page": {"origin": "http://127.0.0.1:8000", "sec-fetch-site": "same-origin"},
     "address typed in": {"sec-fetch-site": "none"},
 }
 
 
-def _answers(tmp_path: Path, cases: dict[str, tuple[tuple[str, str, bytes], dict[str, str], int]]) -> dict[str, Any]:
+def _answers(tmp_path: Path, cases: dict[str, tuple[tuple[str, str, bytes], Headers, int]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
 
     async def act(scene: Scene) -> None:
-        async with scene.served(choices=Choices(hosts=("gpu.example",))) as client:
+        async with scene.served(choices=Choices(hosts=("gpu.example", "[2001:DB8:0::1]"))) as client:
             for name, ((method, path, body), headers, _status) in cases.items():
                 found[name] = await client.ask(method, path, content=body, headers=headers)
 
