@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from decimal import Decimal
 
 import anyio
@@ -27,7 +26,6 @@ WISH = Wish(
     label="mine",
     spec=PodSpec(name="", image="x/y"),
     request=GpuRequest(models=("A",), count=1, interruptible=Interruptible.NEVER, max_price=Decimal(1)),
-    lifetime=timedelta(hours=24),
 )
 BLOWS = (
     *(Blow(kind=Mishap.STALL, seconds=seconds) for seconds in LONG),

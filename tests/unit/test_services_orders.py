@@ -41,8 +41,8 @@ WISH = Wish(
     label="mine",
     spec=PodSpec(name="", image="x/y"),
     request=GpuRequest(models=("A",), count=1, interruptible=Interruptible.NEVER, max_price=Decimal(1)),
-    lifetime=timedelta(hours=24),
 )
+LIFETIME = timedelta(hours=24)
 
 
 class SlowProvider(PausableProvider):
@@ -123,11 +123,16 @@ class House:
         self.letters = getattr(self, "letters", 0) + 1
         return f"{self.letters:0{count}d}".translate(str.maketrans("0123456789", "abcdefghij"))
 
+    async def drawn(self) -> Wish:
+        """What is wished for."""
+        return WISH
+
     async def rent(
         self, orders: Orders | None = None, *, identity: Identity | None = IDENTITY, key: ApiKey | None = None
     ) -> str:
         """The id of the pod that the answer names."""
-        answer = await (orders or self.orders).rent(WISH, _render, key=key, identity=identity)
+        rent = (orders or self.orders).rent
+        answer = await rent(self.drawn, _render, lifetime=LIFETIME, key=key, identity=identity)
         return answer.body
 
 
@@ -327,7 +332,7 @@ def test_what_a_dead_server_has_begun_is_settled_by_a_round() -> None:
         await house.state.pods.intend(replace(kept[second], name="never", nonce="x", **bare))  # type: ignore[arg-type] # fields of a pod
         await house.served.round()
         assert "never" in kept
-        await anyio.sleep(WISH.lifetime.total_seconds())
+        await anyio.sleep(LIFETIME.total_seconds())
         house.two.add("list", ServerError("down"))
         await house.served.round()
         assert "never" in kept
@@ -384,7 +389,7 @@ def test_a_round_goes_on_where_one_pod_cannot_be_ended() -> None:
 
     async def act(house: House) -> None:
         made = await house.rent()
-        await anyio.sleep(WISH.lifetime.total_seconds() + 1)
+        await anyio.sleep(LIFETIME.total_seconds() + 1)
         house.one.add("terminate", ServerError("down"))
         tally = await house.served.round()
         assert tally.pods == {"one": 1}
