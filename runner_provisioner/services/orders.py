@@ -152,9 +152,14 @@ class Orders:
     async def find(self, served: ServedPod) -> Pod | None:
         """The pod that was intended, as far as it was rented; looked for twice, `settle` apart.
 
-        Raises CreateOutcomeUnknown where it was not seen, and a provider could not be looked at twice.
+        Raises CreateOutcomeUnknown where it was not seen, and its provider could not be looked at twice.
         """
-        market = self._market(())
+        where = served.provider
+        if where is not None and where not in self._market(()).names:
+            raise CreateOutcomeUnknown(
+                f"nobody can say whether {served.name} was rented: this service no longer has provider {where}"
+            )
+        market = self._market((where,) if where is not None else ())
         failed: dict[str, RunnerProvisionerError] = {}
         for wait in (0.0, self._settle):
             await self._clock.sleep(wait)
@@ -182,8 +187,8 @@ class Orders:
             self.under_way.discard(served.name)
 
     async def _rented(self, market: ManualPods, wish: Wish, served: ServedPod, confirm: Confirm) -> Pod:
-        async def send() -> None:
-            if not await self._state.pods.sending(served.name, self._clock.now()):
+        async def send(offer: Offer) -> None:
+            if not await self._state.pods.sending(served.name, self._clock.now(), provider=offer.provider):
                 raise Superseded("another server has given this pod up")
             await confirm()
 
