@@ -138,8 +138,11 @@ class ManualPods:
         accept_no_kill_time: bool = False,
         only: Callable[[Offer], bool] | None = None,
     ) -> Sequence[Offer]:
-        """What `create` would try, in its order. Raises like the survey of the markets."""
-        return (await self._ladder(request, accept_no_kill_time=accept_no_kill_time, only=only)).rungs
+        """What `create` would try, in its order, one at least. Raises like `create` when there is nothing for rent."""
+        found = await self._ladder(request, accept_no_kill_time=accept_no_kill_time, only=only)
+        if not found.rungs:
+            raise nothing_rented(request, list(found.refusals))
+        return found.rungs
 
     async def _ladder(
         self, request: GpuRequest, *, accept_no_kill_time: bool, only: Callable[[Offer], bool] | None

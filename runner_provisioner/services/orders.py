@@ -224,8 +224,6 @@ class Orders:
             return wish, served
         left = key.budget - await self._state.pods.counted(key.id)
         rungs = await market.rungs(wish.request, accept_no_kill_time=wish.accept_no_kill_time, only=wish.offer)
-        if not rungs:
-            return wish, served  # the market itself says best why
         terms = Terms(lifetime=_lifetime(served))
         prices = [offer.price for offer in rungs if terms.worst(offer.price) <= left]
         if not prices:

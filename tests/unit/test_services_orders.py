@@ -52,6 +52,13 @@ class SlowProvider(PausableProvider):
     seconds = 0.0
     answers_after = 0.0
     lagging: Sequence[Pod] = ()
+    empty = 0  # so many looks see no offer
+
+    async def offers(self, request: GpuRequest) -> Sequence[Offer]:
+        """What is for rent."""
+        found = await super().offers(request)
+        self.empty -= 1
+        return found if self.empty < 0 else ()
 
     async def list(self, owner8: str | None) -> Sequence[Pod]:
         """All, and those that the list has not noticed the end of."""
@@ -373,6 +380,41 @@ def test_a_key_with_a_budget_rents_what_the_budget_bears() -> None:
     play(act)
 
 
+def test_a_budget_holds_though_offers_come_between_two_looks_at_the_market() -> None:
+    """What was not there when the price was bounded is not rented at any price."""
+
+    async def act(house: House) -> None:
+        house.state.kept_keys.make(budget=Decimal("0.5"))
+        (key,) = house.state.kept_keys.kept.values()
+        house.one.empty = 1
+        with pytest.raises(Exception, match="no on-demand offer"):
+            await house.rent(key=key)
+        assert (dict(house.one.pods), await house.state.pods.counted(key.id)) == ({}, Decimal(0))
+        with pytest.raises(BudgetExceeded):
+            await house.rent(key=key)
+
+    play(act)
+
+
+def test_a_resumption_that_cannot_be_written_down_keeps_the_request() -> None:
+    """Who repeats it looks for its pod again before anything is rented."""
+
+    async def act(house: House) -> None:
+        house.one.add("create", CreateOutcomeUnknown("no answer"))
+        with pytest.raises(CreateOutcomeUnknown):
+            await house.rent()
+        await anyio.sleep(HOLD.total_seconds())
+        house.state.kept_pods.add("give_up", StoreError("away"))
+        with pytest.raises(StoreError):
+            await house.rent()
+        (kept,) = house.state.kept_requests.kept.values()
+        house.one.pods[PodId("late")] = pod(kept.pod_name, pod_id="late", provider="one")
+        await anyio.sleep(HOLD.total_seconds())
+        assert await house.rent() == "late"
+
+    assert play(act).one.calls.count("create") == 1
+
+
 def test_pods_are_stopped_resumed_and_ended_where_they_are_ours() -> None:
     """By what is remembered, by their tags, by their name; others are shown and left alone."""
 
@@ -445,8 +487,9 @@ def test_a_pod_of_a_provider_that_this_service_no_longer_has_is_not_taken_for_go
 
     async def act(house: House) -> None:
         made = PodId(await house.rent())
+        less = house.without("one")
         for _ in range(3):
-            await house.without("one").round()
+            await less.round()
         assert [one.ended_at for one in house.state.kept_pods.kept.values()] == [None]
         await anyio.sleep(LIFETIME.total_seconds())
         await house.served.round()
