@@ -521,8 +521,8 @@ class ServedPods(Protocol):
         """
         ...
 
-    async def sending(self, name: str, at: datetime) -> bool:
-        """A create of it is about to be sent; False when it must not be, for it was given up or is not kept."""
+    async def sending(self, name: str, at: datetime, *, provider: str) -> bool:
+        """A create of it is about to be sent there; False when it must not be: it was given up or is not kept."""
         ...
 
     async def rented(self, pod: ServedPod) -> bool:
@@ -545,6 +545,10 @@ class ServedPods(Protocol):
 
     async def ended(self, pod: PodRef, at: datetime) -> None:
         """Its end is confirmed; the first end stays, and a pod that nobody made over HTTP is left out."""
+        ...
+
+    async def reopen(self, pod: PodRef) -> None:
+        """It lives, though its end was noted: that is forgotten, and it counts again for what was reserved."""
         ...
 
     async def get(self, pod_id: PodId, *, provider: str | None = None) -> ServedPod | None:

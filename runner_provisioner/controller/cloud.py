@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -18,6 +19,7 @@ from runner_provisioner.controller.inputs import (
     Id,
     Key,
     Line,
+    Sent,
     Text,
     Variable,
     answer_of,
@@ -101,10 +103,14 @@ class PodCreate(Body):
 @router.post("/pods")
 async def create_pod(request: Request, body: PodCreate, idempotency_key: Key = None) -> Response:
     """Rent a pod: the cheapest offer of that GPU."""
+    sent = Sent(contract=Contract.CLOUD, body=body, key=idempotency_key, hours=body.lifetime_hours)
+    return await rented(request, sent, partial(_wish, request, body), _created)
+
+
+async def _wish(request: Request, body: PodCreate) -> Wish:
     parts = parts_of(request)
     able = tuple(name for name, one in parts.providers.items() if isinstance(one, Pausable))
-    lifetime = timedelta(hours=body.lifetime_hours)
-    wish = Wish(
+    return Wish(
         contract=Contract.CLOUD,
         label=body.name,
         spec=_spec(body),
@@ -117,11 +123,9 @@ async def create_pod(request: Request, body: PodCreate, idempotency_key: Key = N
             min_vcpus=body.min_vcpu_count,
             min_memory_gb=body.min_memory_in_gb,
         ),
-        lifetime=lifetime,
         providers=provider_named(request, body.provider, "body", "provider") or able,
         accept_no_kill_time=body.provider is not None,
     )
-    return await rented(request, wish, body, idempotency_key, _created)
 
 
 def _spec(body: PodCreate) -> PodSpec:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from typing import Annotated
@@ -17,15 +18,14 @@ from runner_provisioner.controller.failures import FieldRefused
 from runner_provisioner.controller.parts import parts_of
 from runner_provisioner.domain.money import BID_STEP, MOST
 from runner_provisioner.domain.pods import PodId
-from runner_provisioner.domain.served import Answer, RequestRef
+from runner_provisioner.domain.served import Answer, Contract, RequestRef
 from runner_provisioner.errors import InvalidRequest
 from runner_provisioner.services.once import Identity
-from runner_provisioner.services.orders import Made, Render, Wish
+from runner_provisioner.services.orders import Drawing, Made, Render, Wish
 
 LONGEST_HOURS = 30 * 24
 MOST_GB = 100_000
 MOST_GPUS = 64
-LIFETIME = timedelta(hours=24)
 
 
 def _printable(text: str) -> str:
@@ -68,24 +68,39 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-async def rented(request: Request, wish: Wish, body: BaseModel, key: str | None, render: Render) -> Response:
-    """Rent it, once for each idempotency key of each caller, and answer."""
-    parts = parts_of(request)
-    if wish.request.max_price > parts.max_price:
-        raise InvalidRequest(
-            f"max price {wish.request.max_price}: this service rents for at most {parts.max_price} USD/h"
-        )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """A create as it was sent: what makes it the same as another one, and how long its pod lives."""
 
-    for name, value in wish.spec.env.items():
-        if looks_secret(name):
-            parts.keep_out(value)  # a provider may repeat it in what it says of a create
+    contract: Contract
+    body: BaseModel
+    key: str | None
+    hours: int
+
+
+async def rented(request: Request, sent: Sent, drawing: Drawing, render: Render) -> Response:
+    """Rent what `drawing` draws up, once for each idempotency key of each caller, and answer."""
+    parts = parts_of(request)
+
+    async def checked() -> Wish:
+        wish = await drawing()
+        if wish.request.max_price > parts.max_price:
+            raise InvalidRequest(
+                f"max price {wish.request.max_price}: this service rents for at most {parts.max_price} USD/h"
+            )
+        for name, value in wish.spec.env.items():
+            if looks_secret(name):
+                parts.keep_out(value)  # a provider may repeat it in what it says of a create
+        return wish
 
     def noted(made: Made) -> Answer:
         request.state.target = made.pod.id
         return render(made)
 
-    identity = identity_of(request, body, key, operation=wish.contract.value)
-    answer = await parts.orders.rent(wish, noted, key=request.state.caller.key, identity=identity)
+    identity = identity_of(request, sent.body, sent.key, operation=sent.contract.value)
+    answer = await parts.orders.rent(
+        checked, noted, lifetime=timedelta(hours=sent.hours), key=request.state.caller.key, identity=identity
+    )
     return Response(answer.body, status_code=answer.status, media_type="application/json")
 
 

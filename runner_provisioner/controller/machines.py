@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -10,7 +10,6 @@ from pydantic import AfterValidator, Field
 
 from runner_provisioner.controller.cloud import Image
 from runner_provisioner.controller.inputs import (
-    LIFETIME,
     Body,
     Count,
     Dollars,
@@ -19,13 +18,14 @@ from runner_provisioner.controller.inputs import (
     Key,
     Line,
     Port,
+    Sent,
     TemplateId,
     Text,
     answer_of,
     identity_of,
     rented,
 )
-from runner_provisioner.controller.parts import parts_of
+from runner_provisioner.controller.parts import Parts, parts_of
 from runner_provisioner.controller.route import ContractRoute
 from runner_provisioner.domain.markets import PodTemplate, TemplateSpec
 from runner_provisioner.domain.offers import Offer
@@ -168,11 +168,15 @@ def machine_row(machine: Machine) -> Row:
 @router.post("/")
 async def rent_machine(request: Request, body: MachineRent, idempotency_key: Key = None) -> Response:
     """Rent a pod on a machine of the list."""
-    parts = parts_of(request)
+    sent = Sent(contract=Contract.MACHINES, body=body, key=idempotency_key, hours=body.lifetime_hours)
+    return await rented(request, sent, partial(_wish, parts_of(request), body), _rented)
+
+
+async def _wish(parts: Parts, body: MachineRent) -> Wish:
     machine = await parts.shelf.machine(body.executor_id, count=body.gpu_count)
     template = await parts.shelf.template(body.template_id, provider=machine.offer.provider)
     offer = machine.offer
-    wish = Wish(
+    return Wish(
         contract=Contract.MACHINES,
         label=body.name,
         spec=PodSpec(
@@ -186,13 +190,11 @@ async def rent_machine(request: Request, body: MachineRent, idempotency_key: Key
             models=(offer.gpu_model,),
             max_price=body.max_price if body.max_price is not None else parts.max_price,
         ),
-        lifetime=timedelta(hours=body.lifetime_hours) or LIFETIME,
         providers=(offer.provider,),
         offer=lambda one: one.id == offer.id,
         accept_no_kill_time=True,  # who names a machine has chosen its provider for what it is
         facts={"template_id": template.id, "template_name": template.name, "docker_image": template.image},
     )
-    return await rented(request, wish, body, idempotency_key, _rented)
 
 
 def _rented(made: Made) -> Answer:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
-from runner_provisioner.controller.inputs import Id, Key, answer_of, rented
+from runner_provisioner.controller.inputs import Id, Key, Sent, answer_of, rented
 from runner_provisioner.controller.parts import parts_of
 from runner_provisioner.controller.pods_create import PodCreate, wish_of
 from runner_provisioner.controller.pods_rows import past_row, pod_row, status_row, terminated_row, unknown_row
 from runner_provisioner.controller.route import ContractRoute
 from runner_provisioner.domain.pods import PodId
-from runner_provisioner.domain.served import Answer, PodOrder, PodQuery
+from runner_provisioner.domain.served import Answer, Contract, PodOrder, PodQuery
 from runner_provisioner.errors import NotFound, RemoteError
 from runner_provisioner.services.orders import Made
 from runner_provisioner.services.served import Known
@@ -34,7 +35,8 @@ SingleId = Annotated[str, Query(pattern=r"^[A-Za-z0-9_-]{1,80}$")]
 @router.post("/", include_in_schema=False)
 async def create(request: Request, body: PodCreate, idempotency_key: Key = None) -> Response:
     """Rent a pod. "Instances -> Read and Write"."""
-    return await rented(request, await wish_of(request, body), body, idempotency_key, _created)
+    sent = Sent(contract=Contract.PODS, body=body, key=idempotency_key, hours=body.pod.lifetime_hours)
+    return await rented(request, sent, partial(wish_of, request, body), _created)
 
 
 def _created(made: Made) -> Answer:

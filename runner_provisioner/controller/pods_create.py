@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import Request
@@ -119,7 +118,6 @@ async def wish_of(request: Request, body: PodCreate) -> Wish:
             min_memory_gb=pod.memory,
             network_volume=body.disks[0] if body.disks else None,
         ),
-        lifetime=timedelta(hours=pod.lifetime_hours),
         providers=providers,
         offer=_offer(pod.cloud_id, upstream),
         accept_no_kill_time=bool(providers),  # who names a provider has chosen it for what it is

@@ -32,7 +32,8 @@ class ServedPod:
     `name` is what the pod is called at its provider, drawn for this very create, and `nonce` what its tags bear: it is
     found by them when the answer is lost. `key_id` is whose key made it, None without keys; `label` is the caller's
     own name for it. `reserved` is the most it may cost in US dollars until it must end, and counts against the key's
-    budget until `cost` is known. `provider` and `id` are None until it is known to be rented. `price` is US dollars
+    budget until `cost` is known. `id` is None until it is known to be rented, and `provider` is where a create of it
+    was last about to be sent, None before that. `price` is US dollars
     per hour for the whole pod. `facts` are what else its contract shows, never a secret: values of JSON.
     `sent_at` is when a create of it was last about to be sent. Since `given_up_at` it is nobody's pod: its request has
     been served anew, or was never answered, and it is ended wherever it shows up.

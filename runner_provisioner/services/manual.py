@@ -43,7 +43,7 @@ _CANCELLED_LOOK = 0.5  # seconds between two looks of a cancelled create
 _NEXT_OFFER = (CapacityUnavailable, BidTooLow, SpotDiscontinued)
 
 
-async def _go_on() -> None:
+async def _go_on(_offer: Offer) -> None:
     """Nobody has anything against it."""
 
 
@@ -55,11 +55,11 @@ async def _nobodys() -> bool:
 class Fence:
     """What is asked of others who may be at the same create.
 
-    `send` is awaited right before each create, which is not sent when it fails. `take_back` says whether the pod of a
-    cancelled create is nobody's, so that it may be ended.
+    `send` is awaited right before the create of each offer, which is not sent when it fails. `take_back` says whether
+    the pod of a cancelled create is nobody's, so that it may be ended.
     """
 
-    send: Callable[[], Awaitable[None]] = _go_on
+    send: Callable[[Offer], Awaitable[None]] = _go_on
     take_back: Callable[[], Awaitable[bool]] = _nobodys
 
 
@@ -115,7 +115,7 @@ class ManualPods:
             found = affordable(found, Terms(lifetime=lifetime, max_price=request.max_price), await purse.enforced())
         refusals = list(found.refusals)
         for offer in found.rungs:
-            await fence.send()
+            await fence.send(offer)
             try:
                 pod = await self._create(spec, offer)
                 if self._chronicle is not None:
@@ -138,8 +138,11 @@ class ManualPods:
         accept_no_kill_time: bool = False,
         only: Callable[[Offer], bool] | None = None,
     ) -> Sequence[Offer]:
-        """What `create` would try, in its order. Raises like the survey of the markets."""
-        return (await self._ladder(request, accept_no_kill_time=accept_no_kill_time, only=only)).rungs
+        """What `create` would try, in its order, one at least. Raises like `create` when there is nothing for rent."""
+        found = await self._ladder(request, accept_no_kill_time=accept_no_kill_time, only=only)
+        if not found.rungs:
+            raise nothing_rented(request, list(found.refusals))
+        return found.rungs
 
     async def _ladder(
         self, request: GpuRequest, *, accept_no_kill_time: bool, only: Callable[[Offer], bool] | None
@@ -200,6 +203,11 @@ class ManualPods:
             if mine is not None:
                 return mine
         return None
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The providers that are looked at."""
+        return tuple(self._providers)
 
     async def look(self) -> tuple[Sequence[Pod], Mapping[str, RunnerProvisionerError]]:
         """Every pod that can be seen, and the providers that could not be looked at."""

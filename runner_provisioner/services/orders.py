@@ -8,7 +8,7 @@ found is given up: if it comes after all, because that program was only stalled 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -49,7 +49,6 @@ class Wish:
     label: str
     spec: PodSpec
     request: GpuRequest
-    lifetime: timedelta
     providers: tuple[str, ...] = ()
     offer: Callable[[Offer], bool] | None = None
     accept_no_kill_time: bool = False
@@ -65,6 +64,8 @@ class Made:
 
 
 Render = Callable[[Made], Answer]
+Drawing = Callable[[], Awaitable[Wish]]
+"""Draws up the wish from what the markets have now. Raises what the request is refused with."""
 Market = Callable[[Sequence[str]], ManualPods]
 
 
@@ -98,30 +99,40 @@ class Orders:
         self.under_way: set[str] = set()
         """Names of pods whose create is being served here."""
 
-    async def rent(self, wish: Wish, render: Render, *, key: ApiKey | None, identity: Identity | None) -> Answer:
+    async def rent(
+        self,
+        drawing: Drawing,
+        render: Render,
+        *,
+        lifetime: timedelta,
+        key: ApiKey | None,
+        identity: Identity | None,
+    ) -> Answer:
         """Rent what is wished for, once for each `identity`, and give the answer that `render` makes of the pod.
 
-        Raises KeyReused, StillServed, and what renting raises: after anything but CreateOutcomeUnknown nothing is left,
-        and the same identity may try again.
+        The wish is drawn up only where there is no answer yet: what it is made of may be gone since. Raises KeyReused,
+        StillServed, and what drawing and renting raise: after anything but CreateOutcomeUnknown nothing is left, and
+        the same identity may try again.
         """
 
         def draw() -> str:
-            return manual_name(self._owner8, self._clock.now() + wish.lifetime, self._letters(MANUAL_LETTERS))
+            return manual_name(self._owner8, self._clock.now() + lifetime, self._letters(MANUAL_LETTERS))
 
         async def begin(name: str, confirm: Confirm) -> Answer:
-            made, kept = await self._served(wish, self._fresh(wish, key, name), key, confirm)
+            wish = await drawing()
+            made, kept = await self._served(wish, self._fresh(wish, key, name, lifetime), key, confirm)
             if identity is not None and not kept:
                 # Whoever repeats the request may not find it in a list that lags, and must not rent another then.
                 raise CreateOutcomeUnknown(f"pod {made.pod.id} at {made.pod.provider} could not be written down")
             return render(made)
 
         async def resume(name: str) -> Answer | None:
-            found = await self._resumed(wish, name)
+            found = await self._resumed(name)
             return render(found) if found is not None else None
 
         return await self._once.serve(identity, Work(draw=draw, begin=begin, resume=resume))
 
-    async def _resumed(self, wish: Wish, name: str) -> Made | None:
+    async def _resumed(self, name: str) -> Made | None:
         """The pod that another server has rented under that name; None once two looks have not shown it.
 
         Raises Superseded, when it was given up meanwhile, and like `find`.
@@ -131,19 +142,24 @@ class Orders:
             return None
         if served.ref is not None:
             return _as_made(served, served.ref)
-        pod = await self.find(served, wish.providers)
+        pod = await self.find(served)
         if pod is not None:
             return (await self._made(pod, served))[0]
         if await self._state.pods.give_up(name, self._clock.now()):
             return None
-        return await self._resumed(wish, name)  # it came at the last moment
+        return await self._resumed(name)  # it came at the last moment
 
-    async def find(self, served: ServedPod, providers: Sequence[str] = ()) -> Pod | None:
+    async def find(self, served: ServedPod) -> Pod | None:
         """The pod that was intended, as far as it was rented; looked for twice, `settle` apart.
 
-        Raises CreateOutcomeUnknown where it was not seen, and a provider could not be looked at twice.
+        Raises CreateOutcomeUnknown where it was not seen, and its provider could not be looked at twice.
         """
-        market = self._market(providers)
+        where = served.provider
+        if where is not None and where not in self._market(()).names:
+            raise CreateOutcomeUnknown(
+                f"nobody can say whether {served.name} was rented: this service no longer has provider {where}"
+            )
+        market = self._market((where,) if where is not None else ())
         failed: dict[str, RunnerProvisionerError] = {}
         for wait in (0.0, self._settle):
             await self._clock.sleep(wait)
@@ -171,8 +187,8 @@ class Orders:
             self.under_way.discard(served.name)
 
     async def _rented(self, market: ManualPods, wish: Wish, served: ServedPod, confirm: Confirm) -> Pod:
-        async def send() -> None:
-            if not await self._state.pods.sending(served.name, self._clock.now()):
+        async def send(offer: Offer) -> None:
+            if not await self._state.pods.sending(served.name, self._clock.now(), provider=offer.provider):
                 raise Superseded("another server has given this pod up")
             await confirm()
 
@@ -188,8 +204,8 @@ class Orders:
             return await market.create(
                 self._drawn_up(wish.spec, served),
                 wish.request,
-                lifetime=wish.lifetime,
-                purse=self._purse(wish.lifetime) if self._purse is not None else None,
+                lifetime=_lifetime(served),
+                purse=self._purse(_lifetime(served)) if self._purse is not None else None,
                 accept_no_kill_time=wish.accept_no_kill_time,
                 only=wish.offer,
                 fence=Fence(send=send, take_back=take_back),
@@ -208,9 +224,7 @@ class Orders:
             return wish, served
         left = key.budget - await self._state.pods.counted(key.id)
         rungs = await market.rungs(wish.request, accept_no_kill_time=wish.accept_no_kill_time, only=wish.offer)
-        if not rungs:
-            return wish, served  # the market itself says best why
-        terms = Terms(lifetime=wish.lifetime)
+        terms = Terms(lifetime=_lifetime(served))
         prices = [offer.price for offer in rungs if terms.worst(offer.price) <= left]
         if not prices:
             least = min(terms.worst(offer.price) for offer in rungs)
@@ -228,7 +242,6 @@ class Orders:
         One that was given up meanwhile is ended: raises Superseded then, and what ending it raises.
         """
         price = pod.price if pod.price is not None else served.price
-        lifetime = served.expires_at - served.requested_at
         known = replace(
             served,
             provider=pod.provider,
@@ -239,7 +252,7 @@ class Orders:
             interruptible=pod.interruptible,
             image=pod.image or served.image,
             created_at=pod.created_at or self._clock.now(),
-            reserved=Terms(lifetime=lifetime).worst(price) if price is not None else served.reserved,
+            reserved=Terms(lifetime=_lifetime(served)).worst(price) if price is not None else served.reserved,
         )
         wanted = await self._kept(known)
         if wanted is False:
@@ -275,7 +288,7 @@ class Orders:
         except Superseded:
             return None
 
-    def _fresh(self, wish: Wish, key: ApiKey | None, name: str) -> ServedPod:
+    def _fresh(self, wish: Wish, key: ApiKey | None, name: str, lifetime: timedelta) -> ServedPod:
         now = self._clock.now()
         return ServedPod(
             name=name,
@@ -284,7 +297,7 @@ class Orders:
             key_id=key.id if key is not None else None,
             label=wish.label,
             requested_at=now,
-            expires_at=now + wish.lifetime,
+            expires_at=now + lifetime,
             image=wish.spec.image or None,
             facts=dict(wish.facts),
         )
@@ -304,6 +317,10 @@ class Orders:
             env={**spec.env, **tags.to_env()},
             terminate_after=served.expires_at,
         )
+
+
+def _lifetime(served: ServedPod) -> timedelta:
+    return served.expires_at - served.requested_at
 
 
 def _as_made(served: ServedPod, where: PodRef) -> Made:

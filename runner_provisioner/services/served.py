@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -128,7 +128,7 @@ class Served:
         now = self._clock.now()
         return sorted(found, key=lambda one: (one.pod.created_at or now, one.pod.id)), errors
 
-    async def _living(self) -> Mapping[PodRef, ServedPod]:
+    async def _living(self) -> dict[PodRef, ServedPod]:
         page = await self._state.pods.list(PodQuery(ended=False, descending=False, limit=MOST))
         return {one.ref: one for one in page.pods if one.ref is not None}
 
@@ -140,11 +140,17 @@ class Served:
         What fails is told and tried again in the next round. Raises StoreError.
         """
         given_up = await self._settle()
-        pods, errors = await self._market(()).look()
+        market = self._market(())
+        pods, errors = await market.look()
+        looked_at = set(market.names) - set(errors)
         for served in given_up:
-            await self._try(served.name, self._take_away(served, pods, all_seen=not errors))
+            looked = served.provider in looked_at if served.provider is not None else not errors
+            await self._try(served.name, self._take_away(served, pods, looked=looked))
         seen = {ref(pod) for pod in pods}
         living = await self._living()
+        for pod in pods:
+            if ref(pod) not in living and _is_ours(pod, self._owner8):
+                await self._try(ref(pod), self._reopen(pod, living))
         for where, served in living.items():
             if where in seen:
                 self._missed.discard(where)
@@ -152,7 +158,7 @@ class Served:
                     await self._try(where, self._end_seen(where, "pod_given_up"))
                 elif is_past(served, self._clock.now()):
                     await self._try(where, self._end_seen(where, "pod_past_its_time"))
-            elif where.provider not in errors:
+            elif where.provider in looked_at:
                 await self._miss(where)
         return await self._tally(living, seen)
 
@@ -164,14 +170,26 @@ class Served:
                 await self._try(served.name, self._orders.recover(served))
         return [served for served in unsettled if served.given_up_at is not None]
 
-    async def _take_away(self, served: ServedPod, pods: Sequence[Pod], *, all_seen: bool) -> None:
+    async def _take_away(self, served: ServedPod, pods: Sequence[Pod], *, looked: bool) -> None:
         """End what was given up and has come after all; forget it once it would have ended by itself."""
         pod = next((pod for pod in pods if is_of(pod, served)), None)
         if pod is not None:
             await self._orders.settle(pod, served)
             self._tell("pod_given_up", ref(pod))
-        elif all_seen and is_past(served, self._clock.now()):
+        elif looked and is_past(served, self._clock.now()):
             await self._state.pods.withdraw(served.name)
+
+    async def _reopen(self, pod: Pod, living: dict[PodRef, ServedPod]) -> None:
+        """A pod whose end was noted, though it lives, is looked after again."""
+        where = ref(pod)
+        served = await self._state.pods.get(pod.id, provider=pod.provider)
+        if served is None or served.ended_at is None:
+            return
+        with contextlib.suppress(NotFound):  # a list may show for a while what has ended
+            await self._market((pod.provider,)).get(pod.id)
+            await self._state.pods.reopen(where)
+            living[where] = replace(served, ended_at=None, cost=None)
+            self._tell("pod_seen_again", where)
 
     async def _end_seen(self, where: PodRef, why: str) -> None:
         with contextlib.suppress(NotFound):

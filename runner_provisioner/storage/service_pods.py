@@ -67,11 +67,11 @@ class PodTable:
             if (await connection.execute(added)).first() is None:
                 raise StaleWrite(f"a pod named {pod.name} was intended already")
 
-    async def sending(self, name: str, at: datetime) -> bool:
+    async def sending(self, name: str, at: datetime, *, provider: str) -> bool:
         """None is sent of what was given up."""
         wanted = (_PODS.name == name) & _PODS.given_up_at.is_(None)
         async with self._changing() as (_, connection):
-            told = update(SERVED_PODS).where(wanted).values(sent_at=at).returning(_PODS.name)
+            told = update(SERVED_PODS).where(wanted).values(sent_at=at, provider=provider).returning(_PODS.name)
             return (await connection.execute(told)).first() is not None
 
     async def rented(self, pod: ServedPod) -> bool:
@@ -108,6 +108,14 @@ class PodTable:
                 over = _pod_of(row).over(at)
                 end = {"ended_at": over.ended_at, "cost": over.cost, "counted": over.counted}
                 await connection.execute(update(SERVED_PODS).where(_PODS.name == over.name).values(end))
+
+    async def reopen(self, pod: PodRef) -> None:
+        """As it was before its end."""
+        over = (_PODS.provider == pod.provider) & (_PODS.id == pod.id) & _PODS.ended_at.is_not(None)
+        async with self._changing() as (_, connection):
+            for row in (await connection.execute(select(SERVED_PODS).where(over).with_for_update())).all():
+                again = {"ended_at": None, "cost": None, "counted": row.reserved}
+                await connection.execute(update(SERVED_PODS).where(_PODS.name == row.name).values(again))
 
     async def get(self, pod_id: PodId, *, provider: str | None = None) -> ServedPod | None:
         """The last of that id."""

@@ -278,18 +278,20 @@ async def test_every_write_is_in_the_audit_log(opened: Opened) -> None:
 async def test_of_being_rented_and_being_given_up_the_first_one_counts(opened: Opened) -> None:
     """What was given up is sent no create, counts for nothing, and is known once it comes all the same."""
     here, there = opened().pods, opened().pods
-    assert not await here.sending("rpm-a", EPOCH)
+    assert not await here.sending("rpm-a", EPOCH, provider="celium")
     assert await here.give_up("rpm-a", EPOCH)
     await here.intend(POD)
-    assert await there.sending("rpm-a", EPOCH + MINUTE)
+    assert await there.sending("rpm-a", EPOCH + MINUTE, provider="celium")
     assert list(await here.unsettled(EPOCH + MINUTE)) == []
-    assert list(await here.unsettled(EPOCH + 2 * MINUTE)) == [replace(POD, sent_at=EPOCH + MINUTE)]
+    assert list(await here.unsettled(EPOCH + 2 * MINUTE)) == [replace(POD, sent_at=EPOCH + MINUTE, provider="celium")]
     for later in (2 * MINUTE, 3 * MINUTE):
         assert await there.give_up("rpm-a", EPOCH + later)
-    given_up = replace(POD, sent_at=EPOCH + MINUTE, given_up_at=EPOCH + 2 * MINUTE, reserved=Decimal(0))
+    given_up = replace(
+        POD, provider="celium", sent_at=EPOCH + MINUTE, given_up_at=EPOCH + 2 * MINUTE, reserved=Decimal(0)
+    )
     assert await here.named("rpm-a") == given_up
     assert (await here.counted(KEY.id), list(await here.unsettled(EPOCH))) == (Decimal(0), [given_up])
-    assert not await here.sending("rpm-a", EPOCH + 3 * MINUTE)
+    assert not await here.sending("rpm-a", EPOCH + 3 * MINUTE, provider="celium")
     assert not await here.rented(rented())
     assert await there.give_up("rpm-a", EPOCH + DAY)
     late = replace(rented(), sent_at=given_up.sent_at, given_up_at=given_up.given_up_at)
@@ -303,6 +305,23 @@ async def test_of_being_rented_and_being_given_up_the_first_one_counts(opened: O
     assert await here.rented(rented(replace(POD, name="rpm-b"), "p2"))
     assert not await there.give_up("rpm-b", EPOCH + DAY)
     assert await here.named("rpm-b") == rented(replace(POD, name="rpm-b"), "p2")
+
+
+async def test_a_pod_that_lives_though_its_end_was_noted_counts_again(opened: Opened) -> None:
+    """From any process; its next end is noted like the first one."""
+    here, there = opened().pods, opened().pods
+    await here.intend(POD)
+    await here.rented(rented())
+    where = rented().ref
+    assert where is not None
+    await here.ended(where, EPOCH + MINUTE)
+    assert await there.counted(KEY.id) < rented().reserved
+    await there.reopen(where)
+    assert (await here.named("rpm-a"), await here.counted(KEY.id)) == (rented(), rented().reserved)
+    assert list((await there.list(PodQuery(ended=False))).pods) == [rented()]
+    await there.reopen(PodRef("celium", PodId("nobody")))
+    await here.ended(where, EPOCH + DAY)
+    assert [one.ended_at for one in (await here.list(PodQuery(ended=True))).pods] == [EPOCH + DAY]
 
 
 async def test_of_those_who_rent_and_give_up_at_once_one_is_right(opened: Opened) -> None:

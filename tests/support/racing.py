@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 from itertools import count
 from typing import Any
@@ -32,6 +33,7 @@ from runner_provisioner.services.served import Served
 
 SETTLE = 10.0
 HOUR = 3600.0
+LIFETIME = timedelta(hours=24)
 PATIENCE = 40  # requests of one client
 
 
@@ -196,7 +198,12 @@ class Process:
 
     async def rent(self, wish: Wish, identity: Identity | None) -> str:
         """Serve the request; the id of the pod that the answer names."""
-        return (await self.orders.rent(wish, _render, key=None, identity=identity)).body
+
+        async def drawing() -> Wish:
+            return wish
+
+        answer = await self.orders.rent(drawing, _render, lifetime=LIFETIME, key=None, identity=identity)
+        return answer.body
 
     def _letters(self, length: int) -> str:
         number = f"{next(self.house.letters):0{length}d}"

@@ -138,13 +138,13 @@ class Pods(Troubles):
                 f"cost {more:.2f} USD: shorten its life, lower its price, or end others"
             )
 
-    async def sending(self, name: str, at: datetime) -> bool:
+    async def sending(self, name: str, at: datetime, *, provider: str) -> bool:
         """A create is about to be sent."""
         self.meet("sending")
         old = self.kept.get(name)
         if old is None or old.given_up_at is not None:
             return False
-        self.kept[name] = replace(old, sent_at=at)
+        self.kept[name] = replace(old, sent_at=at, provider=provider)
         return True
 
     async def rented(self, pod: ServedPod) -> bool:
@@ -177,6 +177,13 @@ class Pods(Troubles):
         for one in list(self.kept.values()):
             if one.ref == pod and one.ended_at is None:
                 self.kept[one.name] = one.over(at)
+
+    async def reopen(self, pod: PodRef) -> None:
+        """Its end is forgotten."""
+        self.meet("reopen")
+        for one in list(self.kept.values()):
+            if one.ref == pod:
+                self.kept[one.name] = replace(one, ended_at=None, cost=None)
 
     async def get(self, pod_id: PodId, *, provider: str | None = None) -> ServedPod | None:
         """The last of that id."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from decimal import Decimal
 
 import anyio
@@ -27,7 +26,6 @@ WISH = Wish(
     label="mine",
     spec=PodSpec(name="", image="x/y"),
     request=GpuRequest(models=("A",), count=1, interruptible=Interruptible.NEVER, max_price=Decimal(1)),
-    lifetime=timedelta(hours=24),
 )
 BLOWS = (
     *(Blow(kind=Mishap.STALL, seconds=seconds) for seconds in LONG),
@@ -88,6 +86,17 @@ def test_two_mishaps_at_any_two_points_are_one_pod(first: Blow, second: Blow) ->
     for point in range(POINTS):
         for other in range(0, POINTS + 8, 2):
             _one_pod(Race(plans=[{point: first}, {other: second}], requests=[(0, 0), (1, 1)]))
+
+
+def test_a_late_pod_whose_end_was_noted_while_no_list_showed_it_is_ended() -> None:
+    """It had been given up before it came."""
+    plan = {
+        0: Blow(kind=Mishap.STALL, seconds=LONG[0]),
+        7: Blow(kind=Mishap.STALL, seconds=LONG[2]),
+        13: Blow(kind=Mishap.CANCEL),
+    }
+    seen = _one_pod(Race(plans=[plan], requests=[(0, 0)], lag=200))
+    assert seen.house.events.told("pod_seen_again")
 
 
 _plan = st.dictionaries(st.integers(0, 40), st.sampled_from(BLOWS), max_size=4)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 
 import anyio
 import pytest
@@ -41,8 +42,8 @@ WISH = Wish(
     label="mine",
     spec=PodSpec(name="", image="x/y"),
     request=GpuRequest(models=("A",), count=1, interruptible=Interruptible.NEVER, max_price=Decimal(1)),
-    lifetime=timedelta(hours=24),
 )
+LIFETIME = timedelta(hours=24)
 
 
 class SlowProvider(PausableProvider):
@@ -51,6 +52,13 @@ class SlowProvider(PausableProvider):
     seconds = 0.0
     answers_after = 0.0
     lagging: Sequence[Pod] = ()
+    empty = 0  # so many looks see no offer
+
+    async def offers(self, request: GpuRequest) -> Sequence[Offer]:
+        """What is for rent."""
+        found = await super().offers(request)
+        self.empty -= 1
+        return found if self.empty < 0 else ()
 
     async def list(self, owner8: str | None) -> Sequence[Pod]:
         """All, and those that the list has not noticed the end of."""
@@ -101,15 +109,26 @@ class House:
 
     def market(self, names: Sequence[str]) -> ManualPods:
         """The pods of some providers, or of all."""
-        both = {"one": self.one, "two": self.two}
+        return self.among((), names)
+
+    def among(self, have: Sequence[str], names: Sequence[str]) -> ManualPods:
+        """Those of a service that has these providers, or both."""
+        both = {n: p for n, p in {"one": self.one, "two": self.two}.items() if not have or n in have}
         return ManualPods({n: p for n, p in both.items() if not names or n in names}, clock=self.clock, settle=30)
 
-    def service(self, holder: str) -> Orders:
-        """A process of the service."""
+    def without(self, name: str) -> Served:
+        """A service that does not have that provider."""
+        names = tuple({"one", "two"} - {name})
+        orders = self.service("less", *names)
+        market = partial(self.among, names)
+        return Served(self.state, market, orders, clock=self.clock, events=self.events, owner8=OWNER8)
+
+    def service(self, holder: str, *names: str) -> Orders:
+        """A process of the service, over these providers or all."""
         once = Once(self.state.requests, clock=self.clock, events=self.events, holder=holder)
         return Orders(
             self.state,
-            self.market,
+            partial(self.among, names),
             once,
             clock=self.clock,
             owner8=OWNER8,
@@ -123,11 +142,16 @@ class House:
         self.letters = getattr(self, "letters", 0) + 1
         return f"{self.letters:0{count}d}".translate(str.maketrans("0123456789", "abcdefghij"))
 
+    async def drawn(self) -> Wish:
+        """What is wished for."""
+        return WISH
+
     async def rent(
         self, orders: Orders | None = None, *, identity: Identity | None = IDENTITY, key: ApiKey | None = None
     ) -> str:
         """The id of the pod that the answer names."""
-        answer = await (orders or self.orders).rent(WISH, _render, key=key, identity=identity)
+        rent = (orders or self.orders).rent
+        answer = await rent(self.drawn, _render, lifetime=LIFETIME, key=key, identity=identity)
         return answer.body
 
 
@@ -242,16 +266,18 @@ def test_a_request_whose_server_died_before_it_intended_anything_begins_anew() -
 
 
 def test_while_a_provider_cannot_be_looked_at_nobody_rents_again() -> None:
-    """The lost pod may be there; two looks at every provider must have failed to show it."""
+    """The lost pod may be there; two looks must have failed to show it. Where none was sent nobody asks."""
 
     async def act(house: House) -> None:
         house.one.add("create", CreateOutcomeUnknown("no answer"))
         with pytest.raises(CreateOutcomeUnknown):
             await house.rent()
         await anyio.sleep(HOLD.total_seconds())
-        house.two.add("list", ServerError("down"), None)
-        with pytest.raises(CreateOutcomeUnknown, match="two: down"):
+        house.one.add("list", ServerError("down"), None)
+        house.two.calls.clear()
+        with pytest.raises(CreateOutcomeUnknown, match="one: down"):
             await house.rent()
+        assert not house.two.calls
         assert house.one.calls.count("create") == 1
         await anyio.sleep(HOLD.total_seconds())
         assert await house.rent() == "p1"
@@ -327,7 +353,7 @@ def test_what_a_dead_server_has_begun_is_settled_by_a_round() -> None:
         await house.state.pods.intend(replace(kept[second], name="never", nonce="x", **bare))  # type: ignore[arg-type] # fields of a pod
         await house.served.round()
         assert "never" in kept
-        await anyio.sleep(WISH.lifetime.total_seconds())
+        await anyio.sleep(LIFETIME.total_seconds())
         house.two.add("list", ServerError("down"))
         await house.served.round()
         assert "never" in kept
@@ -352,6 +378,41 @@ def test_a_key_with_a_budget_rents_what_the_budget_bears() -> None:
             await house.rent(key=key, identity=None)
 
     play(act)
+
+
+def test_a_budget_holds_though_offers_come_between_two_looks_at_the_market() -> None:
+    """What was not there when the price was bounded is not rented at any price."""
+
+    async def act(house: House) -> None:
+        house.state.kept_keys.make(budget=Decimal("0.5"))
+        (key,) = house.state.kept_keys.kept.values()
+        house.one.empty = 1
+        with pytest.raises(Exception, match="no on-demand offer"):
+            await house.rent(key=key)
+        assert (dict(house.one.pods), await house.state.pods.counted(key.id)) == ({}, Decimal(0))
+        with pytest.raises(BudgetExceeded):
+            await house.rent(key=key)
+
+    play(act)
+
+
+def test_a_resumption_that_cannot_be_written_down_keeps_the_request() -> None:
+    """Who repeats it looks for its pod again before anything is rented."""
+
+    async def act(house: House) -> None:
+        house.one.add("create", CreateOutcomeUnknown("no answer"))
+        with pytest.raises(CreateOutcomeUnknown):
+            await house.rent()
+        await anyio.sleep(HOLD.total_seconds())
+        house.state.kept_pods.add("give_up", StoreError("away"))
+        with pytest.raises(StoreError):
+            await house.rent()
+        (kept,) = house.state.kept_requests.kept.values()
+        house.one.pods[PodId("late")] = pod(kept.pod_name, pod_id="late", provider="one")
+        await anyio.sleep(HOLD.total_seconds())
+        assert await house.rent() == "late"
+
+    assert play(act).one.calls.count("create") == 1
 
 
 def test_pods_are_stopped_resumed_and_ended_where_they_are_ours() -> None:
@@ -384,7 +445,7 @@ def test_a_round_goes_on_where_one_pod_cannot_be_ended() -> None:
 
     async def act(house: House) -> None:
         made = await house.rent()
-        await anyio.sleep(WISH.lifetime.total_seconds() + 1)
+        await anyio.sleep(LIFETIME.total_seconds() + 1)
         house.one.add("terminate", ServerError("down"))
         tally = await house.served.round()
         assert tally.pods == {"one": 1}
@@ -417,6 +478,89 @@ def test_a_pod_that_a_list_left_out_once_is_not_taken_for_gone() -> None:
         assert [one.ended_at for one in house.state.kept_pods.kept.values()] == [None]
         await house.served.round()
         assert [one.ended_at is not None for one in house.state.kept_pods.kept.values()] == [True]
+
+    play(act)
+
+
+def test_a_pod_of_a_provider_that_this_service_no_longer_has_is_not_taken_for_gone() -> None:
+    """It bills all the same: it keeps its record and its budget, and is ended once its provider is there again."""
+
+    async def act(house: House) -> None:
+        made = PodId(await house.rent())
+        less = house.without("one")
+        for _ in range(3):
+            await less.round()
+        assert [one.ended_at for one in house.state.kept_pods.kept.values()] == [None]
+        await anyio.sleep(LIFETIME.total_seconds())
+        await house.served.round()
+        assert made not in house.one.pods
+
+    play(act)
+
+
+def test_a_create_at_a_provider_that_this_service_no_longer_has_is_not_given_up() -> None:
+    """Nobody can say whether it rented: no second one is rented, and it is remembered once that can be seen."""
+
+    async def act(house: House) -> None:
+        house.state.kept_pods.add("rented", StoreError("away"))
+        house.state.kept_requests.add("answer", StoreError("away"))
+        with pytest.raises(CreateOutcomeUnknown):
+            await house.rent()
+        await anyio.sleep(UNSETTLED.total_seconds() + 1)
+        await house.without("one").round()
+        with pytest.raises(CreateOutcomeUnknown, match="no longer has provider one"):
+            await house.rent(house.service("second", "two"))
+        assert [one.given_up_at for one in house.state.kept_pods.kept.values()] == [None]
+        await anyio.sleep(HOLD.total_seconds() + 1)
+        assert await house.rent() == "p1"
+
+    assert play(act).one.calls.count("create") == 1
+
+
+def test_what_was_given_up_is_looked_for_until_its_provider_has_been_looked_at() -> None:
+    """At one without a kill time it would bill for ever."""
+
+    async def act(house: House) -> None:
+        house.one.add("create", CreateOutcomeUnknown("no answer"))
+        with pytest.raises(CreateOutcomeUnknown):
+            await house.rent(identity=None)
+        await anyio.sleep(UNSETTLED.total_seconds() + 1)
+        await house.served.round()
+        (given_up,) = house.state.kept_pods.kept.values()
+        assert given_up.given_up_at is not None
+        await anyio.sleep(LIFETIME.total_seconds())
+        await house.without("one").round()
+        assert list(house.state.kept_pods.kept) == [given_up.name]
+        house.one.pods[PodId("late")] = pod(given_up.name, pod_id="late", provider="one")
+        await house.served.round()
+        assert not house.one.pods
+
+    play(act)
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["it lives", "the list lags"])
+def test_a_pod_that_is_seen_again_is_looked_after_again(there: bool) -> None:  # noqa: FBT001 - a parameter
+    """It counts and is ended in time; one that only a list still shows stays ended."""
+
+    async def act(house: House) -> None:
+        made = PodId(await house.rent())
+        kept = house.one.pods.pop(made)
+        for _ in range(2):
+            await house.served.round()
+        (ended,) = house.state.kept_pods.kept.values()
+        assert ended.ended_at is not None
+        if there:
+            house.one.pods[made] = kept
+        else:
+            house.one.lagging = [kept]
+        tally = await house.served.round()
+        (now,) = house.state.kept_pods.kept.values()
+        assert (now.ended_at is None, tally.pods) == (there, {"one": 1} if there else {})
+        assert len(house.events.told("pod_seen_again")) == there
+        house.one.lagging = []
+        await anyio.sleep(LIFETIME.total_seconds())
+        await house.served.round()
+        assert not house.one.pods
 
     play(act)
 

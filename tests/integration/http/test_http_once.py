@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ from support.wire import Kind, Rule, Sent
 
 from runner_provisioner.controller.serving import Choices
 from runner_provisioner.services.once import HOLD
+from runner_provisioner.services.shelf import FRESH
 from runner_provisioner.simulators.runpod.simulator import RunPodSimulator
 
 PODS = "/api/cloud/pods"
 WISH: dict[str, Any] = {"name": "mine", "image_name": "x/y", "gpu_type_id": "NVIDIA RTX A4000"}
 KEY = {"idempotency-key": "8a1f"}
+TEMPLATE: dict[str, Any] = {"docker_image": "x/y", "name": "mine", "port_mapping": [22]}
+PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB/6vi7VtlHAbDYurbV/k70dQql4m7GcdCuBtYMCu/t8 my-key"
 HELD = HOLD.total_seconds() + 1
 
 
@@ -203,15 +207,14 @@ def test_after_a_refusal_the_same_key_may_try_again(tmp_path: Path) -> None:
 
 def test_a_template_is_made_once_too(tmp_path: Path) -> None:
     """Also when the service dies while it is made."""
-    template = {"docker_image": "x/y", "name": "mine", "port_mapping": [22]}
 
     async def act(scene: Scene) -> None:
         async with scene.served(rule=once(Kind.CRASH_AFTER, "POST .*/templates")) as client:
-            await _crash(client.ask("POST", "/machines/template", json=template, headers=KEY))
+            await _crash(client.ask("POST", "/machines/template", json=TEMPLATE, headers=KEY))
         await scene.wait(HELD)
         async with scene.served() as client:
-            made = await client.well("POST", "/machines/template", json=template, headers=KEY)
-            assert await client.well("POST", "/machines/template", json=template, headers=KEY) == made
+            made = await client.well("POST", "/machines/template", json=TEMPLATE, headers=KEY)
+            assert await client.well("POST", "/machines/template", json=TEMPLATE, headers=KEY) == made
             mine = [one for one in await client.parts.providers["celium"].templates() if one.name == "mine"]  # type: ignore[attr-defined]
             assert [one.id for one in mine] == [made["id"]]
 
@@ -236,3 +239,47 @@ def test_200_creates_at_once_are_200_pods(tmp_path: Path) -> None:
     scene = play(tmp_path, act)
     assert len(scene.pods()) == len(scene.live()) == 200
     assert len({one.id for one in scene.state.kept_pods.kept.values()}) == 200
+
+
+async def _machine(client: Client) -> dict[str, Any]:
+    """A whole machine, which leaves the list once it is rented."""
+    made = await client.well("POST", "/machines/template", json=TEMPLATE)
+    machines = await client.well("GET", "/machines/")
+    chosen = next(row for row in machines if "A100" in row["gpu_type"])
+    return {"template_id": made["id"], "executor_id": chosen["id"], "ssh_key": PUBLIC_KEY, "name": "mine"}
+
+
+def test_a_repeated_rent_is_answered_though_its_machine_is_no_longer_for_rent(tmp_path: Path) -> None:
+    """Nor its provider to be reached, nor its price allowed: what was rented before goes on billing."""
+
+    async def act(scene: Scene) -> None:
+        async with scene.served() as client:
+            wish = await _machine(client)
+            first = await client.well("POST", "/machines/", json=wish, headers=KEY)
+            await scene.wait(FRESH + 1)
+            assert wish["executor_id"] not in {row["id"] for row in await client.well("GET", "/machines/")}
+            assert await client.well("POST", "/machines/", json=wish, headers=KEY) == first
+            assert (await client.ask("POST", "/machines/", json=wish)).status_code == 409
+        for rule, choices in (
+            (lambda _sent: Kind.ERROR, Choices()),
+            (None, Choices(max_price=Decimal("0.01"))),
+        ):
+            async with scene.served(rule=rule, choices=choices) as client:
+                assert await client.well("POST", "/machines/", json=wish, headers=KEY) == first
+
+    assert len(play(tmp_path, act, Provider.LIUM).pods()) == 1
+
+
+def test_killed_while_it_rents_a_machine_the_next_process_finds_its_pod(tmp_path: Path) -> None:
+    """Though the machine is on nobody's list any more."""
+
+    async def act(scene: Scene) -> None:
+        async with scene.served(rule=once(Kind.CRASH_AFTER)) as client:
+            wish = await _machine(client)
+            await _crash(client.ask("POST", "/machines/", json=wish, headers=KEY))
+        await scene.wait(HELD)
+        async with scene.served() as client:
+            found = await client.well("POST", "/machines/", json=wish, headers=KEY)
+            assert found["id"] == scene.live()[0].id
+
+    assert len(play(tmp_path, act, Provider.LIUM).pods()) == 1
