@@ -14,13 +14,13 @@ from runner_provisioner.controller.inputs import (
     Body,
     Count,
     Dollars,
+    Hidden,
     Hours,
     Id,
     Key,
     Line,
     Port,
     TemplateId,
-    Text,
     answer_of,
     identity_of,
     rented,
@@ -63,7 +63,7 @@ class TemplateCreate(Body):
     docker_image: Image
     docker_image_tag: Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9._-]*$")] = ""
     docker_image_digest: Annotated[str, Field(max_length=128, pattern=r"^(sha256:[0-9a-f]{64})?$")] = ""
-    startup_commands: Text = ""
+    startup_commands: Hidden = ""
     port_mapping: Annotated[list[Port], Field(max_length=50)] = Field(default_factory=lambda: [22])
     name: Line
 
@@ -98,9 +98,10 @@ async def create_template(request: Request, body: TemplateCreate, idempotency_ke
         ports=tuple(f"{port}/tcp" for port in body.port_mapping),
     )
     identity = identity_of(request, body, idempotency_key, operation="template")
+    request.state.target = parts.redact(body.name)
 
     def render(made: PodTemplate) -> Answer:
-        request.state.target = made.id
+        request.state.target, request.state.provider = made.id, made.provider
         return answer_of({"id": made.id, "status": CREATED})
 
     answer = await parts.shelf.make(spec, render, identity=identity)

@@ -119,5 +119,6 @@ async def logs(request: Request, pod_id: Id, tail: Annotated[int, Query(ge=1, le
 @router.delete("/{pod_id}")
 async def delete(request: Request, pod_id: Id) -> Row:
     """End a pod for good, and look that it is gone."""
-    await parts_of(request).served.end(pod_id)
+    known = await parts_of(request).served.end(pod_id)
+    request.state.provider = known.pod.provider
     return {"status": "ok", "podId": pod_id}

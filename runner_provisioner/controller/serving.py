@@ -111,7 +111,6 @@ def build(program: Program, state: ServiceState, metrics: Metrics, choices: Choi
         limits=RateLimits(program.clock, per_minute=choices.per_minute),
         metrics=metrics,
         redact=program.redactor.redact,
-        keep_out=program.redactor.add,
         hosts=choices.hosts,
         max_price=choices.max_price,
     )
