@@ -3,11 +3,14 @@
 A `Redactor` knows two kinds of secrets: the values it was told (`add`), in every form they travel in, and whatever
 *looks* like a credential: GitHub, RunPod and Prime tokens, JWTs, private keys, authorization headers, passwords in
 addresses, `NAME=value` and `"name": "value"` where the name says that the value is secret.
+
+What `hide` is told inside of `hiding` is known to every redactor there, and to nobody elsewhere or later.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import html
 import json
 import re
@@ -15,11 +18,13 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextvars import ContextVar
 from urllib.parse import quote, quote_plus
 
 MASK = "[MASKED]"
 MIN_SECRET = 6
 _MAX_DEPTH = 24
+_FEW = 100  # beginnings: as many are sought in a text one by one sooner than all pieces of it are looked up
 
 # Every repetition is bounded or anchored: the text may come from somebody who wants a slow search.
 _LOUD_NAME = (
@@ -70,6 +75,71 @@ def looks_secret(name: str) -> bool:
     return _LOUD.fullmatch(name) is not None or (len(words) > 1 and ("key" in words or "keys" in words))
 
 
+class _Forms:
+    """Secrets of at least 6 characters in every form they travel in.
+
+    Forms are found by how they begin, so that a text takes about as long with many secrets as with few.
+    """
+
+    def __init__(self) -> None:
+        self._begun: dict[str, list[str]] = {}
+
+    def add(self, secret: str) -> None:
+        """Know this one, too."""
+        for form in {form for form in _forms(secret) if len(form) >= MIN_SECRET}:
+            self._begun.setdefault(form[:MIN_SECRET], []).append(form)
+
+    def clear(self) -> None:
+        """Know none any more."""
+        self._begun.clear()
+
+    def masked(self, text: str) -> str:
+        """`text` without them, the longest forms first."""
+        if not self._begun:
+            return text
+        found = [form for begin in self._begins(text) for form in self._begun.get(begin, ())]
+        for form in sorted(found, key=lambda form: (-len(form), form)):
+            if form in text:
+                text = text.replace(form, MASK)
+        return text
+
+    def _begins(self, text: str) -> Iterable[str]:
+        """The beginnings of forms that are in the text."""
+        if len(self._begun) <= _FEW:
+            return [begin for begin in tuple(self._begun) if begin in text]
+        pieces = {text[at : at + MIN_SECRET] for at in range(len(text) - MIN_SECRET + 1)}
+        return [piece for piece in pieces if piece in self._begun]
+
+
+_hidden: ContextVar[_Forms | None] = ContextVar("hidden", default=None)
+
+
+@contextlib.contextmanager
+def hiding() -> Iterator[None]:
+    """Until its end keep out what `hide` is told in this task and in those that it starts; then forget it."""
+    forms = _Forms()
+    token = _hidden.set(forms)
+    try:
+        yield
+    finally:
+        _hidden.reset(token)
+        forms.clear()  # a kept connection that was opened meanwhile holds on to its context
+
+
+def hide(secret: str) -> bool:
+    """Keep this value out for as long as the `hiding` around it lasts; False where nothing is being hidden.
+
+    Surrounding white space is no part of it. One of fewer than 6 characters is let through: it is a common word.
+    """
+    forms = _hidden.get()
+    if forms is None:
+        return False
+    secret = secret.strip()
+    if len(secret) >= MIN_SECRET:
+        forms.add(secret)
+    return True
+
+
 class Redactor:
     """Replaces every secret it knows or recognises by `[MASKED]`; safe to use from several threads.
 
@@ -81,8 +151,9 @@ class Redactor:
         self.on_secret = on_secret
         self._lock = threading.Lock()
         self._known: set[str] = set()
-        self._forms: tuple[str, ...] = ()
-        self._short: re.Pattern[str] | None = None
+        self._forms = _Forms()
+        self._short: set[str] = set()
+        self._words: re.Pattern[str] | None = None  # of the short ones; None until it is needed
         for secret in secrets:
             self.add(secret)
 
@@ -106,13 +177,21 @@ class Redactor:
         if self.on_secret is not None:
             self.on_secret(secret)
 
+    def keep(self, secret: str) -> None:
+        """Keep it out for as long as `hiding` lasts where that is under way, else for ever, like `add`."""
+        if not hide(secret):
+            self.add(secret)
+
     def redact(self, text: str) -> str:
         """`text` without secrets."""
-        for form in self._forms:
-            if form in text:
-                text = text.replace(form, MASK)
-        if self._short is not None:
-            text = self._short.sub(MASK, text)
+        hidden = _hidden.get()
+        return self.redact_known(text if hidden is None else hidden.masked(text))
+
+    def redact_known(self, text: str) -> str:
+        """`text` without any but those of `hide`: whoever chooses what is hidden must not choose what a line says."""
+        text = self._forms.masked(text)
+        if self._short:
+            text = self._short_words().sub(MASK, text)
         if _SUSPECT.search(text) is None:
             return text
         for pattern, replacement in _RULES:
@@ -131,19 +210,24 @@ class Redactor:
     def scrub(self, value: object) -> object:
         """A copy of `value` made of JSON's types alone, without secrets in keys or values, however deep.
 
-        Values under names that look secret are masked whatever they are, also in lists of `{key, value}` pairs.
+        The outermost keys are the program's own, and no value that is hidden for a while is sought in them. Values
+        under names that look secret are masked whatever they are, also in lists of `{key, value}` pairs.
         """
         return self._scrub(value, 0)
 
     def _learn(self, secret: str) -> None:
         if len(secret) < MIN_SECRET:
-            short = sorted(
-                (re.escape(known) for known in self._known if len(known) < MIN_SECRET), key=len, reverse=True
-            )
-            self._short = re.compile(rf"(?<!\w)(?:{'|'.join(short)})(?!\w)")
-            return
-        forms = {form for form in _forms(secret) if len(form) >= MIN_SECRET}
-        self._forms = tuple(sorted(forms.union(self._forms), key=lambda form: (-len(form), form)))
+            self._short.add(secret)
+            self._words = None
+        else:
+            self._forms.add(secret)
+
+    def _short_words(self) -> re.Pattern[str]:
+        with self._lock:
+            if self._words is None:
+                short = sorted(map(re.escape, self._short), key=len, reverse=True)
+                self._words = re.compile(rf"(?<!\w)(?:{'|'.join(short)})(?!\w)")
+            return self._words
 
     def _scrub(self, value: object, depth: int) -> object:
         if value is None or isinstance(value, bool):
@@ -170,7 +254,8 @@ class Redactor:
         for key, value in mapping.items():
             name = str(key)
             secret = looks_secret(name) or (name == "value" and isinstance(named, str) and looks_secret(named))
-            scrubbed[self.redact(name)] = _masked(value) if secret else self._scrub(value, depth + 1)
+            clean = self.redact(name) if depth else self.redact_known(name)
+            scrubbed[clean] = _masked(value) if secret else self._scrub(value, depth + 1)
         return scrubbed
 
 
@@ -194,6 +279,7 @@ def _text(value: object) -> str:
 def _forms(secret: str) -> Iterator[str]:
     raw = secret.encode("utf-8", "surrogatepass")
     yield secret
+    yield " ".join(secret.split())  # what services say is told on one line
     # A traceback of an exception group puts a margin before each line of a message.
     yield from (line for line in map(str.strip, secret.splitlines()) if not line.startswith("-----"))
     yield from (raw.hex(), raw.hex().upper())
@@ -202,7 +288,7 @@ def _forms(secret: str) -> Iterator[str]:
     yield from (repr(secret)[1:-1], ascii(secret)[1:-1], repr(raw)[2:-1])
     for escaped in (quote(raw), quote(raw, safe=""), quote_plus(raw)):
         yield escaped
-        yield re.sub(r"%[0-9A-F]{2}", lambda match: match.group().lower(), escaped)
+        yield re.sub(r"(?:%[0-9A-F]{2})+", lambda match: match.group().lower(), escaped)
     yield html.escape(secret)
     yield html.escape(secret, quote=False)
 

@@ -1,7 +1,8 @@
 """Logs: structlog behind a redactor, as JSON lines or for a terminal.
 
 Until `configure` is called nothing is written, so that a program that uses this package as a library hears nothing
-it did not ask for. Every record passes `Redactor.scrub`, and the finished line passes `Redactor.redact` once more.
+it did not ask for. Every record passes `Redactor.scrub`, and the finished line passes `Redactor.redact_known` once
+more.
 """
 
 from __future__ import annotations
@@ -12,24 +13,37 @@ import json
 import logging
 import sys
 import threading
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TextIO, cast
 
 import structlog
 
-from runner_provisioner._redaction import MASK, MIN_SECRET, Redactor, looks_secret
+from runner_provisioner._redaction import MASK, MIN_SECRET, Redactor, hide, hiding, looks_secret
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from structlog.typing import FilteringBoundLogger
 
-__all__ = ["MASK", "Redactor", "actions_mask", "configure", "get_logger", "install_hooks", "looks_secret"]
+__all__ = [
+    "MASK",
+    "Redactor",
+    "actions_mask",
+    "configure",
+    "get_logger",
+    "hide",
+    "hiding",
+    "install_hooks",
+    "looks_secret",
+    "on_behalf_of",
+]
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _LIBRARIES = ("httpx", "httpcore", "urllib3", "requests", "github", "hpack", "asyncio")
 _Event = MutableMapping[str, Any]
+# Said by this program alone, never by anybody whose values are hidden: they can neither mask these nor break the line.
+_OWN = ("timestamp", "level", "logger", "for_request", "for_key")
 
 
 class _Output:
@@ -44,15 +58,16 @@ class _Output:
         self.handler: logging.Handler | None = None
         self.lock = threading.Lock()
 
-    def write(self, name: str, event: _Event) -> None:
+    def write(self, name: str, event: _Event, *, own: tuple[str, ...] = _OWN) -> None:
         if _LEVELS.get(name, 0) < self.level:
             return
         record = {"timestamp": _iso(self.now()), "level": name, **event}
         failure = record.pop("exc_info", None)
         if failure:
             record["exception"] = self.redactor.redact_exception(_exception(failure))
+        said = {key: record.pop(key) for key in own if key in record}
         scrubbed = cast("_Event", self.redactor.scrub(record))
-        line = self.redactor.redact(self.render(scrubbed))
+        line = self.redactor.redact_known(self.render({**said, **scrubbed}))
         # A log that cannot be written (closed pipe, full disk) must not end the work it tells about.
         with self.lock, contextlib.suppress(OSError, ValueError):
             self.stream.write(line + "\n")
@@ -94,6 +109,20 @@ def get_logger(name: str) -> FilteringBoundLogger:
         wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
     )
     return cast("FilteringBoundLogger", logger.bind(logger=name))
+
+
+@contextlib.contextmanager
+def on_behalf_of(request: str) -> Iterator[Callable[[str], None]]:
+    """Until its end every record of this task, and of those that it starts, names the request it was written for.
+
+    Gives what names the key of that request, once it is known.
+    """
+
+    def with_key(key: str) -> None:
+        structlog.contextvars.bind_contextvars(for_key=key)
+
+    with structlog.contextvars.bound_contextvars(for_request=request, for_key=""):
+        yield with_key
 
 
 def quiet_libraries() -> None:
@@ -148,7 +177,7 @@ class _Handler(logging.Handler):
     """Takes what other libraries log."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        event: _Event = {"logger": record.name, "event": _message(record)}
+        event: _Event = {**structlog.contextvars.get_contextvars(), "logger": record.name, "event": _message(record)}
         if record.exc_info:
             event["exc_info"] = record.exc_info
         _output.write(record.levelname.lower(), event)
@@ -164,7 +193,7 @@ class _Sink:
 
 
 def _hand_over(_logger: object, name: str, event: _Event) -> _Event:
-    _output.write(name, event)
+    _output.write(name, event, own=(*_OWN, "event"))
     raise structlog.DropEvent
 
 

@@ -12,7 +12,8 @@ from runner_provisioner.ports import ApiKeys, Clock
 
 FRESH: Final = 1.0  # seconds for which the keys are kept in memory: so long a revoked one may go on
 _NO_KEY: Final = (
-    "send a key of this service: Authorization: Bearer rpk_... ('runner-provisioner keys create' makes one)"
+    "send the header Authorization with the word Bearer and a key of this service, rpk_... ('runner-provisioner keys "
+    "create' makes one)"  # in words that no redactor takes for a credential
 )
 _BAD_KEY: Final = "this key is not good here: it is unknown, revoked or expired"
 _NAMES: Final = {Permission.READ: "Instances -> Read", Permission.WRITE: "Instances -> Read and Write"}

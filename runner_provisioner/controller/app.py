@@ -12,13 +12,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from runner_provisioner.controller import cloud, machines, pods
 from runner_provisioner.controller.docs import add_docs
-from runner_provisioner.controller.failures import contract_of, told
+from runner_provisioner.controller.failures import Told, contract_of, told
 from runner_provisioner.controller.gate import Gate
 from runner_provisioner.controller.parts import Parts, parts_of
-from runner_provisioner.controller.route import log_failure, response_of
+from runner_provisioner.controller.route import log_failure, log_refusal, response_of
 from runner_provisioner.domain.api_keys import Permission
 from runner_provisioner.errors import RunnerProvisionerError
 
@@ -51,7 +52,7 @@ def create_app(opened: Opened, *, hosts: tuple[str, ...] = ()) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.add_middleware(Gate, hosts=hosts)
+    app.add_middleware(Gate, hosts=hosts, on_refusal=_turned_away)
     for router in (pods.router, cloud.router, machines.router):
         app.include_router(router)
     app.add_api_route("/healthz", _healthz, include_in_schema=False)
@@ -100,8 +101,17 @@ async def _metrics(request: Request) -> Response:
     return Response(parts.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
+def _turned_away(scope: Scope, said: Told) -> None:
+    """What the gate refuses is counted and logged like any other refusal; nothing behind it has heard of it."""
+    parts: Parts = scope["app"].state.parts
+    parts.metrics.request("gate", said.status, 0.0, said.kind)
+    log_refusal("gate", said)
+
+
 async def _fail(request: Request, error: Exception) -> Response:
     """What went wrong outside the contracts' own routes, an unknown path for one."""
     said = told(error, contract_of(request.url.path))
+    operation = "metrics" if request.url.path == "/metrics" else "unknown"  # paths are as many as callers like
+    parts_of(request).metrics.request(operation, said.status, 0.0, said.kind)
     log_failure(request.url.path[:80], error, said)
     return response_of(request, said, parts_of(request).redact)

@@ -14,14 +14,14 @@ from runner_provisioner.controller.inputs import (
     Body,
     Count,
     Dollars,
+    Environment,
     Gigabytes,
+    Hidden,
     Hours,
     Id,
     Key,
     Line,
     Sent,
-    Text,
-    Variable,
     answer_of,
     provider_named,
     rented,
@@ -91,8 +91,8 @@ class PodCreate(Body):
     container_disk_in_gb: Annotated[Gigabytes, Field(ge=1)] = 40
     volume_mount_path: Annotated[Line, AfterValidator(_mount)] = "/workspace"
     ports: Ports = "22/tcp"
-    env: dict[Variable, Text] = Field(default_factory=dict)
-    docker_args: Text | None = Field(default=None, description="Replaces the image's command.")
+    env: Environment = Field(default_factory=dict)
+    docker_args: Hidden | None = Field(default=None, description="Replaces the image's command.")
     min_vcpu_count: Annotated[int, Field(ge=1, le=1024, strict=True)] = 1
     min_memory_in_gb: Annotated[Gigabytes, Field(ge=1)] = 4
     max_price: Dollars | None = Field(default=None, description="Most that the pod may cost.")
@@ -103,7 +103,7 @@ class PodCreate(Body):
 @router.post("/pods")
 async def create_pod(request: Request, body: PodCreate, idempotency_key: Key = None) -> Response:
     """Rent a pod: the cheapest offer of that GPU."""
-    sent = Sent(contract=Contract.CLOUD, body=body, key=idempotency_key, hours=body.lifetime_hours)
+    sent = Sent(contract=Contract.CLOUD, label=body.name, body=body, key=idempotency_key, hours=body.lifetime_hours)
     return await rented(request, sent, partial(_wish, request, body), _created)
 
 
@@ -168,19 +168,23 @@ async def get_pod(request: Request, pod_id: Id) -> Row:
 async def stop_pod(request: Request, pod_id: Id) -> Row:
     """Stop a pod; its volume goes on billing."""
     known = await parts_of(request).served.stop(pod_id)
+    request.state.provider = known.pod.provider
     return _enveloped({**row_of(known), "desiredStatus": "STOPPED"}, "Pod stopped successfully")
 
 
 @router.post("/pods/{pod_id}/resume")
 async def resume_pod(request: Request, pod_id: Id) -> Row:
     """Start a stopped pod again."""
-    return _enveloped(row_of(await parts_of(request).served.resume(pod_id)), "Pod resumed successfully")
+    known = await parts_of(request).served.resume(pod_id)
+    request.state.provider = known.pod.provider
+    return _enveloped(row_of(known), "Pod resumed successfully")
 
 
 @router.delete("/pods/{pod_id}")
 async def terminate_pod(request: Request, pod_id: Id) -> Row:
     """End a pod for good, and look that it is gone."""
-    await parts_of(request).served.end(pod_id)
+    known = await parts_of(request).served.end(pod_id)
+    request.state.provider = known.pod.provider
     return _enveloped({"success": True, "podId": pod_id}, "Pod terminated successfully")
 
 

@@ -8,7 +8,7 @@ there is no CORS, so that no page may read an answer either.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
@@ -34,9 +34,10 @@ _HEADERS: Final = {
 class Gate:
     """ASGI middleware, outermost: nothing behind it sees a request that is refused here."""
 
-    def __init__(self, app: ASGIApp, *, hosts: Collection[str] = ()) -> None:
-        """`hosts` are names allowed beside those of loopback, without a port."""
+    def __init__(self, app: ASGIApp, *, hosts: Collection[str] = (), on_refusal: Callable[[Scope, Told], None]) -> None:
+        """`hosts` are names allowed beside those of loopback, without a port; `on_refusal` hears of each refusal."""
         self._app = app
+        self._on_refusal = on_refusal
         self._chosen = {_one_form(host.casefold().strip("[]")) for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,6 +48,7 @@ class Gate:
         send = _hardened(send)
         refusal = self._refusal(scope)
         if refusal is not None:
+            self._on_refusal(scope, refusal)
             await _refuse(refusal, scope, receive, send)
             return
         await self._app(scope, _bounded(receive), send)

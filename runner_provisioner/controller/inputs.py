@@ -7,25 +7,26 @@ import json
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Header, Path, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from runner_provisioner._redaction import looks_secret
 from runner_provisioner.controller.failures import FieldRefused
 from runner_provisioner.controller.parts import parts_of
 from runner_provisioner.domain.money import BID_STEP, MOST
 from runner_provisioner.domain.pods import PodId
 from runner_provisioner.domain.served import Answer, Contract, RequestRef
 from runner_provisioner.errors import InvalidRequest
+from runner_provisioner.logging import hide
 from runner_provisioner.services.once import Identity
 from runner_provisioner.services.orders import Drawing, Made, Render, Wish
 
 LONGEST_HOURS = 30 * 24
 MOST_GB = 100_000
 MOST_GPUS = 64
+MOST_VARIABLES = 200
 
 
 def _printable(text: str) -> str:
@@ -40,9 +41,24 @@ def _no_null(text: str) -> str:
     return text
 
 
+def unseen(text: str) -> str:
+    """Keep it out of all that is said of this request, from now on: a provider may repeat what it was sent."""
+    hide(text)
+    return text
+
+
+def _few(found: Any) -> Any:  # noqa: ANN401 - whatever was sent
+    """Looked at before the variables are: a million of them must cost nothing."""
+    if isinstance(found, dict) and len(found) > MOST_VARIABLES:
+        raise ValueError(f"at most {MOST_VARIABLES} variables")
+    return found
+
+
 Line = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 Text = Annotated[str, Field(max_length=32_000), AfterValidator(_no_null)]
+Hidden = Annotated[Text, AfterValidator(unseen)]
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=200)]
+Environment = Annotated[dict[Variable, Hidden], Field(max_length=MOST_VARIABLES), BeforeValidator(_few)]
 Gigabytes = Annotated[int, Field(ge=0, le=MOST_GB, strict=True)]
 Count = Annotated[int, Field(ge=1, le=MOST_GPUS, strict=True)]
 Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
@@ -73,6 +89,7 @@ class Sent:
     """A create as it was sent: what makes it the same as another one, and how long its pod lives."""
 
     contract: Contract
+    label: str
     body: BaseModel
     key: str | None
     hours: int
@@ -81,20 +98,19 @@ class Sent:
 async def rented(request: Request, sent: Sent, drawing: Drawing, render: Render) -> Response:
     """Rent what `drawing` draws up, once for each idempotency key of each caller, and answer."""
     parts = parts_of(request)
+    request.state.target = parts.redact(sent.label)  # until it has an id
 
     async def checked() -> Wish:
         wish = await drawing()
+        request.state.provider = wish.providers[0] if len(wish.providers) == 1 else ""
         if wish.request.max_price > parts.max_price:
             raise InvalidRequest(
                 f"max price {wish.request.max_price}: this service rents for at most {parts.max_price} USD/h"
             )
-        for name, value in wish.spec.env.items():
-            if looks_secret(name):
-                parts.keep_out(value)  # a provider may repeat it in what it says of a create
         return wish
 
     def noted(made: Made) -> Answer:
-        request.state.target = made.pod.id
+        request.state.target, request.state.provider = made.pod.id, made.pod.provider
         return render(made)
 
     identity = identity_of(request, sent.body, sent.key, operation=sent.contract.value)

@@ -13,6 +13,7 @@ from runner_provisioner.controller.inputs import (
     Body,
     Count,
     Dollars,
+    Hidden,
     Hours,
     Id,
     Key,
@@ -20,7 +21,6 @@ from runner_provisioner.controller.inputs import (
     Port,
     Sent,
     TemplateId,
-    Text,
     answer_of,
     identity_of,
     rented,
@@ -63,7 +63,7 @@ class TemplateCreate(Body):
     docker_image: Image
     docker_image_tag: Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9._-]*$")] = ""
     docker_image_digest: Annotated[str, Field(max_length=128, pattern=r"^(sha256:[0-9a-f]{64})?$")] = ""
-    startup_commands: Text = ""
+    startup_commands: Hidden = ""
     port_mapping: Annotated[list[Port], Field(max_length=50)] = Field(default_factory=lambda: [22])
     name: Line
 
@@ -98,9 +98,10 @@ async def create_template(request: Request, body: TemplateCreate, idempotency_ke
         ports=tuple(f"{port}/tcp" for port in body.port_mapping),
     )
     identity = identity_of(request, body, idempotency_key, operation="template")
+    request.state.target = parts.redact(body.name)
 
     def render(made: PodTemplate) -> Answer:
-        request.state.target = made.id
+        request.state.target, request.state.provider = made.id, made.provider
         return answer_of({"id": made.id, "status": CREATED})
 
     answer = await parts.shelf.make(spec, render, identity=identity)
@@ -168,7 +169,7 @@ def machine_row(machine: Machine) -> Row:
 @router.post("/")
 async def rent_machine(request: Request, body: MachineRent, idempotency_key: Key = None) -> Response:
     """Rent a pod on a machine of the list."""
-    sent = Sent(contract=Contract.MACHINES, body=body, key=idempotency_key, hours=body.lifetime_hours)
+    sent = Sent(contract=Contract.MACHINES, label=body.name, body=body, key=idempotency_key, hours=body.lifetime_hours)
     return await rented(request, sent, partial(_wish, parts_of(request), body), _rented)
 
 

@@ -27,7 +27,7 @@ class Parts:
     """One running service.
 
     `market` gives the pods of some providers, or of all; `max_price` is the most that a pod may cost, US dollars per
-    hour; `redact` takes secrets out of a text, also those that `keep_out` was told.
+    hour; `redact` takes secrets out of a text.
     """
 
     state: ServiceState
@@ -43,7 +43,6 @@ class Parts:
     metrics: Metrics
     readiness: Readiness
     redact: Callable[[str], str]
-    keep_out: Callable[[str], None]
     hosts: tuple[str, ...] = ()
     max_price: Decimal = DEFAULT_MAX_PRICE
 

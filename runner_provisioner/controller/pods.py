@@ -35,7 +35,8 @@ SingleId = Annotated[str, Query(pattern=r"^[A-Za-z0-9_-]{1,80}$")]
 @router.post("/", include_in_schema=False)
 async def create(request: Request, body: PodCreate, idempotency_key: Key = None) -> Response:
     """Rent a pod. "Instances -> Read and Write"."""
-    sent = Sent(contract=Contract.PODS, body=body, key=idempotency_key, hours=body.pod.lifetime_hours)
+    pod = body.pod
+    sent = Sent(contract=Contract.PODS, label=pod.name, body=body, key=idempotency_key, hours=pod.lifetime_hours)
     return await rented(request, sent, partial(wish_of, request, body), _created)
 
 
@@ -121,5 +122,6 @@ async def logs(request: Request, pod_id: Id, tail: Annotated[int, Query(ge=1, le
 @router.delete("/{pod_id}")
 async def delete(request: Request, pod_id: Id) -> Row:
     """End a pod for good, and look that it is gone."""
-    await parts_of(request).served.end(pod_id)
+    known = await parts_of(request).served.end(pod_id)
+    request.state.provider = known.pod.provider
     return {"status": "ok", "podId": pod_id}

@@ -6,11 +6,21 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import Request
-from pydantic import AliasGenerator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AliasGenerator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from runner_provisioner.controller.failures import FieldRefused
-from runner_provisioner.controller.inputs import Count, Dollars, Gigabytes, Hours, Line, Text, Variable
+from runner_provisioner.controller.inputs import (
+    MOST_VARIABLES,
+    Count,
+    Dollars,
+    Gigabytes,
+    Hidden,
+    Hours,
+    Line,
+    Variable,
+    unseen,
+)
 from runner_provisioner.controller.parts import parts_of
 from runner_provisioner.domain.gpu_names import same_models
 from runner_provisioner.domain.offers import GpuRequest, Interruptible, Offer
@@ -27,6 +37,7 @@ STOCK_IMAGE = "runpod/pytorch:2.4.0-py3.11-cuda12.4.1-devel-ubuntu22.04"
 _CLOUDS = {"secure_cloud": CloudType.SECURE, "community_cloud": CloudType.COMMUNITY}
 
 
+Password = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(unseen)]
 Disk = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,80}$")]
 
 
@@ -47,7 +58,7 @@ class EnvVar(Camel):
     """One environment variable."""
 
     key: Variable
-    value: Text = Field(repr=False)
+    value: Hidden = Field(repr=False)
 
 
 class PodWish(Camel):
@@ -67,8 +78,8 @@ class PodWish(Camel):
     vcpus: Annotated[int, Field(ge=1, le=4096, strict=True)] | None = None
     memory: Annotated[Gigabytes, Field(ge=1)] | None = None
     max_price: Dollars | None = None
-    env_vars: Annotated[list[EnvVar], Field(max_length=200)] = Field(default_factory=list)
-    jupyter_password: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(default=None, repr=False)
+    env_vars: Annotated[list[EnvVar], Field(max_length=MOST_VARIABLES)] = Field(default_factory=list)
+    jupyter_password: Password | None = Field(default=None, repr=False)
     auto_restart: bool = False
     lifetime_hours: Hours = Field(default=24, description="After so many hours the pod is ended.")
 

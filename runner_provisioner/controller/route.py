@@ -25,7 +25,7 @@ from runner_provisioner.controller.strays import refuse_strays
 from runner_provisioner.domain.api_keys import Permission
 from runner_provisioner.domain.served import AuditEntry
 from runner_provisioner.errors import StoreError
-from runner_provisioner.logging import get_logger
+from runner_provisioner.logging import get_logger, hiding, on_behalf_of
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 READING = frozenset({"GET", "HEAD"})
@@ -51,7 +51,9 @@ class ContractRoute(APIRoute):
             parts = parts_of(request)
             request.state.request_id = uuid.uuid4().hex
             begun = parts.clock.monotonic()
-            response, error = await _answered(parts, request, operation, work)
+            with hiding(), on_behalf_of(request.state.request_id) as with_key:
+                request.state.with_key = with_key
+                response, error = await _answered(parts, request, operation, work)
             parts.metrics.request(operation, response.status_code, parts.clock.monotonic() - begun, error)
             response.headers["x-request-id"] = request.state.request_id
             return response
@@ -87,6 +89,7 @@ async def _admit(parts: Parts, request: Request) -> None:
     except Unauthenticated:
         _count(parts, _STRANGERS)
         raise
+    request.state.with_key(request.state.caller.id)
     _count(parts, request.state.caller.id)
 
 
@@ -107,6 +110,7 @@ async def _audited(
         operation=operation,
         key_id=key.id if key is not None else None,
         target=str(path.get("pod_id") or path.get("template_id") or getattr(request.state, "target", ""))[:100],
+        provider=getattr(request.state, "provider", ""),
         status=status,
         error=error,
         client=request.client.host if request.client is not None else "",
@@ -135,5 +139,10 @@ def log_failure(operation: str, failure: Exception, said: Told) -> None:
     if said.kind == "InternalError":
         log.error("request_failed", operation=operation, exc_info=failure)
     else:
-        tell = log.warning if said.status >= HTTPStatus.INTERNAL_SERVER_ERROR else log.info
-        tell("request_refused", operation=operation, status=int(said.status), error=said.kind, message=said.message)
+        log_refusal(operation, said)
+
+
+def log_refusal(operation: str, said: Told) -> None:
+    """An outage is worth a line for whoever runs the service; the others are for a log that is asked for."""
+    tell = log.warning if said.status >= HTTPStatus.INTERNAL_SERVER_ERROR else log.info
+    tell("request_refused", operation=operation, status=int(said.status), error=said.kind, message=said.message)

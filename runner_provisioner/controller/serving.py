@@ -113,7 +113,6 @@ def build(program: Program, state: ServiceState, metrics: Metrics, choices: Choi
         metrics=metrics,
         readiness=Readiness(state.check),
         redact=program.redactor.redact,
-        keep_out=program.redactor.add,
         hosts=choices.hosts,
         max_price=choices.max_price,
     )

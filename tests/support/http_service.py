@@ -36,9 +36,13 @@ class Network:
 
     clock: VirtualClock
     stages: list[Stage]
+    instead: Callable[[httpx.Request], httpx.Response | None] = lambda _request: None
 
     async def deliver(self, request: httpx.Request) -> httpx.Response:
-        """Let it arrive."""
+        """Let it arrive, unless it is answered `instead`."""
+        other = self.instead(request)
+        if other is not None:
+            return other
         app = next(one.sim.app for one in self.stages if one.host == request.url.host)
         try:
             return await answered(app, request)
@@ -57,6 +61,7 @@ class Scene:
     providers: tuple[Provider, ...] = (Provider.RUNPOD,)
     state: State = field(default_factory=State)
     environ: Mapping[str, str] = field(default_factory=dict)
+    instead: Callable[[httpx.Request], httpx.Response | None] = lambda _request: None
 
     def __post_init__(self) -> None:
         self.clock = VirtualClock(self.loop)
@@ -89,7 +94,7 @@ class Scene:
             redactor=self.redactor,
             tempo=tempo,
             metrics=MeteredCalls(metrics),
-            transport=Wire(Network(self.clock, self.stages), rule),
+            transport=Wire(Network(self.clock, self.stages, self.instead), rule),
             user_agent="runner-provisioner/test",
         )
         program = wiring.Program(

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextvars
 import html
 import json
 import re
+import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
+from types import FrameType
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner_provisioner._redaction import _RULES, MASK, MIN_SECRET, Redactor, looks_secret
+from runner_provisioner._redaction import _RULES, MASK, MIN_SECRET, Redactor, hide, hiding, looks_secret
 
 SECRET = "s3cr3t/with+odd chars\"'&%é"
 SECRETS = st.text(
@@ -326,3 +332,106 @@ def test_hostile_text_is_redacted_in_linear_time(unit: str) -> None:
     began = time.process_time()
     Redactor(["sesame-open"]).redact(text)
     assert time.process_time() - began < 1.5
+
+
+def _opcodes(work: Callable[[], object]) -> int:
+    """How much of this package's code runs for it: a measure that no other load changes."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, _arg: Any) -> Callable[..., Any] | None:  # noqa: ANN401 - as sys has it
+        nonlocal count
+        if "_redaction" not in frame.f_code.co_filename:
+            return None
+        frame.f_trace_opcodes = True
+        count += event == "opcode"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def _many(number: int, *, end: str = "-value") -> list[str]:
+    return [f"{at:04}{end}" for at in range(number)]
+
+
+@pytest.mark.parametrize("end", ["-value", ""], ids=["long", "short"])
+def test_each_secret_more_costs_as_much_as_the_first(end: str) -> None:
+    """Hundreds of variables of a pod, or of masks of a workflow, are learned in linear time."""
+    few, many = (_opcodes(partial(Redactor, _many(number, end=end))) for number in (50, 200))
+    assert few < many < 5 * few
+
+
+def test_a_text_costs_little_more_with_many_secrets_than_with_few() -> None:
+    """Every field of every record passes by all of them."""
+    text = "podFindAndDeployOnDemand answered 200 after 0.4 s " * 4 + "0001-value"
+    few, many = (_opcodes(partial(Redactor(_many(number)).redact, text)) for number in (200, 2000))
+    assert many < 1.5 * few
+
+
+def test_what_is_hidden_is_known_to_every_redactor_and_then_forgotten() -> None:
+    """In all its forms, also to one made before, for as long as the request is served."""
+    redactor = Redactor(["sesame-open"])
+    with hiding():
+        assert hide("  plain-foo-77\n")
+        assert hide("abc")
+        assert hide("")
+        text = f"plain-foo-77 {base64.b64encode(b'plain-foo-77').decode()} abc sesame-open"
+        assert redactor.redact(text) == f"{MASK} {MASK} abc {MASK}"
+        assert redactor.scrub({"a": ["plain-foo-77", {"plain-foo-77": 1}]}) == {"a": [MASK, {MASK: 1}]}
+        assert "plain-foo-77" not in redactor.redact_exception(ValueError("plain-foo-77"))
+        assert redactor.redact_known("plain-foo-77 sesame-open") == f"plain-foo-77 {MASK}"
+        assert redactor.scrub({"plain-foo-77": 1}) == {"plain-foo-77": 1}
+    assert redactor.redact("plain-foo-77 sesame-open") == f"plain-foo-77 {MASK}"
+    assert not hide("plain-foo-77")
+
+
+def test_a_value_is_kept_for_the_request_or_for_ever() -> None:
+    """Who serves nobody in particular has no other place for it."""
+    redactor = Redactor()
+    with hiding():
+        redactor.keep("of-the-request")
+        assert redactor.redact("of-the-request") == MASK
+    redactor.keep("of-the-program")
+    assert redactor.redact("of-the-request of-the-program") == f"of-the-request {MASK}"
+
+
+def test_text_on_one_line_hides_what_had_several() -> None:
+    """Services put what they quote on one line, whatever blanks it had."""
+    assert Redactor(["a  long\n\tsecret"]).redact("it said: a long secret") == f"it said: {MASK}"
+
+
+async def test_what_one_task_hides_is_hidden_in_its_own_tasks_alone() -> None:
+    """Requests are served side by side, and each starts tasks of its own."""
+    redactor = Redactor()
+    told: dict[str, list[str]] = {}
+
+    async def served(name: str, go: asyncio.Event) -> None:
+        with hiding():
+            begun = asyncio.create_task(inner(name, go))  # before anything is hidden
+            hide(f"value-of-{name}")
+            await begun
+
+    async def inner(name: str, go: asyncio.Event) -> None:
+        await go.wait()
+        told[name] = redactor.redact("value-of-one value-of-two").split()
+
+    go = asyncio.Event()
+    both = asyncio.gather(served("one", go), served("two", go))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    go.set()
+    await both
+    assert told == {"one": [MASK, "value-of-two"], "two": ["value-of-one", MASK]}
+
+
+def test_a_task_that_outlives_its_request_holds_nothing_of_it() -> None:
+    """A connection that was opened meanwhile is kept, and its context with it."""
+    with hiding():
+        hide("plain-foo-77")
+        kept = contextvars.copy_context()
+    assert kept.run(Redactor().redact, "plain-foo-77") == "plain-foo-77"

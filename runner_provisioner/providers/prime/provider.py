@@ -88,7 +88,7 @@ class PrimeProvider:
             spec = replace(spec, options={"sshKeyId": await self._let_in(spec.login_key), **spec.options})
         body = create_input(spec, offer, row, team=self.api.team_id)
         if body.pod.jupyter_password:
-            self.api.plumbing.redactor.add(body.pod.jupyter_password)
+            self.api.plumbing.redactor.keep(body.pod.jupyter_password)
         made = await self.api.create_pod(body)
         pod = self._pod(made)
         if pod is None:
