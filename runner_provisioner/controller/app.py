@@ -110,7 +110,7 @@ def _turned_away(scope: Scope, said: Told) -> None:
 
 async def _fail(request: Request, error: Exception) -> Response:
     """What went wrong outside the contracts' own routes, an unknown path for one."""
-    said = told(error, contract_of(request.url.path))
+    said = told(error, contract_of(request.url.path), parts_of(request).redact)
     operation = "metrics" if request.url.path == "/metrics" else "unknown"  # paths are as many as callers like
     parts_of(request).metrics.request(operation, said.status, 0.0, said.kind)
     log_failure(request.url.path[:80], error, said)

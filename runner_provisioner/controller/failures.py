@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, ClassVar
@@ -101,8 +101,11 @@ class Told:
     fields: tuple[tuple[tuple[str, ...], str], ...] = ()
 
 
-def told(error: Exception, contract: Contract | None = None) -> Told:
-    """Status, message and headers, in the words of the contract; of what nobody expected only that it happened."""
+def told(error: Exception, contract: Contract | None = None, redact: Callable[[str], str] = str) -> Told:
+    """Status, message and headers, in the words of the contract; of what nobody expected only that it happened.
+
+    `redact` comes before those words: a secret of which one is replaced is no longer known.
+    """
     if isinstance(error, RequestValidationError):
         return _invalid(error)
     if isinstance(error, HTTPException):
@@ -110,7 +113,7 @@ def told(error: Exception, contract: Contract | None = None) -> Told:
     if isinstance(error, RequestRefused):
         return _refused(error)
     if isinstance(error, RunnerProvisionerError):
-        return _known(error, contract)
+        return _known(error, contract, redact)
     return Told(status=HTTPStatus.INTERNAL_SERVER_ERROR, message=INTERNAL, kind="InternalError")
 
 
@@ -119,9 +122,9 @@ def status_of(error: RunnerProvisionerError) -> HTTPStatus:
     return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
 
 
-def _known(error: RunnerProvisionerError, contract: Contract | None) -> Told:
+def _known(error: RunnerProvisionerError, contract: Contract | None, redact: Callable[[str], str]) -> Told:
     status = status_of(error)
-    message = in_words_of(contract, " ".join(str(error).split()))
+    message = in_words_of(contract, " ".join(redact(str(error)).split()))
     if isinstance(error, errors.CreateOutcomeUnknown):
         message = f"{message}; {_UNKNOWN_ADVICE}"
     headers = {}

@@ -71,7 +71,7 @@ async def _answered(parts: Parts, request: Request, operation: str, work: Handle
         response = await work(request)
         error = ""
     except Exception as failure:  # noqa: BLE001 - whatever it is, it ends as an answer in the contract's shape
-        said = told(failure, contract_of(request.url.path))
+        said = told(failure, contract_of(request.url.path), parts.redact)
         response, error = response_of(request, said, parts.redact), said.kind
         log_failure(operation, failure, said)
     if request.method not in READING and response.status_code != HTTPStatus.TOO_MANY_REQUESTS:

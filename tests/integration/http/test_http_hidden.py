@@ -16,6 +16,7 @@ from support.stages import Provider
 
 from runner_provisioner import logging as logs
 from runner_provisioner.controller.inputs import MOST_VARIABLES
+from runner_provisioner.errors import InvalidRequest
 
 CLOUD: dict[str, Any] = {"name": "mine", "image_name": "x/y", "gpu_type_id": "NVIDIA RTX A4000"}
 POD: dict[str, Any] = {"name": "mine", "gpuType": "A4000_16GB"}
@@ -87,7 +88,7 @@ def test_what_a_provider_quotes_of_a_request_is_masked(
             answer = await client.ask("POST", path, json=body, headers={"idempotency-key": "one"})
             assert answer.status_code >= 400
             assert "GA102GL" in answer.text
-            for word in (*used, *(" ".join(one.split()) for one in used)):
+            for word in (*used, *(" ".join(one.split()) for one in used), *(one.split()[-1] for one in used)):
                 for text in (answer.text, stream.getvalue(), repr(scene.state)):
                     assert word not in text
                     assert json.dumps(word)[1:-1] not in text
@@ -97,6 +98,24 @@ def test_what_a_provider_quotes_of_a_request_is_masked(
         assert scene.state.kept_audit.kept
 
     play(tmp_path, act, provider)
+
+
+def test_a_secret_is_masked_before_words_in_it_are_replaced(tmp_path: Path) -> None:
+    """What looks like an option of the command line is called by its field, and would be the secret no longer."""
+    secret = "token --max-price plain-foo-77"
+
+    async def act(scene: Scene) -> None:
+        async with scene.served() as client:
+
+            async def failing(*_: object, **__: object) -> None:
+                raise InvalidRequest(f"no such thing: {secret}")
+
+            object.__setattr__(client.parts.orders, "rent", failing)
+            answer = await client.ask("POST", PODS, json={**CLOUD, "env": {"FOO": secret}})
+            assert (answer.status_code, "no such thing" in answer.text) == (422, True)
+            assert "plain-foo-77" not in answer.text
+
+    play(tmp_path, act)
 
 
 def test_what_one_request_hides_is_not_hidden_from_the_next(tmp_path: Path) -> None:
