@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from datetime import timedelta
 from decimal import Decimal
 from typing import Annotated
 
@@ -18,14 +17,13 @@ from runner_provisioner.controller.parts import parts_of
 from runner_provisioner.domain.money import BID_STEP, MOST
 from runner_provisioner.domain.pods import PodId
 from runner_provisioner.domain.served import Answer, RequestRef
-from runner_provisioner.errors import InvalidRequest
+from runner_provisioner.errors import InvalidRequest, about
 from runner_provisioner.services.once import Identity
 from runner_provisioner.services.orders import Made, Render, Wish
 
 LONGEST_HOURS = 30 * 24
 MOST_GB = 100_000
 MOST_GPUS = 64
-LIFETIME = timedelta(hours=24)
 
 
 def _printable(text: str) -> str:
@@ -72,9 +70,8 @@ async def rented(request: Request, wish: Wish, body: BaseModel, key: str | None,
     """Rent it, once for each idempotency key of each caller, and answer."""
     parts = parts_of(request)
     if wish.request.max_price > parts.max_price:
-        raise InvalidRequest(
-            f"max price {wish.request.max_price}: this service rents for at most {parts.max_price} USD/h"
-        )
+        said = f"max price {wish.request.max_price}: this service rents for at most {parts.max_price} USD/h"
+        raise about("max-price", InvalidRequest(said))
 
     for name, value in wish.spec.env.items():
         if looks_secret(name):

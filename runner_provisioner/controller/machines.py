@@ -6,11 +6,11 @@ from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from runner_provisioner.controller.cloud import Image
+from runner_provisioner.controller.failures import FieldRefused
 from runner_provisioner.controller.inputs import (
-    LIFETIME,
     Body,
     Count,
     Dollars,
@@ -31,6 +31,7 @@ from runner_provisioner.domain.markets import PodTemplate, TemplateSpec
 from runner_provisioner.domain.offers import Offer
 from runner_provisioner.domain.pods import Pod, PodSpec, PodState
 from runner_provisioner.domain.served import Answer, Contract
+from runner_provisioner.errors import InvalidRequest
 from runner_provisioner.services.orders import Made, Wish
 from runner_provisioner.services.served import Known
 from runner_provisioner.services.shelf import Machine, any_gpu
@@ -66,6 +67,16 @@ class TemplateCreate(Body):
     startup_commands: Text = ""
     port_mapping: Annotated[list[Port], Field(max_length=50)] = Field(default_factory=lambda: [22])
     name: Line
+
+    @field_validator("docker_image_tag", "docker_image_digest")
+    @classmethod
+    def _once(cls, value: str, info: ValidationInfo) -> str:
+        """An image with a tag of its own takes no second one."""
+        image = str(info.data.get("docker_image", ""))
+        tagged = "@" in image or ":" in image.rpartition("/")[2]
+        if value and tagged:
+            raise ValueError("docker_image has a tag or a digest already: give it once")
+        return value
 
     @property
     def image(self) -> str:
@@ -103,7 +114,11 @@ async def create_template(request: Request, body: TemplateCreate, idempotency_ke
         request.state.target = made.id
         return answer_of({"id": made.id, "status": CREATED})
 
-    answer = await parts.shelf.make(spec, render, identity=identity)
+    try:
+        answer = await parts.shelf.make(spec, render, identity=identity)
+    except InvalidRequest as error:
+        place = {"image": ("docker_image",)}.get(error.about, ())
+        raise FieldRefused(str(error), place=("body", *place)) from error
     return Response(answer.body, status_code=answer.status, media_type="application/json")
 
 
@@ -175,24 +190,34 @@ async def rent_machine(request: Request, body: MachineRent, idempotency_key: Key
     wish = Wish(
         contract=Contract.MACHINES,
         label=body.name,
-        spec=PodSpec(
-            name="",
-            image=template.image or "",
-            env={"PUBLIC_KEY": body.ssh_key},
-            options={"template_id": template.id},
-        ),
+        spec=_spec(template, offer, body.ssh_key),
         request=any_gpu(
             offer.gpu_count,
             models=(offer.gpu_model,),
             max_price=body.max_price if body.max_price is not None else parts.max_price,
         ),
-        lifetime=timedelta(hours=body.lifetime_hours) or LIFETIME,
+        lifetime=timedelta(hours=body.lifetime_hours),
         providers=(offer.provider,),
         offer=lambda one: one.id == offer.id,
         accept_no_kill_time=True,  # who names a machine has chosen its provider for what it is
         facts={"template_id": template.id, "template_name": template.name, "docker_image": template.image},
     )
     return await rented(request, wish, body, idempotency_key, _rented)
+
+
+def _spec(template: PodTemplate, offer: Offer, ssh_key: str) -> PodSpec:
+    """A pod of the template; where that is another provider's, of what it holds."""
+    login = {"PUBLIC_KEY": ssh_key}
+    held = template.spec
+    if template.provider == offer.provider or held is None:
+        return PodSpec(name="", image=template.image or "", env=login, options={"template_id": template.id})
+    return PodSpec(
+        name="",
+        image=held.image,
+        command=held.command,
+        env={**held.env, **login},
+        ports=tuple(dict.fromkeys(("22/tcp", *held.ports))),
+    )
 
 
 def _rented(made: Made) -> Answer:
