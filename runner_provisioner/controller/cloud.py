@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Request, Response
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from runner_provisioner.controller.failures import FieldRefused
 from runner_provisioner.controller.inputs import (
     Body,
     Count,
@@ -31,7 +33,7 @@ from runner_provisioner.domain.offers import GpuRequest, Interruptible
 from runner_provisioner.domain.pods import CloudType, Pod, PodSpec, PodState
 from runner_provisioner.domain.served import Answer, Contract
 from runner_provisioner.errors import InvalidRequest
-from runner_provisioner.ports import Pausable
+from runner_provisioner.ports import GpuProvider, Pausable
 from runner_provisioner.services.orders import Made, Wish
 from runner_provisioner.services.served import Known
 
@@ -99,9 +101,12 @@ class PodCreate(Body):
 
 
 @router.post("/pods")
+@router.post("/pods/", include_in_schema=False)
 async def create_pod(request: Request, body: PodCreate, idempotency_key: Key = None) -> Response:
     """Rent a pod: the cheapest offer of that GPU."""
     parts = parts_of(request)
+    named = provider_named(request, body.provider, "body", "provider")
+    _check(body, [parts.providers[name] for name in named])
     able = tuple(name for name, one in parts.providers.items() if isinstance(one, Pausable))
     lifetime = timedelta(hours=body.lifetime_hours)
     wish = Wish(
@@ -118,10 +123,21 @@ async def create_pod(request: Request, body: PodCreate, idempotency_key: Key = N
             min_memory_gb=body.min_memory_in_gb,
         ),
         lifetime=lifetime,
-        providers=provider_named(request, body.provider, "body", "provider") or able,
+        providers=named or able,
         accept_no_kill_time=body.provider is not None,
     )
     return await rented(request, wish, body, idempotency_key, _created)
+
+
+def _check(body: PodCreate, named: Sequence[GpuProvider]) -> None:
+    """Refuse what a provider that is named by the caller cannot do; those that are not named can do all of it."""
+    for one in named:
+        if isinstance(one, Pausable):
+            continue
+        if body.volume_in_gb:
+            raise FieldRefused(f"{one.name} has no volumes of a size: leave it out", place=("body", "volume_in_gb"))
+        if "/http" in body.ports:
+            raise FieldRefused(f"{one.name} has no proxy for HTTP: write NUMBER/tcp", place=("body", "ports"))
 
 
 def _spec(body: PodCreate) -> PodSpec:
@@ -145,6 +161,7 @@ def _created(made: Made) -> Answer:
 
 
 @router.get("/pods")
+@router.get("/pods/", include_in_schema=False)
 async def list_pods(request: Request) -> Row:
     """Every pod of every account; an error while a provider cannot be looked at, lest its pods be taken for gone."""
     found, errors = await parts_of(request).served.all()
@@ -155,12 +172,14 @@ async def list_pods(request: Request) -> Row:
 
 
 @router.get("/pods/{pod_id}")
+@router.get("/pods/{pod_id}/", include_in_schema=False)
 async def get_pod(request: Request, pod_id: Id) -> Row:
     """One pod, and how busy it is."""
     return _enveloped(row_of(await parts_of(request).served.get(pod_id)), "Pod details retrieved successfully")
 
 
 @router.post("/pods/{pod_id}/stop")
+@router.post("/pods/{pod_id}/stop/", include_in_schema=False)
 async def stop_pod(request: Request, pod_id: Id) -> Row:
     """Stop a pod; its volume goes on billing."""
     known = await parts_of(request).served.stop(pod_id)
@@ -168,12 +187,14 @@ async def stop_pod(request: Request, pod_id: Id) -> Row:
 
 
 @router.post("/pods/{pod_id}/resume")
+@router.post("/pods/{pod_id}/resume/", include_in_schema=False)
 async def resume_pod(request: Request, pod_id: Id) -> Row:
     """Start a stopped pod again."""
     return _enveloped(row_of(await parts_of(request).served.resume(pod_id)), "Pod resumed successfully")
 
 
 @router.delete("/pods/{pod_id}")
+@router.delete("/pods/{pod_id}/", include_in_schema=False)
 async def terminate_pod(request: Request, pod_id: Id) -> Row:
     """End a pod for good, and look that it is gone."""
     await parts_of(request).served.end(pod_id)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from fastapi import Header, Path, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from runner_provisioner._redaction import looks_secret
 from runner_provisioner.controller.failures import FieldRefused
@@ -60,10 +60,16 @@ Key = Annotated[
 ]
 
 
+def without_nulls(data: object) -> object:
+    """What was sent without what was sent as null: a client that has no value for a field may say so."""
+    return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
+
+
 class Body(BaseModel):
     """What all bodies share: a name that is not known is refused, since a slip of the pen may cost money."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    nulls = model_validator(mode="before")(without_nulls)
 
 
 async def rented(request: Request, wish: Wish, body: BaseModel, key: str | None, render: Render) -> Response:

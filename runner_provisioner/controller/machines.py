@@ -99,6 +99,7 @@ class MachineRent(Body):
 
 
 @router.post("/template")
+@router.post("/template/", include_in_schema=False)
 async def create_template(request: Request, body: TemplateCreate, idempotency_key: Key = None) -> Response:
     """Make a template; whether a pod can be made of it its status tells."""
     parts = parts_of(request)
@@ -123,6 +124,7 @@ async def create_template(request: Request, body: TemplateCreate, idempotency_ke
 
 
 @router.get("/template/{template_id}")
+@router.get("/template/{template_id}/", include_in_schema=False)
 async def template_status(request: Request, template_id: TemplateId) -> Row:
     """How far a template is."""
     found = await parts_of(request).shelf.template(template_id)
@@ -137,6 +139,7 @@ def _status(template: PodTemplate) -> str:
 
 
 @router.get("/")
+@router.get("", include_in_schema=False)
 async def list_machines(
     request: Request,
     gpu_type: Annotated[str | None, Query(max_length=200, description="A part of the GPU's name.")] = None,
@@ -181,6 +184,7 @@ def machine_row(machine: Machine) -> Row:
 
 
 @router.post("/")
+@router.post("", include_in_schema=False)
 async def rent_machine(request: Request, body: MachineRent, idempotency_key: Key = None) -> Response:
     """Rent a pod on a machine of the list."""
     parts = parts_of(request)
@@ -225,6 +229,7 @@ def _rented(made: Made) -> Answer:
 
 
 @router.get("/{pod_id}")
+@router.get("/{pod_id}/", include_in_schema=False)
 async def pod_status(request: Request, pod_id: Id) -> Row:
     """How far a pod is, what it has, and how to log in."""
     return pod_row(await parts_of(request).served.get(pod_id))

@@ -215,7 +215,7 @@ def _check_own(spec: PodSpec, options: Options) -> None:
         raise InvalidRequest(f"'{what}' brings its own start command: leave one of the two out")
     ours = {_KEYS, *(spec.tags.to_env() if spec.tags else ())}
     if set(spec.env) - ours:
-        raise InvalidRequest(f"'{what}' brings its own environment: leave the variables out")
+        raise about("env", InvalidRequest(f"'{what}' brings its own environment: leave the variables out"))
 
 
 def _line(command: str | None, env: Mapping[str, str], options: Options, volumes: Sequence[str]) -> StartLine:

@@ -12,7 +12,7 @@ from runner_provisioner.providers.celium.start_command import ENTRYPOINT, StartL
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",))))
+@given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
 def test_any_command_comes_back(command: str) -> None:
     """As it was given."""
     assert command_of(start_line(command, {})) == command
