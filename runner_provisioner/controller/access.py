@@ -11,9 +11,7 @@ from runner_provisioner.domain.api_keys import ApiKey, KeyStatus, Permission, Pl
 from runner_provisioner.ports import ApiKeys, Clock
 
 FRESH: Final = 1.0  # seconds for which the keys are kept in memory: so long a revoked one may go on
-_NO_KEY: Final = (
-    "send a key of this service: Authorization: Bearer rpk_... ('runner-provisioner keys create' makes one)"
-)
+NO_KEY: Final = "send a key of this service as a Bearer (RFC 6750): 'runner-provisioner keys create' makes one"
 _BAD_KEY: Final = "this key is not good here: it is unknown, revoked or expired"
 _NAMES: Final = {Permission.READ: "Instances -> Read", Permission.WRITE: "Instances -> Read and Write"}
 
@@ -52,7 +50,7 @@ class Access:
             return Caller()
         plain = _bearer(authorization)
         if plain is None:
-            raise Unauthenticated(_NO_KEY if authorization is None else _BAD_KEY)
+            raise Unauthenticated(NO_KEY if authorization is None else _BAD_KEY)
         key = known.get(plain.id)
         opens = plain.opens(key)
         if key is None or not opens or key.status(self._clock.now()) is not KeyStatus.ACTIVE:

@@ -32,6 +32,7 @@ _ADVICE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"'pods list' shows those that exist", "the list of pods shows those that exist"),
         (r": end it with 'pods terminate'", ": end it instead"),
         (r" 'gpu-types' lists all\b", ""),
+        (r": 'logs' reads those of a runner's pod by SSH", ": read them in the pod, by SSH"),
     )
 )
 _OPERATORS: Mapping[str, str] = {
