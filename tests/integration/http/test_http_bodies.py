@@ -100,6 +100,20 @@ def test_a_template_of_another_provider_brings_its_image(tmp_path: Path) -> None
     assert len(scene.live()) == 1
 
 
+def test_a_template_at_runpod_runs_its_own_image(tmp_path: Path) -> None:
+    """What the create says of an image would go before the template's."""
+
+    async def act(scene: Scene) -> None:
+        async with scene.served() as client:
+            made = await client.well("POST", "/machines/template", json={"name": "t", "docker_image": "own/image"})
+            body = {"pod": {**SMALL["pod"], "image": "custom_template", "customTemplateId": made["id"]}}
+            await client.well("POST", PODS, json=body)
+
+    scene = play(tmp_path, act)
+    (pod,) = scene.live()
+    assert "own/image" in repr(vars(pod))
+
+
 ENV = [{"key": "FOO", "value": "bar"}]
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "variables of the bare system": (PODS, _pod(WHOLE, envVars=ENV), "pod.envVars"),
