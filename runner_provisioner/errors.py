@@ -27,7 +27,7 @@ cut to `REMOTE_TEXT_LIMIT` characters and redacted by whoever builds the error.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,9 +36,22 @@ REMOTE_TEXT_LIMIT = 256
 
 
 class RunnerProvisionerError(Exception):
-    """Base of everything raised on purpose; `exit_code` is what the command line ends with."""
+    """Base of everything raised on purpose; `exit_code` is what the command line ends with.
+
+    `about` is what of the caller's is at fault, by the name of its option without the dashes; "" where nobody can tell.
+    """
 
     exit_code: ClassVar[int] = 1
+    about: str = ""
+
+
+ErrorT = TypeVar("ErrorT", bound=RunnerProvisionerError)
+
+
+def about(option: str, error: ErrorT) -> ErrorT:
+    """The error, and what of the caller's it is about."""
+    error.about = option
+    return error
 
 
 class ConfigurationError(RunnerProvisionerError):
@@ -65,6 +78,7 @@ class UnknownGpu(InvalidRequest):
     """No provider lists this GPU model; the message names the nearest."""
 
     exit_code = 7
+    about = "gpu"
 
 
 class UntrustedEvent(ConfigurationError):

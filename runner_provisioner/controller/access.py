@@ -11,7 +11,7 @@ from runner_provisioner.domain.api_keys import ApiKey, KeyStatus, Permission, Pl
 from runner_provisioner.ports import ApiKeys, Clock
 
 FRESH: Final = 1.0  # seconds for which the keys are kept in memory: so long a revoked one may go on
-_NO_KEY: Final = (
+NO_KEY: Final = (
     "send the header Authorization with the word Bearer and a key of this service, rpk_... ('runner-provisioner keys "
     "create' makes one)"  # in words that no redactor takes for a credential
 )
@@ -53,7 +53,7 @@ class Access:
             return Caller()
         plain = _bearer(authorization)
         if plain is None:
-            raise Unauthenticated(_NO_KEY if authorization is None else _BAD_KEY)
+            raise Unauthenticated(NO_KEY if authorization is None else _BAD_KEY)
         key = known.get(plain.id)
         opens = plain.opens(key)
         if key is None or not opens or key.status(self._clock.now()) is not KeyStatus.ACTIVE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Request, Response
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from runner_provisioner.controller.failures import FieldRefused
 from runner_provisioner.controller.inputs import (
     Body,
     Count,
@@ -33,7 +35,7 @@ from runner_provisioner.domain.offers import GpuRequest, Interruptible
 from runner_provisioner.domain.pods import CloudType, Pod, PodSpec, PodState
 from runner_provisioner.domain.served import Answer, Contract
 from runner_provisioner.errors import InvalidRequest
-from runner_provisioner.ports import Pausable
+from runner_provisioner.ports import GpuProvider, Pausable
 from runner_provisioner.services.orders import Made, Wish
 from runner_provisioner.services.served import Known
 
@@ -101,6 +103,7 @@ class PodCreate(Body):
 
 
 @router.post("/pods")
+@router.post("/pods/", include_in_schema=False)
 async def create_pod(request: Request, body: PodCreate, idempotency_key: Key = None) -> Response:
     """Rent a pod: the cheapest offer of that GPU."""
     sent = Sent(contract=Contract.CLOUD, label=body.name, body=body, key=idempotency_key, hours=body.lifetime_hours)
@@ -109,6 +112,8 @@ async def create_pod(request: Request, body: PodCreate, idempotency_key: Key = N
 
 async def _wish(request: Request, body: PodCreate) -> Wish:
     parts = parts_of(request)
+    named = provider_named(request, body.provider, "body", "provider")
+    _check(body, [parts.providers[name] for name in named])
     able = tuple(name for name, one in parts.providers.items() if isinstance(one, Pausable))
     return Wish(
         contract=Contract.CLOUD,
@@ -123,9 +128,20 @@ async def _wish(request: Request, body: PodCreate) -> Wish:
             min_vcpus=body.min_vcpu_count,
             min_memory_gb=body.min_memory_in_gb,
         ),
-        providers=provider_named(request, body.provider, "body", "provider") or able,
+        providers=named or able,
         accept_no_kill_time=body.provider is not None,
     )
+
+
+def _check(body: PodCreate, named: Sequence[GpuProvider]) -> None:
+    """Refuse what a provider that is named by the caller cannot do; those that are not named can do all of it."""
+    for one in named:
+        if isinstance(one, Pausable):
+            continue
+        if body.volume_in_gb:
+            raise FieldRefused(f"{one.name} has no volumes of a size: leave it out", place=("body", "volume_in_gb"))
+        if "/http" in body.ports:
+            raise FieldRefused(f"{one.name} has no proxy for HTTP: write NUMBER/tcp", place=("body", "ports"))
 
 
 def _spec(body: PodCreate) -> PodSpec:
@@ -149,6 +165,7 @@ def _created(made: Made) -> Answer:
 
 
 @router.get("/pods")
+@router.get("/pods/", include_in_schema=False)
 async def list_pods(request: Request) -> Row:
     """Every pod of every account; an error while a provider cannot be looked at, lest its pods be taken for gone."""
     found, errors = await parts_of(request).served.all()
@@ -159,12 +176,14 @@ async def list_pods(request: Request) -> Row:
 
 
 @router.get("/pods/{pod_id}")
+@router.get("/pods/{pod_id}/", include_in_schema=False)
 async def get_pod(request: Request, pod_id: Id) -> Row:
     """One pod, and how busy it is."""
     return _enveloped(row_of(await parts_of(request).served.get(pod_id)), "Pod details retrieved successfully")
 
 
 @router.post("/pods/{pod_id}/stop")
+@router.post("/pods/{pod_id}/stop/", include_in_schema=False)
 async def stop_pod(request: Request, pod_id: Id) -> Row:
     """Stop a pod; its volume goes on billing."""
     known = await parts_of(request).served.stop(pod_id)
@@ -173,6 +192,7 @@ async def stop_pod(request: Request, pod_id: Id) -> Row:
 
 
 @router.post("/pods/{pod_id}/resume")
+@router.post("/pods/{pod_id}/resume/", include_in_schema=False)
 async def resume_pod(request: Request, pod_id: Id) -> Row:
     """Start a stopped pod again."""
     known = await parts_of(request).served.resume(pod_id)
@@ -181,6 +201,7 @@ async def resume_pod(request: Request, pod_id: Id) -> Row:
 
 
 @router.delete("/pods/{pod_id}")
+@router.delete("/pods/{pod_id}/", include_in_schema=False)
 async def terminate_pod(request: Request, pod_id: Id) -> Row:
     """End a pod for good, and look that it is gone."""
     known = await parts_of(request).served.end(pod_id)

@@ -12,14 +12,14 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from runner_provisioner import errors
-from runner_provisioner.controller.words import in_words_of
+from runner_provisioner.controller.words import in_words_of, place_of
 from runner_provisioner.domain.served import Contract
 from runner_provisioner.errors import RunnerProvisionerError
 from runner_provisioner.services.once import KeyReused, StillServed
 from runner_provisioner.services.served import NotOurs
 
 RETRY_AFTER = 10  # seconds, where nobody says how long an outage lasts
-_BODY = "body"
+_UNREADABLE = "There was an error parsing the body"  # FastAPI's own words, where the body is no JSON for Python
 INTERNAL = "internal error: the log of the service tells more"
 _UNKNOWN_ADVICE = "repeat the request with the same Idempotency-Key, or look the pod up, before another create"
 
@@ -45,6 +45,7 @@ STATUSES: Mapping[type[BaseException], HTTPStatus] = {
     StillServed: HTTPStatus.CONFLICT,
     NotOurs: HTTPStatus.FORBIDDEN,
 }
+_UNPROCESSABLE = HTTPStatus.UNPROCESSABLE_ENTITY
 _WORTH_REPEATING = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE})
 
 
@@ -108,6 +109,9 @@ def told(error: Exception, contract: Contract | None = None, redact: Callable[[s
     """
     if isinstance(error, RequestValidationError):
         return _invalid(error)
+    if isinstance(error, HTTPException) and error.detail == _UNREADABLE:
+        why = "the body is no JSON that can be read"
+        return Told(status=_UNPROCESSABLE, message=why, kind="InvalidRequest", fields=((("body",), why),))
     if isinstance(error, HTTPException):
         return Told(status=error.status_code, message=error.detail, kind="HTTP", headers=dict(error.headers or {}))
     if isinstance(error, RequestRefused):
@@ -118,7 +122,9 @@ def told(error: Exception, contract: Contract | None = None, redact: Callable[[s
 
 
 def status_of(error: RunnerProvisionerError) -> HTTPStatus:
-    """That of the nearest class in the table."""
+    """That of the nearest class in the table; what the request names in vain is its own fault."""
+    if isinstance(error, errors.NotFound) and error.about:
+        return _UNPROCESSABLE
     return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
 
 
@@ -131,7 +137,8 @@ def _known(error: RunnerProvisionerError, contract: Contract | None, redact: Cal
     after = error.retry_after if isinstance(error, (errors.TransientError, StillServed)) else None
     if after is not None or status in _WORTH_REPEATING:
         headers["retry-after"] = _seconds(RETRY_AFTER if after is None else after)
-    fields = (((_BODY,), message),) if status is HTTPStatus.UNPROCESSABLE_ENTITY else ()
+    place = ("header", "Idempotency-Key") if isinstance(error, KeyReused) else place_of(contract, error)
+    fields = ((place, message),) if status is _UNPROCESSABLE else ()
     return Told(status=status, message=message, kind=type(error).__name__, headers=headers, fields=fields)
 
 

@@ -11,14 +11,14 @@ from typing import Annotated, Any
 
 from fastapi import Header, Path, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from runner_provisioner.controller.failures import FieldRefused
 from runner_provisioner.controller.parts import parts_of
 from runner_provisioner.domain.money import BID_STEP, MOST
 from runner_provisioner.domain.pods import PodId
 from runner_provisioner.domain.served import Answer, Contract, RequestRef
-from runner_provisioner.errors import InvalidRequest
+from runner_provisioner.errors import InvalidRequest, about
 from runner_provisioner.logging import hide
 from runner_provisioner.services.once import Identity
 from runner_provisioner.services.orders import Drawing, Made, Render, Wish
@@ -78,10 +78,16 @@ Key = Annotated[
 ]
 
 
+def without_nulls(data: object) -> object:
+    """What was sent without what was sent as null: a client that has no value for a field may say so."""
+    return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
+
+
 class Body(BaseModel):
     """What all bodies share: a name that is not known is refused, since a slip of the pen may cost money."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    nulls = model_validator(mode="before")(without_nulls)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +110,8 @@ async def rented(request: Request, sent: Sent, drawing: Drawing, render: Render)
         wish = await drawing()
         request.state.provider = wish.providers[0] if len(wish.providers) == 1 else ""
         if wish.request.max_price > parts.max_price:
-            raise InvalidRequest(
-                f"max price {wish.request.max_price}: this service rents for at most {parts.max_price} USD/h"
-            )
+            said = f"max price {wish.request.max_price}: this service rents for at most {parts.max_price} USD/h"
+            raise about("max-price", InvalidRequest(said))
         return wish
 
     def noted(made: Made) -> Answer:

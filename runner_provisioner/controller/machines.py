@@ -6,9 +6,10 @@ from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from runner_provisioner.controller.cloud import Image
+from runner_provisioner.controller.failures import FieldRefused
 from runner_provisioner.controller.inputs import (
     Body,
     Count,
@@ -31,6 +32,7 @@ from runner_provisioner.domain.markets import PodTemplate, TemplateSpec
 from runner_provisioner.domain.offers import Offer
 from runner_provisioner.domain.pods import Pod, PodSpec, PodState
 from runner_provisioner.domain.served import Answer, Contract
+from runner_provisioner.errors import InvalidRequest
 from runner_provisioner.services.orders import Made, Wish
 from runner_provisioner.services.served import Known
 from runner_provisioner.services.shelf import Machine, any_gpu
@@ -67,6 +69,16 @@ class TemplateCreate(Body):
     port_mapping: Annotated[list[Port], Field(max_length=50)] = Field(default_factory=lambda: [22])
     name: Line
 
+    @field_validator("docker_image_tag", "docker_image_digest")
+    @classmethod
+    def _once(cls, value: str, info: ValidationInfo) -> str:
+        """An image with a tag of its own takes no second one."""
+        image = str(info.data.get("docker_image", ""))
+        tagged = "@" in image or ":" in image.rpartition("/")[2]
+        if value and tagged:
+            raise ValueError("docker_image has a tag or a digest already: give it once")
+        return value
+
     @property
     def image(self) -> str:
         """As docker takes it."""
@@ -88,6 +100,7 @@ class MachineRent(Body):
 
 
 @router.post("/template")
+@router.post("/template/", include_in_schema=False)
 async def create_template(request: Request, body: TemplateCreate, idempotency_key: Key = None) -> Response:
     """Make a template; whether a pod can be made of it its status tells."""
     parts = parts_of(request)
@@ -104,11 +117,16 @@ async def create_template(request: Request, body: TemplateCreate, idempotency_ke
         request.state.target, request.state.provider = made.id, made.provider
         return answer_of({"id": made.id, "status": CREATED})
 
-    answer = await parts.shelf.make(spec, render, identity=identity)
+    try:
+        answer = await parts.shelf.make(spec, render, identity=identity)
+    except InvalidRequest as error:
+        place = {"image": ("docker_image",)}.get(error.about, ())
+        raise FieldRefused(str(error), place=("body", *place)) from error
     return Response(answer.body, status_code=answer.status, media_type="application/json")
 
 
 @router.get("/template/{template_id}")
+@router.get("/template/{template_id}/", include_in_schema=False)
 async def template_status(request: Request, template_id: TemplateId) -> Row:
     """How far a template is."""
     found = await parts_of(request).shelf.template(template_id)
@@ -123,6 +141,7 @@ def _status(template: PodTemplate) -> str:
 
 
 @router.get("/")
+@router.get("", include_in_schema=False)
 async def list_machines(
     request: Request,
     gpu_type: Annotated[str | None, Query(max_length=200, description="A part of the GPU's name.")] = None,
@@ -167,6 +186,7 @@ def machine_row(machine: Machine) -> Row:
 
 
 @router.post("/")
+@router.post("", include_in_schema=False)
 async def rent_machine(request: Request, body: MachineRent, idempotency_key: Key = None) -> Response:
     """Rent a pod on a machine of the list."""
     sent = Sent(contract=Contract.MACHINES, label=body.name, body=body, key=idempotency_key, hours=body.lifetime_hours)
@@ -180,12 +200,7 @@ async def _wish(parts: Parts, body: MachineRent) -> Wish:
     return Wish(
         contract=Contract.MACHINES,
         label=body.name,
-        spec=PodSpec(
-            name="",
-            image=template.image or "",
-            env={"PUBLIC_KEY": body.ssh_key},
-            options={"template_id": template.id},
-        ),
+        spec=_spec(template, offer, body.ssh_key),
         request=any_gpu(
             offer.gpu_count,
             models=(offer.gpu_model,),
@@ -198,11 +213,27 @@ async def _wish(parts: Parts, body: MachineRent) -> Wish:
     )
 
 
+def _spec(template: PodTemplate, offer: Offer, ssh_key: str) -> PodSpec:
+    """A pod of the template; where that is another provider's, of what it holds."""
+    login = {"PUBLIC_KEY": ssh_key}
+    held = template.spec
+    if template.provider == offer.provider or held is None:
+        return PodSpec(name="", image=template.image or "", env=login, options={"template_id": template.id})
+    return PodSpec(
+        name="",
+        image=held.image,
+        command=held.command,
+        env={**held.env, **login},
+        ports=tuple(dict.fromkeys(("22/tcp", *held.ports))),
+    )
+
+
 def _rented(made: Made) -> Answer:
     return answer_of({"id": made.pod.id})
 
 
 @router.get("/{pod_id}")
+@router.get("/{pod_id}/", include_in_schema=False)
 async def pod_status(request: Request, pod_id: Id) -> Row:
     """How far a pod is, what it has, and how to log in."""
     return pod_row(await parts_of(request).served.get(pod_id))

@@ -57,6 +57,7 @@ async def list_pods(request: Request, offset: Offset = 0, limit: Limit = 100) ->
 
 
 @router.get("/status")
+@router.get("/status/", include_in_schema=False)
 async def statuses(request: Request, pod_ids: Annotated[list[SingleId], Query(min_length=1, max_length=100)]) -> Row:
     """How far several pods are; one that nobody knows is UNKNOWN."""
     parts = parts_of(request)
@@ -89,6 +90,7 @@ async def _looked_at(request: Request, pod_id: str) -> Row:
 
 
 @router.get("/history")
+@router.get("/history/", include_in_schema=False)
 async def history(
     request: Request,
     offset: Offset = 0,
@@ -104,12 +106,14 @@ async def history(
 
 
 @router.get("/{pod_id}")
+@router.get("/{pod_id}/", include_in_schema=False)
 async def get(request: Request, pod_id: Id) -> Row:
     """One pod."""
     return pod_row(await parts_of(request).served.get(pod_id))
 
 
 @router.get("/{pod_id}/logs")
+@router.get("/{pod_id}/logs/", include_in_schema=False)
 async def logs(request: Request, pod_id: Id, tail: Annotated[int, Query(ge=1, le=10_000)] = LOG_LINES) -> Row:
     """The end of the output of the pod's container, as its provider has it."""
     parts = parts_of(request)
@@ -120,6 +124,7 @@ async def logs(request: Request, pod_id: Id, tail: Annotated[int, Query(ge=1, le
 
 
 @router.delete("/{pod_id}")
+@router.delete("/{pod_id}/", include_in_schema=False)
 async def delete(request: Request, pod_id: Id) -> Row:
     """End a pod for good, and look that it is gone."""
     known = await parts_of(request).served.end(pod_id)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import Request
-from pydantic import AfterValidator, AliasGenerator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AliasGenerator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from runner_provisioner.controller.failures import FieldRefused
@@ -20,24 +20,29 @@ from runner_provisioner.controller.inputs import (
     Line,
     Variable,
     unseen,
+    without_nulls,
 )
-from runner_provisioner.controller.parts import parts_of
-from runner_provisioner.domain.gpu_names import same_models
+from runner_provisioner.controller.parts import Parts, parts_of
+from runner_provisioner.domain.gpu_names import on_socket, same_models
+from runner_provisioner.domain.markets import PodTemplate
 from runner_provisioner.domain.offers import GpuRequest, Interruptible, Offer
 from runner_provisioner.domain.pods import CloudType, PodSpec
 from runner_provisioner.domain.served import Contract
+from runner_provisioner.errors import InvalidRequest, NotFound
 from runner_provisioner.ports import GpuProvider, HasGpuTypes
 from runner_provisioner.services.asking import ask_all
 from runner_provisioner.services.orders import Wish
 
 PRIME = "prime"
+BARE = "ubuntu_22_cuda_12"
 CUSTOM = "custom_template"
 STOCK_IMAGE = "runpod/pytorch:2.4.0-py3.11-cuda12.4.1-devel-ubuntu22.04"
 """What a bare system with CUDA is where images are containers: it has an SSH server, too."""
+_TEMPLATE = ("body", "pod", "customTemplateId")
 _CLOUDS = {"secure_cloud": CloudType.SECURE, "community_cloud": CloudType.COMMUNITY}
 
 
-Password = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(unseen)]
+Password = Annotated[str, Field(max_length=200), AfterValidator(unseen)]
 Disk = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,80}$")]
 
 
@@ -52,6 +57,11 @@ class Camel(BaseModel):
         frozen=True,
         hide_input_in_errors=True,
     )
+    nulls = model_validator(mode="before")(without_nulls)
+
+
+def _unlimited(value: object) -> object:
+    return None if not isinstance(value, bool) and value in (0, "0") else value
 
 
 class EnvVar(Camel):
@@ -64,12 +74,16 @@ class EnvVar(Camel):
 class PodWish(Camel):
     """What is to be rented. Sizes are GB, `maxPrice` US dollars per hour for the whole pod."""
 
-    name: Line
+    name: Line | Literal[""] = Field(default="", description="By default the name that the pod has at its provider.")
     cloud_id: Line | None = Field(default=None, description="An offer; by default the cheapest that fits.")
-    gpu_type: Line = Field(description="In any provider's spelling: H100_80GB, NVIDIA H100 PCIe.")
+    gpu_type: Line | None = Field(
+        default=None,
+        description="In any provider's spelling: H100_80GB, NVIDIA H100 PCIe. Needed unless a cloudId or a "
+        "customTemplateId says what is meant; then any by default, the cheapest.",
+    )
     socket: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,20}$")] | None = None
     gpu_count: Count = 1
-    image: Line = "ubuntu_22_cuda_12"
+    image: Line = BARE
     custom_template_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,80}$")] | None = None
     data_center_id: Line | None = None
     country: Annotated[str, Field(pattern=r"^[A-Za-z]{2}$")] | None = None
@@ -77,7 +91,9 @@ class PodWish(Camel):
     disk_size: Annotated[Gigabytes, Field(ge=1)] | None = None
     vcpus: Annotated[int, Field(ge=1, le=4096, strict=True)] | None = None
     memory: Annotated[Gigabytes, Field(ge=1)] | None = None
-    max_price: Dollars | None = None
+    max_price: Annotated[Dollars | None, BeforeValidator(_unlimited)] = Field(
+        default=None, description="0 is none of one's own: SkyPilot sends that."
+    )
     env_vars: Annotated[list[EnvVar], Field(max_length=MOST_VARIABLES)] = Field(default_factory=list)
     jupyter_password: Password | None = Field(default=None, repr=False)
     auto_restart: bool = False
@@ -111,18 +127,25 @@ async def wish_of(request: Request, body: PodCreate) -> Wish:
     pod = body.pod
     _check(body)
     providers, upstream = _where(parts.providers, body)
+    template = await _template(parts, body, providers)
+    if template is not None:
+        providers = (template.provider,)
+    elif pod.custom_template_id is not None:
+        providers = (PRIME,)  # its templates are made in its dashboard, and nobody can list them
+    _check_at(body, prime=providers == (PRIME,))
     chosen = {name: one for name, one in parts.providers.items() if not providers or name in providers}
     price = pod.max_price if pod.max_price is not None else parts.max_price
     return Wish(
         contract=Contract.PODS,
         label=pod.name,
-        spec=_spec(body, prime=providers == (PRIME,)),
+        spec=_spec(body, template, prime=providers == (PRIME,)),
         request=GpuRequest(
             models=await _models(chosen, pod),
             count=pod.gpu_count,
             interruptible=Interruptible.NEVER,
             max_price=price,
             cloud=_CLOUDS.get(pod.security or "", CloudType.ALL),
+            min_vram_gb=None if pod.gpu_type is not None else 1,
             regions=_regions(pod),
             disk_gb=pod.disk_size,
             min_vcpus=pod.vcpus,
@@ -130,7 +153,7 @@ async def wish_of(request: Request, body: PodCreate) -> Wish:
             network_volume=body.disks[0] if body.disks else None,
         ),
         providers=providers,
-        offer=_offer(pod.cloud_id, upstream),
+        offer=_offer(pod, upstream),
         accept_no_kill_time=bool(providers),  # who names a provider has chosen it for what it is
         facts={
             "gpu_type": pod.gpu_type,
@@ -147,8 +170,47 @@ def _check(body: PodCreate) -> None:
         raise FieldRefused(
             "image 'custom_template' needs a customTemplateId", place=("body", "pod", "customTemplateId")
         )
+    if {body.pod.gpu_type, body.pod.cloud_id, body.pod.custom_template_id} == {None}:
+        raise FieldRefused("give a GPU, a cloudId or a customTemplateId", place=("body", "pod", "gpuType"))
     if body.disks and len(body.disks) > 1:
         raise FieldRefused("a pod takes one disk", place=("body", "disks"))
+
+
+def _check_at(body: PodCreate, *, prime: bool) -> None:
+    """Refuse what the providers that may serve it cannot do: it would be paid for, and missing."""
+    pod = body.pod
+    if prime and pod.env_vars and pod.image == BARE and pod.custom_template_id is None:
+        raise FieldRefused(
+            f"Prime Intellect passes no variables to image '{BARE}': leave them out, or use a custom template",
+            place=("body", "pod", "envVars"),
+        )
+    if prime:
+        return
+    if pod.auto_restart:
+        raise FieldRefused(
+            "only Prime Intellect restarts pods: leave it out, or name provider.type prime",
+            place=("body", "pod", "autoRestart"),
+        )
+    if body.team is not None and body.team.team_id is not None:
+        raise FieldRefused(
+            "only Prime Intellect has teams: leave it out, or name provider.type prime", place=("body", "team")
+        )
+
+
+async def _template(parts: Parts, body: PodCreate, providers: tuple[str, ...]) -> PodTemplate | None:
+    """The template that is named, where a provider tells of its templates. Raises FieldRefused, RemoteError."""
+    template_id = body.pod.custom_template_id
+    if template_id is None or providers == (PRIME,):
+        return None
+    try:
+        found = await parts.shelf.template(template_id)
+    except (NotFound, InvalidRequest) as error:
+        if not providers and PRIME in parts.providers:
+            return None
+        raise FieldRefused(str(error), place=_TEMPLATE) from error
+    if providers and found.provider not in providers:
+        raise FieldRefused(f"template '{template_id}' is one of {found.provider}", place=_TEMPLATE)
+    return found
 
 
 def _where(providers: Mapping[str, GpuProvider], body: PodCreate) -> tuple[tuple[str, ...], str | None]:
@@ -167,12 +229,15 @@ def _where(providers: Mapping[str, GpuProvider], body: PodCreate) -> tuple[tuple
     )
 
 
-def _offer(cloud_id: str | None, upstream: str | None) -> Callable[[Offer], bool] | None:
+def _offer(pod: PodWish, upstream: str | None) -> Callable[[Offer], bool] | None:
     """Whether an offer is meant. Prime Intellect's begin with the provider behind it and the cloudId."""
-    if cloud_id is None and upstream is None:
+    cloud_id = pod.cloud_id
+    if (cloud_id, upstream, pod.socket, pod.country) == (None, None, None, None):
         return None
 
     def meant(offer: Offer) -> bool:
+        if not _is_in(offer, pod.country) or not _sits_on(offer, pod.socket):
+            return False
         if offer.provider != PRIME:
             return cloud_id in {None, offer.id}
         behind, _, rest = offer.id.partition(":")
@@ -182,8 +247,24 @@ def _offer(cloud_id: str | None, upstream: str | None) -> Callable[[Offer], bool
     return meant
 
 
+def _is_in(offer: Offer, country: str | None) -> bool:
+    """Whether it may be there, also where a data centre is named, too."""
+    return None in {country, offer.country} or str(country).casefold() == str(offer.country).casefold()
+
+
+def _sits_on(offer: Offer, socket: str | None) -> bool:
+    """Whether its GPUs are on that socket: Prime Intellect says so at the end of an offer's id, others by the model."""
+    if socket is None:
+        return True
+    if offer.provider == PRIME:
+        return offer.id.split(":")[-2:-1] == [socket]
+    return on_socket(offer.gpu_model, socket)
+
+
 async def _models(providers: Mapping[str, GpuProvider], pod: PodWish) -> tuple[str, ...]:
     """The providers' own names of the GPU; the caller's where none has one, so that the error names the nearest."""
+    if pod.gpu_type is None:
+        return ()
     name = f"{pod.gpu_type} {pod.socket}" if pod.socket else pod.gpu_type
     asked = {key: one.gpu_types for key, one in providers.items() if key != PRIME and isinstance(one, HasGpuTypes)}
     replies = await ask_all(asked)
@@ -197,21 +278,21 @@ def _regions(pod: PodWish) -> tuple[str, ...]:
     return (place,) if place is not None else ()
 
 
-def _spec(body: PodCreate, *, prime: bool) -> PodSpec:
+def _spec(body: PodCreate, template: PodTemplate | None, *, prime: bool) -> PodSpec:
     pod = body.pod
     env = {one.key: one.value for one in pod.env_vars}
     options: dict[str, Any] = {}
     if pod.custom_template_id is not None:
         options["customTemplateId" if prime else "template_id"] = pod.custom_template_id
     if prime:
-        options |= {"jupyterPassword": pod.jupyter_password} if pod.jupyter_password is not None else {}
+        options |= {"jupyterPassword": pod.jupyter_password} if pod.jupyter_password else {}
         options |= {"autoRestart": True} if pod.auto_restart else {}
         options |= {"teamId": body.team.team_id} if body.team is not None and body.team.team_id is not None else {}
-    elif pod.jupyter_password is not None:
+    elif pod.jupyter_password:
         env["JUPYTER_PASSWORD"] = pod.jupyter_password
     return PodSpec(
         name="",
-        image=_image(pod, prime=prime),
+        image=_image(pod, prime=prime) if template is None else template.image or "",
         env=env,
         disk_gb=pod.disk_size or 40,
         min_vcpus=pod.vcpus or 1,

@@ -43,7 +43,7 @@ def pod_row(known: Known) -> Row:
         "providerType": pod.provider,
         "gpuName": facts.get("gpu_type") or pod.gpu_model,
         "gpuCount": pod.gpu_count,
-        "socket": facts.get("socket") or has.socket,
+        "socket": has.socket or facts.get("socket"),
         "priceHr": _number(pod.price),
         "status": STATES[pod.state],
         "installationStatus": installation,

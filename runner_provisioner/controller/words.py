@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 
 from runner_provisioner.domain.served import Contract
+from runner_provisioner.errors import RunnerProvisionerError
 
 _OPTION = re.compile(r"(?<![\w-])--([a-z][a-z0-9]*(?:-[a-z0-9]+)*)")
 
@@ -31,6 +32,7 @@ _ADVICE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"'pods list' shows those that exist", "the list of pods shows those that exist"),
         (r": end it with 'pods terminate'", ": end it instead"),
         (r" 'gpu-types' lists all\b", ""),
+        (r": 'logs' reads those of a runner's pod by SSH", ": read them in the pod, by SSH"),
     )
 )
 _OPERATORS: Mapping[str, str] = {
@@ -41,6 +43,7 @@ FIELDS: Mapping[Contract, Mapping[str, str]] = {
     Contract.CLOUD: {
         "cloud": "cloud_type",
         "disk": "container_disk_in_gb",
+        "env": "env",
         "docker-args": "docker_args",
         "gpu": "gpu_type_id",
         "gpu-count": "gpu_count",
@@ -56,6 +59,7 @@ FIELDS: Mapping[Contract, Mapping[str, str]] = {
         "gpu": "executor_id",
         "gpu-count": "gpu_count",
         "image": "template_id",
+        "template": "template_id",
         "lifetime": "lifetime_hours",
         "max-price": "max_price",
         "provider": "executor_id",
@@ -64,6 +68,7 @@ FIELDS: Mapping[Contract, Mapping[str, str]] = {
         "cloud": "pod.security",
         "disk": "pod.diskSize",
         "docker-args": "pod.customTemplateId",
+        "env": "pod.envVars",
         "gpu": "pod.gpuType",
         "gpu-count": "pod.gpuCount",
         "image": "pod.image",
@@ -74,9 +79,22 @@ FIELDS: Mapping[Contract, Mapping[str, str]] = {
         "network-volume": "disks",
         "provider": "provider.type",
         "region": "pod.country or pod.dataCenterId",
+        "team": "team.teamId",
+        "template": "pod.customTemplateId",
     },
 }
 """By contract: what the field of an option is called."""
+
+
+def place_of(contract: Contract | None, error: RunnerProvisionerError) -> tuple[str, ...]:
+    """The field of the body that an error is about: what it says itself, else the first option in its message.
+
+    The body as a whole where neither is a field of the contract.
+    """
+    options = [error.about, *_OPTION.findall(str(error))]
+    fields = FIELDS[contract] if contract is not None else {}
+    field = next((fields[one] for one in options if one in fields), None)
+    return ("body", *field.partition(" ")[0].split(".")) if field is not None else ("body",)
 
 
 def in_words_of(contract: Contract | None, message: str) -> str:

@@ -16,6 +16,7 @@ _PARTS = re.compile(r"[A-Za-z0-9]+")
 _MEMORY = re.compile(r"(\d+)gb")
 _SOCKET = re.compile(r"pcie|sxm\d?")
 _ON_SXM = frozenset({"hbm3", "hbm3e"})  # how the driver names the modules of H100 and newer
+_SXM_ALONE = frozenset({"b200", "b300", "gh200", "gb200", "h200"})
 _EMPTY = frozenset({"nvidia", "amd", "geforce", "tesla", "quadro", "instinct", "rtx", "generation", "edition", "server",
                     "workstation", "blackwell", "gb"})  # fmt: skip
 _SYNONYMS = {"pro6000": "pro6000b"}
@@ -55,6 +56,15 @@ class GpuName:
             return False
         same = self.memory_gb is None or other.memory_gb is None or self.memory_gb == other.memory_gb
         return same and (self.socket is None or socket is None or socket.lower().startswith(self.socket))
+
+
+def on_socket(model: str, socket: str) -> bool:
+    """Whether a GPU of that name sits on the socket ("PCIe", "SXM5"); one whose name tells none is a PCIe card."""
+    wanted, name = socket.casefold(), GpuName.read(model)
+    said = next((word for word in map(str.lower, _PARTS.findall(model)) if _SOCKET.fullmatch(word)), None)
+    if said is None:
+        said = "sxm" if name.socket is not None or name.model in _SXM_ALONE else "pcie"
+    return wanted.startswith(said) if said == "sxm" else wanted == said
 
 
 def same_models(name: str, types: Iterable[GpuType]) -> list[str]:

@@ -62,7 +62,11 @@ class TemplateSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodTemplate:
-    """A template of the account; `status` is the provider's own word, `usable` whether a pod can be made of it now."""
+    """A template of the account; `status` is the provider's own word, `usable` whether a pod can be made of it now.
+
+    `spec` is all that it holds, so that another provider can make a pod of the same; None where it holds more, or where
+    the provider does not tell.
+    """
 
     provider: str
     id: str
@@ -70,6 +74,7 @@ class PodTemplate:
     image: str | None = None
     status: str = ""
     usable: bool = True
+    spec: TemplateSpec | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

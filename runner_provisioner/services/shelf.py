@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 
 from runner_provisioner.domain.markets import PodTemplate, TemplateSpec
 from runner_provisioner.domain.offers import GpuRequest, Interruptible, Offer
 from runner_provisioner.domain.served import Answer
-from runner_provisioner.errors import CapacityUnavailable, InvalidRequest, NotFound
-from runner_provisioner.ports import Clock, GpuProvider, HasTemplates
+from runner_provisioner.errors import CapacityUnavailable, InvalidRequest, NotFound, about
+from runner_provisioner.ports import Clock, GpuProvider, HasTemplates, starts_over_ssh
 from runner_provisioner.services.asking import ask_all
 from runner_provisioner.services.offers import survey
 from runner_provisioner.services.once import Confirm, Identity, Once, Work
@@ -49,34 +50,50 @@ class Shelf:
         self._once = once
         self._clock = clock
         self._plain = named_plainly
-        self._kept: dict[int, tuple[float, Sequence[Offer]]] = {}
+        self._kept: dict[tuple[int, str | None], tuple[float, Sequence[Offer]]] = {}
 
     # --- machines ----------------------------------------------------------------------------------------------------
 
-    async def machines(self, *, count: int | None = None) -> Sequence[Machine]:
-        """What is for rent, each machine once with the fewest GPUs that it rents out; the cheapest first."""
+    async def machines(self, *, count: int | None = None, provider: str | None = None) -> Sequence[Machine]:
+        """What is for rent, each machine once with the fewest GPUs that it rents out; the cheapest first.
+
+        Those that no template can be used on are last: whoever takes the first machine of a model has a template.
+        """
+        counts = COUNTS if count is None else (count,)
+        replies = await ask_all({str(one): partial(self._offers, one, provider) for one in counts})
+        for error in replies.errors.values():
+            raise error
         found: dict[str, Machine] = {}
-        for one in COUNTS if count is None else (count,):
-            for offer in await self._offers(one):
+        for one in counts:
+            for offer in replies.answers[str(one)]:
                 machine = Machine(id=self._id(offer), offer=offer)
                 found.setdefault(machine.id, machine)
-        return sorted(found.values(), key=lambda one: (one.offer.price, one.id))
+        return sorted(found.values(), key=lambda one: (self._is_bare(one.offer.provider), one.offer.price, one.id))
+
+    def _is_bare(self, provider: str) -> bool:
+        """Whether a pod there boots a system of the provider's, whatever image is wanted."""
+        return starts_over_ssh(self._providers[provider])
 
     async def machine(self, machine_id: str, *, count: int | None = None) -> Machine:
         """One of them. Raises CapacityUnavailable where it is not for rent now."""
-        found = {one.id: one for one in await self.machines(count=count)}
+        named = machine_id.partition("/")[0]
+        where = named if named in self._providers and named != machine_id else self._plain
+        found = {one.id: one for one in await self.machines(count=count, provider=where)}
         if machine_id not in found:
             raise CapacityUnavailable(f"machine '{machine_id}' is not for rent now: choose another of the list")
         return found[machine_id]
 
-    async def _offers(self, count: int) -> Sequence[Offer]:
+    async def _offers(self, count: int, provider: str | None) -> Sequence[Offer]:
         now = self._clock.monotonic()
-        at, offers = self._kept.get(count, (None, ()))
-        if at is None or now - at > FRESH:
-            surveyed = await survey(self._providers, any_gpu(count, max_price=MANY))
-            # A bid is nobody's price: only what costs what it says is listed.
-            offers = [one for one in surveyed.ladder.rungs if not (one.interruptible and one.bids)]
-            self._kept[count] = (now, offers)
+        kept = (self._kept[key] for key in ((count, None), (count, provider)) if key in self._kept)
+        fresh = next((offers for at, offers in kept if now - at <= FRESH), None)
+        if fresh is not None:
+            return fresh
+        wanted = {name: one for name, one in self._providers.items() if provider in {None, name}}
+        surveyed = await survey(wanted, any_gpu(count, max_price=MANY))
+        # A bid is nobody's price: only what costs what it says is listed.
+        offers = [one for one in surveyed.ladder.rungs if not (one.interruptible and one.bids)]
+        self._kept[count, provider] = (now, offers)
         return offers
 
     def _id(self, offer: Offer) -> str:
@@ -102,19 +119,29 @@ class Shelf:
         return await self._once.serve(identity, Work(draw=lambda: "", begin=begin, resume=resume))
 
     async def template(self, template_id: str, *, provider: str | None = None) -> PodTemplate:
-        """One of them, as it is now; where `provider` is named, one that is there. Raises NotFound, InvalidRequest."""
+        """One of them, as it is now. Raises NotFound, InvalidRequest.
+
+        Where `provider` is named it can be used there: it is one of that provider's, or its `spec` tells all of it.
+        """
         replies = await ask_all({name: one.templates for name, one in self._keepers().items()})
         found = next((one for told in replies.answers.values() for one in told if one.id == template_id), None)
         if found is None:
             for error in replies.errors.values():
                 raise error  # it may be there
             raise NotFound(f"no template '{template_id}' in the accounts: make one first")
-        if provider not in {None, found.provider}:
-            raise InvalidRequest(
-                f"template '{template_id}' is one of {found.provider}, and the machine is at {provider}: choose both "
-                "of one provider"
-            )
+        if provider is not None and provider != found.provider:
+            self._check_elsewhere(found, provider)
         return found
+
+    def _check_elsewhere(self, found: PodTemplate, provider: str) -> None:
+        if self._is_bare(provider):
+            why = f"{provider} boots a system of its own and runs no image of a template"
+        elif found.spec is None:
+            why = "it holds more than an image, a start command and variables that can be told elsewhere"
+        else:
+            return
+        message = f"template '{found.id}' is one of {found.provider}, and the machine is at {provider}: {why}"
+        raise about("template", InvalidRequest(f"{message}; choose a machine at {found.provider}"))
 
     def _keepers(self) -> Mapping[str, HasTemplates]:
         found: dict[str, HasTemplates] = {

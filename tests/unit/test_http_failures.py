@@ -11,7 +11,7 @@ from runner_provisioner import errors
 from runner_provisioner.controller.failures import body_of, contract_of, status_of, told
 from runner_provisioner.controller.limits import RateLimits
 from runner_provisioner.controller.metrics import OTHER, MeteredCalls, Metrics
-from runner_provisioner.domain.gpu_names import same_models
+from runner_provisioner.domain.gpu_names import on_socket, same_models
 from runner_provisioner.domain.offers import GpuType
 from runner_provisioner.domain.pods import Pod, PodId, PodState, PublicPort, SshEndpoint
 from runner_provisioner.domain.served import Contract
@@ -148,6 +148,25 @@ def test_a_gpu_is_found_by_any_markets_name(name: str, found: list[str]) -> None
         _type("NVIDIA GeForce RTX 4090", 24),
     ]
     assert same_models(name, known) == found
+
+
+@pytest.mark.parametrize(
+    ("model", "socket", "sits"),
+    [
+        ("NVIDIA A100 80GB PCIe", "PCIe", True),
+        ("NVIDIA A100 80GB PCIe", "SXM4", False),
+        ("NVIDIA A100-SXM4-80GB", "sxm4", True),
+        ("NVIDIA A100-SXM4-80GB", "SXM5", False),
+        ("NVIDIA H100 80GB HBM3", "SXM5", True),
+        ("NVIDIA B200", "SXM6", True),
+        ("NVIDIA RTX A4000", "PCIe", True),
+        ("NVIDIA RTX A4000", "SXM9", False),
+    ],
+    ids=str,
+)
+def test_a_gpu_sits_on_the_socket_that_its_name_tells(model: str, socket: str, sits: bool) -> None:  # noqa: FBT001 - a table
+    """A card whose name tells none is a PCIe card, save models that are made as modules alone."""
+    assert on_socket(model, socket) is sits
 
 
 def test_the_ports_of_a_pod_are_those_told_else_that_of_its_ssh_server() -> None:

@@ -11,7 +11,9 @@ from pydantic import BaseModel
 from support.fakes import REQUEST, offer
 
 import runner_provisioner
+from runner_provisioner._redaction import Redactor
 from runner_provisioner.controller import cloud, machines, pods_create
+from runner_provisioner.controller.access import NO_KEY
 from runner_provisioner.controller.failures import told
 from runner_provisioner.controller.words import FIELDS, in_words_of
 from runner_provisioner.domain.kill_layers import without_kill_time
@@ -89,6 +91,28 @@ def test_every_field_is_one_of_the_contracts_body(contract: Contract) -> None:
             found = [field for key, field in model.model_fields.items() if part in {key, field.alias}]
             kinds = [found[0].annotation, *getattr(found[0].annotation, "__args__", ())]
             model = next((one for one in kinds if isinstance(one, type) and issubclass(one, BaseModel)), model)
+
+
+COMMAND = re.compile(r"'(?:pods [a-z]+|gpu-types|logs|offers|templates)'")
+
+
+def test_no_advice_of_the_markets_keeps_a_command() -> None:
+    """Who speaks HTTP has routes."""
+    root = Path(runner_provisioner.__file__).parent
+    said = [
+        line
+        for path in (*(root / "providers").rglob("*.py"), *(root / "services").glob("ma*.py"))
+        for line in path.read_text("utf-8").splitlines()
+        if COMMAND.search(line) and '"' in line
+    ]
+    assert len(said) >= 5
+    for contract in Contract:
+        assert [line for line in said if COMMAND.search(in_words_of(contract, line))] == []
+
+
+def test_what_is_said_of_a_missing_key_survives_its_redaction() -> None:
+    """An example of a key would be taken for one."""
+    assert Redactor().redact(NO_KEY) == NO_KEY
 
 
 def test_no_advice_of_the_markets_and_the_rules_keeps_an_option() -> None:

@@ -580,8 +580,12 @@ def test_templates_are_found_at_every_provider_and_made_at_the_first_that_keeps_
         assert (await shelf.make(spec, render, identity=None)).body == "left0"
         right.kept.append(PodTemplate(provider="right", id="r", name="other"))
         assert (await shelf.template("r")).provider == "right"
-        with pytest.raises(InvalidRequest, match="choose both of one provider"):
+        with pytest.raises(InvalidRequest, match="it holds more than") as refused:
             await shelf.template("r", provider="left")
+        assert refused.value.about == "template"
+        right.kept.append(PodTemplate(provider="right", id="s", name="whole", spec=spec))
+        assert (await shelf.template("s", provider="left")).spec == spec
+        assert (await shelf.template("s", provider="right")).spec == spec
         left.add("templates", ServerError("down"))
         with pytest.raises(ServerError):
             await shelf.template("nothing")
@@ -620,5 +624,8 @@ def test_machines_are_listed_by_the_fewest_gpus_that_they_rent_out() -> None:
         await anyio.sleep(60)
         await shelf.machines(count=1)
         assert house.one.calls.count("offers") == asked + 1
+        house.one.add("offers", ServerError("down"))
+        with pytest.raises(ServerError):
+            await shelf.machines(count=8)
 
     play(act)

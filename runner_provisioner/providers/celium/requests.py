@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from runner_provisioner.domain.markets import TemplateSpec
 from runner_provisioner.domain.pods import PodSpec
-from runner_provisioner.errors import InvalidRequest
+from runner_provisioner.errors import InvalidRequest, about
 from runner_provisioner.providers.celium.start_command import PLACES, StartLine, bare_environment, start_line
 
 LONGEST_HOURS = 720
@@ -215,7 +215,7 @@ def _check_own(spec: PodSpec, options: Options) -> None:
         raise InvalidRequest(f"'{what}' brings its own start command: leave one of the two out")
     ours = {_KEYS, *(spec.tags.to_env() if spec.tags else ())}
     if set(spec.env) - ours:
-        raise InvalidRequest(f"'{what}' brings its own environment: leave the variables out")
+        raise about("env", InvalidRequest(f"'{what}' brings its own environment: leave the variables out"))
 
 
 def _line(command: str | None, env: Mapping[str, str], options: Options, volumes: Sequence[str]) -> StartLine:
@@ -254,7 +254,8 @@ def _contents(
 
 def image_parts(image: str) -> tuple[str, str, str]:
     """Name, tag and digest. Raises InvalidRequest for what is no image's name: the node's shell would run it."""
-    _shell_safe("image", image, _IMAGE)
+    if not _IMAGE.fullmatch(image):
+        raise about("image", InvalidRequest(_unsafe("image", image)))
     whole, _, digest = image.partition("@")
     folder, slash, last = whole.rpartition("/")
     name, _, tag = last.partition(":")
@@ -273,5 +274,9 @@ def _ports(ports: Sequence[str], more: Sequence[int]) -> list[int]:
 
 def _shell_safe(what: str, text: str, pattern: re.Pattern[str]) -> str:
     if not pattern.fullmatch(text):
-        raise InvalidRequest(f"{what} {text[:80]!r}: a shell on the node reads it; use letters, digits and ._/:@-")
+        raise InvalidRequest(_unsafe(what, text))
     return text
+
+
+def _unsafe(what: str, text: str) -> str:
+    return f"{what} {text[:80]!r}: a shell on the node reads it; use letters, digits and ._/:@-"

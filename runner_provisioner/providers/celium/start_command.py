@@ -24,6 +24,8 @@ ENTRYPOINT = "env"
 # Folders on the container's own disk: a tmpfs forgets when the container restarts.
 PLACES = ("/opt", "/var/lib", '"${HOME:-/root}"', "/var/tmp")  # noqa: S108 - a folder is made there, exclusively
 
+_LINE = re.compile(r"bash -O lastpipe -c 'echo ([A-Za-z0-9+/]+=*)\|base64 -d\|exec bash'")
+_COMMAND = re.compile(r"^command=(.*)^run\(\) \{\ntrap - TERM INT\nset \+m\neval ", re.MULTILINE | re.DOTALL)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _UNQUOTABLE = re.compile(r"['\x00-\x1f\x7f]")
 
@@ -103,6 +105,20 @@ def start_line(command: str, env: Mapping[str, str], *, places: Sequence[str] = 
     startup = f"bash -O lastpipe -c 'echo {blob}|base64 -d|exec bash'"
     _check_length(startup, plain)
     return StartLine(entrypoint=ENTRYPOINT, startup=startup, environment=plain)
+
+
+def command_of(line: StartLine) -> str | None:
+    """The command that `start_line` made it of; None for another's line, or for one that hides variables too."""
+    found = _LINE.fullmatch(line.startup)
+    if found is None or line.entrypoint != ENTRYPOINT:
+        return None
+    try:
+        script = base64.b64decode(found[1], validate=True).decode()
+    except ValueError:
+        return None
+    held = _COMMAND.search(script)
+    words = shlex.split(held[1]) if held is not None else []
+    return words[0] if len(words) == 1 else None
 
 
 def bare_environment(env: Mapping[str, str]) -> dict[str, str]:

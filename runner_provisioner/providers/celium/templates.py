@@ -12,6 +12,7 @@ from runner_provisioner.ports import Clock
 from runner_provisioner.providers.celium.api import CeliumApi
 from runner_provisioner.providers.celium.failures import SERVICE
 from runner_provisioner.providers.celium.requests import REMOVED, TEMPLATE_NAME, emptied, template_of
+from runner_provisioner.providers.celium.start_command import StartLine, command_of
 from runner_provisioner.providers.celium.states import PROVIDER
 from runner_provisioner.providers.celium.wire import WireTemplate
 
@@ -173,5 +174,23 @@ def _pause(waited: float) -> float:
 def _told(row: WireTemplate) -> PodTemplate:
     status = row.status or ""
     return PodTemplate(
-        provider=PROVIDER, id=row.id, name=row.name, image=row.image, status=status, usable=status.upper() in USABLE
+        provider=PROVIDER,
+        id=row.id,
+        name=row.name,
+        image=row.image,
+        status=status,
+        usable=status.upper() in USABLE,
+        spec=_spec(row),
     )
+
+
+def _spec(row: WireTemplate) -> TemplateSpec | None:
+    """What it holds; None where that is told in part, or says what this program cannot say elsewhere."""
+    entrypoint, startup = row.entrypoint or "", row.startup_commands
+    if row.image is None or startup is None or row.environment is None or is_ours(row.name):
+        return None
+    command = command_of(StartLine(entrypoint=entrypoint, startup=startup, environment={}))
+    if command is None and (entrypoint or startup):
+        return None
+    ports = tuple(f"{port}/tcp" for port in row.internal_ports or ())
+    return TemplateSpec(name=row.name, image=row.image, command=command, env=row.environment, ports=ports)

@@ -49,6 +49,10 @@ def _word(value: object) -> object:
     return value if isinstance(value, str) else None
 
 
+def _numbers(value: object) -> object:
+    return [one for one in value if isinstance(one, int)] if isinstance(value, (list, tuple)) else None
+
+
 def _amount(value: object) -> object:
     return int(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
@@ -58,6 +62,7 @@ Word = Annotated[str | None, BeforeValidator(_word)]  # shown and no more: an od
 Amount = Annotated[int | None, BeforeValidator(_amount)]
 Whole = Annotated[int | None, BeforeValidator(_whole)]
 Moment = Annotated[datetime | None, BeforeValidator(_moment)]  # unreadable is "not known": it must not hide a pod
+Ports = Annotated[tuple[int, ...] | None, BeforeValidator(_numbers)]
 Specs = Annotated[Mapping[str, Any] | None, BeforeValidator(_mapping)]
 
 
@@ -109,7 +114,7 @@ class WireExecutor(Wire):
 
 
 class WireTemplate(Wire):
-    """A template. Its start command is never read: it may carry the registration token."""
+    """A template. Its start command is never shown: it may carry the registration token."""
 
     id: str
     name: str = ""
@@ -117,6 +122,9 @@ class WireTemplate(Wire):
     docker_image_tag: str | None = None
     docker_image_digest: str | None = None
     environment: Annotated[Mapping[str, str] | None, BeforeValidator(_environment)] = Field(default=None, repr=False)
+    entrypoint: Word = None
+    startup_commands: Annotated[Word, Field(repr=False)] = None
+    internal_ports: Ports = None
     status: str | None = None
     user_id: str | None = None
     is_private: bool | None = None

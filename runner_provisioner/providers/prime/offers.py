@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from runner_provisioner.domain.offers import GpuRequest, Offer
 from runner_provisioner.domain.pods import CloudType
-from runner_provisioner.errors import NotFound, OfferUnfit
+from runner_provisioner.errors import NotFound, OfferUnfit, about
 from runner_provisioner.logging import get_logger
 from runner_provisioner.providers.prime import gpu_models
 from runner_provisioner.providers.prime.amounts import Wanted, sizes
@@ -77,7 +77,7 @@ async def _rows(api: PrimeApi, request: GpuRequest) -> Sequence[WireOffer]:
 async def _no_disk(api: PrimeApi, volume: str) -> NotFound:
     there = ", ".join(sorted(disk.id for disk in await api.disks())) or "none"
     message = f"Prime Intellect has no disk '{volume}' in this account: give --network-volume one of them ({there})"
-    return NotFound(message, service=SERVICE, operation="availability", code="NOT_FOUND")
+    return about("network-volume", NotFound(message, service=SERVICE, operation="availability", code="NOT_FOUND"))
 
 
 async def _check_known(api: PrimeApi, names: Sequence[str], listed: Iterable[str]) -> None:
@@ -116,6 +116,7 @@ def _fitting(rows: Iterable[WireOffer], request: GpuRequest) -> Iterable[Found]:
                 bids=False,
                 memory_gb=_memory(row) or None,
                 region=region,
+                country=row.country,
                 stock=row.stock_status,
                 gpu_name=name,
                 cloud=_CLOUDS.get(row.security or ""),

@@ -11,20 +11,24 @@ from runner_provisioner.domain.offers import GpuRequest, GpuType, Offer
 from runner_provisioner.domain.pods import Pod, PodId, PodSpec, PodState, SshEndpoint
 from runner_provisioner.errors import (
     CreateOutcomeUnknown,
+    InvalidRequest,
     NotFound,
     OfferGone,
     OfferUnfit,
+    PermissionDenied,
     ProtocolViolation,
     RemoteError,
     ServerError,
     ServiceUnavailable,
     TransientError,
+    about,
 )
 from runner_provisioner.logging import get_logger
 from runner_provisioner.ports import Clock
 from runner_provisioner.providers.prime import gpu_models
 from runner_provisioner.providers.prime.api import PrimeApi
 from runner_provisioner.providers.prime.failures import NO_SUCH_ROUTE, SERVICE, no_such_pod
+from runner_provisioner.providers.prime.inputs import CreateInput
 from runner_provisioner.providers.prime.logs import LogReader
 from runner_provisioner.providers.prime.offers import find, find_again
 from runner_provisioner.providers.prime.requests import create_input
@@ -89,7 +93,7 @@ class PrimeProvider:
         body = create_input(spec, offer, row, team=self.api.team_id)
         if body.pod.jupyter_password:
             self.api.plumbing.redactor.keep(body.pod.jupyter_password)
-        made = await self.api.create_pod(body)
+        made = await self._made(body, spec)
         pod = self._pod(made)
         if pod is None:
             message = f"Prime Intellect ended pod {made.id} at once: look '{spec.name}' up before renting again"
@@ -98,6 +102,19 @@ class PrimeProvider:
         if pod.price is not None and pod.price > offer.price + _ROUNDING:
             await self._give_back(pod, offer)
         return pod
+
+    async def _made(self, body: CreateInput, spec: PodSpec) -> WirePod:
+        """What came of the create; what the request itself names in vain is an InvalidRequest about that."""
+        try:
+            return await self.api.create_pod(body)
+        except PermissionDenied as error:
+            if body.team is None or not {"team", "teamId", "team_id"} & set(spec.options):
+                raise
+            raise about("team", InvalidRequest(f"team '{body.team.team_id}': {error}")) from error
+        except (NotFound, InvalidRequest) as error:
+            if body.pod.custom_template_id is not None and "template" in str(error).lower():
+                error.about = "template"
+            raise
 
     async def get(self, pod_id: PodId) -> Pod | None:
         """See the port."""

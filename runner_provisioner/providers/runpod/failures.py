@@ -52,6 +52,7 @@ _SPOT_RESUME = (
 _BID = "the bid is below RunPod's minimum: raise the bid or the maximum price"
 _FUNDS = "the RunPod account's balance or spend limit does not allow this: add funds or raise the limit"
 _GONE = "RunPod knows no such pod: look the id up in the list of pods"
+_TEMPLATE = "RunPod knows no such template: look its id up in the list of templates"
 _INPUT = "RunPod does not accept the request as it stands: correct the field that it names"
 _STATE = "the pod's state at RunPod does not allow this action: look at its state first"
 _PACE = "too many requests to RunPod: wait and try again"
@@ -102,6 +103,7 @@ TABLE: tuple[Row, ...] = (
     _said("host_too_small", r"does not have the resources to deploy", CapacityUnavailable, _STOCK),
     _said("bid_too_low", r"bid (price )?(is )?(too low|below|under)", BidTooLow, _BID),
     _said("funds", r"\b(balance|funds|spend(ing)? limit|insufficient credits?)\b", InsufficientFunds, _FUNDS),
+    _said("unknown_template", r"\btemplate not found|\btemplate does not exist", InvalidRequest, _TEMPLATE),
     _said("unknown_pod", r"\bpod not found|\bpod does not exist", NotFound, _GONE),
     _said("pace", r"rate limit|too many requests", RateLimited, _PACE),
     _said("internal", r"something went wrong", ServerError, _INTERNAL),

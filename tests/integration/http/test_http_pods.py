@@ -141,7 +141,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "negative": (_wish(diskSize=-1), ["body", "pod", "diskSize"]),
     "template without an id": (_wish(image="custom_template"), ["body", "pod", "customTemplateId"]),
     "provider that is none": (_wish("nowhere"), ["body", "provider", "type"]),
-    "price of nothing": (_wish(maxPrice=0), ["body", "pod", "maxPrice"]),
+    "price below nothing": (_wish(maxPrice=-1), ["body", "pod", "maxPrice"]),
     "variable that is none": (_wish(envVars=[{"key": "A=B", "value": "x"}]), ["body", "pod", "envVars", "0", "key"]),
 }
 

@@ -154,6 +154,7 @@ ROWS: list[tuple[str, Answer, type[RunnerProvisionerError]]] = [
     ("RATE_LIMITED", graphql("Rate limit exceeded", "RATE_LIMITED"), RateLimited),
     ("RATE_LIMITED-alone", graphql("no", "RATE_LIMITED"), RateLimited),
     ("INTERNAL_SERVER_ERROR", graphql("no", "INTERNAL_SERVER_ERROR"), ServerError),
+    ("unknown-template", graphql("template not found"), InvalidRequest),
     # What else arrives.
     ("message-in-the-code", graphql("error", "Pod not found"), NotFound),
     ("upper-case", graphql("SPOT PODS ARE NO LONGER OFFERED"), SpotDiscontinued),
