@@ -185,6 +185,15 @@ class HasKillTime(Protocol):
 
 
 @runtime_checkable
+class MovesKillTime(Protocol):
+    """A provider that is told the exact kill time after the rent: who dies in between leaves a rough one."""
+
+    async def end_at(self, pod_id: PodId, at: datetime) -> None:
+        """End the pod by itself then. Raises RemoteError, InvalidRequest."""
+        ...
+
+
+@runtime_checkable
 class EndsFromInside(Protocol):
     """A provider whose pods can end themselves: each holds a credential that is good for itself alone."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 
@@ -31,7 +31,7 @@ from runner_provisioner.errors import (
     SpotDiscontinued,
     TransientError,
 )
-from runner_provisioner.ports import Clock, EventSink, GpuProvider, Pausable, has_kill_time
+from runner_provisioner.ports import Clock, EventSink, GpuProvider, MovesKillTime, Pausable, has_kill_time
 from runner_provisioner.services.asking import ask_all
 from runner_provisioner.services.budget import Purse
 from runner_provisioner.services.chronicle import Chronicle
@@ -171,6 +171,8 @@ class ManualPods:
         except CreateOutcomeUnknown as error:
             found = await self._look_up(provider, spec)
             if found is not None:
+                if spec.terminate_after is not None:
+                    await self.end_at(found, spec.terminate_after)
                 return found
             raise CreateOutcomeUnknown(
                 f"no answer to the create and no pod named {spec.name} seen: "
@@ -178,6 +180,18 @@ class ManualPods:
                 service=error.service,
                 operation=error.operation,
             ) from error
+
+    async def end_at(self, pod: Pod, at: datetime) -> None:
+        """Have its provider end it then, where it takes that after the rent; a failure is told."""
+        provider = self._providers[pod.provider]
+        if not isinstance(provider, MovesKillTime):
+            return
+        try:
+            await provider.end_at(pod.id, at)
+        except (RemoteError, InvalidRequest) as error:
+            if self._events is not None:
+                said = {"provider": pod.provider, "id": pod.id, "error": str(error)}
+                self._events.emit(Event(name="kill_time_not_set", at=self._clock.now(), fields=said))
 
     async def _give_back(self, provider: GpuProvider, spec: PodSpec) -> None:
         """Look until the pod of this very create is seen, and end it; without its nonce it cannot be told for sure."""

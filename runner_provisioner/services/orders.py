@@ -144,7 +144,7 @@ class Orders:
             return _as_made(served, served.ref)
         pod = await self.find(served)
         if pod is not None:
-            return (await self._made(pod, served))[0]
+            return await self._found(pod, served)
         if await self._state.pods.give_up(name, self._clock.now()):
             return None
         return await self._resumed(name)  # it came at the last moment
@@ -261,6 +261,12 @@ class Orders:
             raise Superseded(f"another server has given pod {pod.id} up, so that it was ended")
         return Made(pod=pod, served=known), wanted is not None
 
+    async def _found(self, pod: Pod, served: ServedPod) -> Made:
+        """Whoever rented it may have died before it was given its end."""
+        made, _ = await self._made(pod, served)
+        await self._market((pod.provider,)).end_at(pod, served.expires_at)
+        return made
+
     async def _kept(self, known: ServedPod) -> bool | None:
         """Whether the pod is wanted, None when that could not be written down and nobody can say."""
         wanted: bool | None = None
@@ -284,7 +290,7 @@ class Orders:
     async def settle(self, pod: Pod, served: ServedPod) -> Pod | None:
         """Remember the pod that was found, or end it where it was given up. Raises LeftBehind, RemoteError."""
         try:
-            return (await self._made(pod, served))[0].pod
+            return (await self._found(pod, served)).pod
         except Superseded:
             return None
 

@@ -49,12 +49,16 @@ class PostgresPlace:
         return f"database postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
+_NO_TABLES = frozenset({"42P01", "3F000"})
+
+
 class PostgresDatabase:
     """`Store` in one schema of a database; several connections."""
 
     def __init__(self, place: PostgresPlace, engine: AsyncEngine) -> None:
         self._place = place
         self._engine = engine
+        self._bare = False
         self._reading = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
     @classmethod
@@ -79,22 +83,36 @@ class PostgresDatabase:
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """Others may write meanwhile."""
+        await self._mend()
         async with self._errors(), self._reading.connect() as connection:
             yield connection
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
         """Others may write meanwhile, each row in turn."""
+        await self._mend()
         async with self._errors(), self._engine.begin() as connection:
             yield connection
 
     @asynccontextmanager
     async def trying(self) -> AsyncIterator[AsyncConnection]:
         """What locks a whole table is waited for a second, the server itself as long as ever."""
+        await self._mend()
         async with self._errors(), self._engine.connect() as connection:
             await connection.exec_driver_sql(f"SET LOCAL lock_timeout = {TRY_SECONDS * 1000:.0f}")
             yield connection
             await connection.rollback()
+
+    async def _mend(self) -> None:
+        """Make the tables again where the last words were that there are none: the server has come back empty."""
+        if not self._bare:
+            return
+        self._bare = False
+        try:
+            await self._prepare()
+        except StoreError:
+            self._bare = True
+            raise
 
     async def _prepare(self) -> None:
         async with self.reading() as connection:
@@ -127,6 +145,7 @@ class PostgresDatabase:
             yield
         # A creator's errors come as the driver raised them. RuntimeError: migrating was not possible.
         except (SQLAlchemyError, PostgresError, InterfaceError, OSError, RuntimeError) as error:
+            self._bare = getattr(getattr(error, "orig", error), "sqlstate", None) in _NO_TABLES or self._bare
             raise _told(self._place, error) from error
         except (ValueError, OverflowError) as error:
             raise StoreError(f"{self._place} holds what no runner-provisioner writes: restore a backup") from error

@@ -292,6 +292,19 @@ async def test_nonsense_in_the_database_is_told(postgres: Server) -> None:
     await history.aclose()
 
 
+async def test_a_database_that_comes_back_empty_is_used_again(postgres: Server) -> None:
+    """One call says so, and the next one finds new tables."""
+    state = state_at(await postgres.new_database())
+    await state.audit.note(ENTRY)
+    async with state._opened() as store, store.writing() as connection:
+        await connection.exec_driver_sql("DROP SCHEMA runner_provisioner CASCADE")
+    with pytest.raises(StoreError):
+        await state.check()
+    await state.check()
+    assert list(await state.audit.entries(EPOCH)) == []
+    await state.aclose()
+
+
 @pytest.mark.full
 async def test_a_server_that_was_restarted_is_used_again(postgres: Server) -> None:
     """Without a restart of ours; while it is down that is said, to the history's users as well."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 
@@ -72,6 +72,19 @@ class SlowProvider(PausableProvider):
         return made
 
 
+class EndedLater(SlowProvider):
+    """Its pods are given their exact end after they were rented."""
+
+    def __init__(self, clock: VirtualClock, *offers: Offer, name: str) -> None:
+        super().__init__(clock, *offers, name=name)  # type: ignore[arg-type] # any clock
+        self.ends: dict[PodId, datetime] = {}
+
+    async def end_at(self, pod_id: PodId, at: datetime) -> None:
+        """End it then."""
+        self.meet("end_at")
+        self.ends[pod_id] = at
+
+
 class Keeper(FakeProvider):
     """A provider that keeps templates."""
 
@@ -114,7 +127,8 @@ class House:
     def among(self, have: Sequence[str], names: Sequence[str]) -> ManualPods:
         """Those of a service that has these providers, or both."""
         both = {n: p for n, p in {"one": self.one, "two": self.two}.items() if not have or n in have}
-        return ManualPods({n: p for n, p in both.items() if not names or n in names}, clock=self.clock, settle=30)
+        chosen = {n: p for n, p in both.items() if not names or n in names}
+        return ManualPods(chosen, clock=self.clock, settle=30, events=self.events)
 
     def without(self, name: str) -> Served:
         """A service that does not have that provider."""
@@ -413,6 +427,23 @@ def test_a_resumption_that_cannot_be_written_down_keeps_the_request() -> None:
         assert await house.rent() == "late"
 
     assert play(act).one.calls.count("create") == 1
+
+
+@pytest.mark.parametrize("error", [None, ServerError("down")], ids=["set", "refused"])
+def test_a_pod_that_was_found_again_is_given_its_end(error: ServerError | None) -> None:
+    """Where that cannot be done it is told, and the round ends the pod."""
+
+    async def act(house: House) -> None:
+        one = EndedLater(house.clock, offer("A", provider="one"), name="one")
+        house.one = one
+        one.add("created", CreateOutcomeUnknown("no answer"))
+        one.add("end_at", error)
+        made = PodId(await house.rent())
+        (kept,) = house.state.kept_pods.kept.values()
+        assert one.ends == ({} if error else {made: kept.expires_at})
+        assert len(house.events.told("kill_time_not_set")) == (error is not None)
+
+    play(act)
 
 
 def test_pods_are_stopped_resumed_and_ended_where_they_are_ours() -> None:

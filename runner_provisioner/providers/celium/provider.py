@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from decimal import Decimal
 
 from runner_provisioner.domain.markets import LeftTemplate, LogLine, PodTemplate, TemplateSpec
@@ -130,6 +131,10 @@ class CeliumProvider:
             if spec.needs_kill_time and not await self._has_end(pod):
                 await self._give_back(pod, "Lium took no kill time")
                 raise OfferUnfit(f"Lium took no kill time for pod {pod.id}: it was given back ({error})") from error
+
+    async def end_at(self, pod_id: PodId, at: datetime) -> None:
+        """See MovesKillTime."""
+        await self._api.schedule_removal(pod_id, at)
 
     async def _has_end(self, pod: Pod) -> bool:
         try:

@@ -146,6 +146,22 @@ def test_killed_while_it_rents_the_next_process_finishes(
     assert kept.id == scene.pods()[0].id
 
 
+@pytest.mark.parametrize("key", [KEY, {}], ids=["repeated", "by the round"])
+def test_killed_before_the_end_was_set_the_next_process_sets_it(tmp_path: Path, key: dict[str, str]) -> None:
+    """The provider is told the exact moment after the rent."""
+
+    async def act(scene: Scene) -> None:
+        async with scene.served(rule=once(Kind.CRASH_BEFORE, "POST .*/schedule-removal")) as client:
+            await _crash(_create(client, headers=key))
+        await scene.wait(180)
+        async with scene.served() as client:
+            await (_create(client, headers=key) if key else client.parts.served.round())
+        (kept,) = scene.state.kept_pods.kept.values()
+        assert [pod.terminate_after for pod in scene.pods()] == [kept.expires_at]
+
+    play(tmp_path, act, Provider.LIUM)
+
+
 def test_killed_without_a_key_the_pod_is_remembered_all_the_same(tmp_path: Path) -> None:
     """The next process' round finds it by its name; what was never rented is given up."""
 
