@@ -122,8 +122,7 @@ class Orders:
             wish = await drawing()
             made, kept = await self._served(wish, self._fresh(wish, key, name, lifetime), key, confirm)
             if identity is not None and not kept:
-                # Whoever repeats the request may not find it in a list that lags, and must not rent another then.
-                raise CreateOutcomeUnknown(f"pod {made.pod.id} at {made.pod.provider} could not be written down")
+                raise _not_kept(made)
             return render(made)
 
         async def resume(name: str) -> Answer | None:
@@ -135,7 +134,8 @@ class Orders:
     async def _resumed(self, name: str) -> Made | None:
         """The pod that another server has rented under that name; None once two looks have not shown it.
 
-        Raises Superseded, when it was given up meanwhile, and like `find`.
+        Raises Superseded, when it was given up meanwhile, CreateOutcomeUnknown, when it was found and could not be
+        written down, and like `find`.
         """
         served = await self._state.pods.named(name)
         if served is None or served.given_up_at is not None:
@@ -144,7 +144,10 @@ class Orders:
             return _as_made(served, served.ref)
         pod = await self.find(served)
         if pod is not None:
-            return await self._found(pod, served)
+            made, kept = await self._found(pod, served)
+            if not kept:
+                raise _not_kept(made)
+            return made
         if await self._state.pods.give_up(name, self._clock.now()):
             return None
         return await self._resumed(name)  # it came at the last moment
@@ -261,11 +264,11 @@ class Orders:
             raise Superseded(f"another server has given pod {pod.id} up, so that it was ended")
         return Made(pod=pod, served=known), wanted is not None
 
-    async def _found(self, pod: Pod, served: ServedPod) -> Made:
-        """Whoever rented it may have died before it was given its end."""
-        made, _ = await self._made(pod, served)
+    async def _found(self, pod: Pod, served: ServedPod) -> tuple[Made, bool]:
+        """Like `_made`. Whoever rented it may have died before it was given its end."""
+        found = await self._made(pod, served)
         await self._market((pod.provider,)).end_at(pod, served.expires_at)
-        return made
+        return found
 
     async def _kept(self, known: ServedPod) -> bool | None:
         """Whether the pod is wanted, None when that could not be written down and nobody can say."""
@@ -290,9 +293,10 @@ class Orders:
     async def settle(self, pod: Pod, served: ServedPod) -> Pod | None:
         """Remember the pod that was found, or end it where it was given up. Raises LeftBehind, RemoteError."""
         try:
-            return (await self._found(pod, served)).pod
+            made, _ = await self._found(pod, served)
         except Superseded:
             return None
+        return made.pod
 
     def _fresh(self, wish: Wish, key: ApiKey | None, name: str, lifetime: timedelta) -> ServedPod:
         now = self._clock.now()
@@ -344,6 +348,11 @@ def _as_made(served: ServedPod, where: PodRef) -> Made:
         interruptible=served.interruptible,
     )
     return Made(pod=pod, served=served)
+
+
+def _not_kept(made: Made) -> CreateOutcomeUnknown:
+    """Whoever repeats the request may not find the pod in a list that lags, and must not rent another then."""
+    return CreateOutcomeUnknown(f"pod {made.pod.id} at {made.pod.provider} could not be written down")
 
 
 def is_of(pod: Pod, served: ServedPod) -> bool:

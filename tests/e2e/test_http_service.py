@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from support.served import house
+from support.served import PROGRAM, house
 
 PODS = "/api/cloud/pods"
 WISH: dict[str, Any] = {"name": "mine", "image_name": "x/y", "gpu_type_id": "NVIDIA RTX A4000"}
@@ -113,7 +113,7 @@ def test_keys_made_on_the_command_line_open_the_service(tmp_path: Path) -> None:
     """Without one it listens on loopback only; with one nobody gets in without it; curl is a client."""
     with house(tmp_path, "runpod") as place:
         refused = subprocess.run(
-            ["python", "-m", "runner_provisioner", "serve", "--host", "0.0.0.0", "--port", "0"],  # noqa: S104 - refused
+            [*PROGRAM, "serve", "--host", "0.0.0.0", "--port", "0"],  # noqa: S104 - refused
             env=place.environ,
             capture_output=True,
             text=True,

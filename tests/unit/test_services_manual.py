@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import anyio
@@ -275,3 +275,19 @@ async def test_a_pod_that_will_not_end_is_reported() -> None:
     with pytest.raises(LeftBehind, match="pod p1 at one"):
         await scene.pods.terminate(made.id)
     assert scene.clock.monotonic() > 60
+
+
+async def test_an_end_that_cannot_be_set_stops_nobody_though_nobody_is_told() -> None:
+    """The pod is there, and whoever made it looks after it."""
+
+    class Refusing(FakeProvider):
+        async def end_at(self, pod_id: PodId, at: datetime) -> None:
+            """Not now."""
+            raise ServerError(f"{pod_id} cannot be given its end at {at}")
+
+    clock = FakeClock()
+    provider = Refusing(clock, offer("A", provider="one"), name="one")
+    pods = ManualPods({"one": provider}, clock=clock, settle=30)
+    made = await pods.create(SPEC, REQUEST)
+    await pods.end_at(made, clock.now() + timedelta(hours=1))
+    assert await pods.list() == [made]

@@ -88,6 +88,13 @@ def test_two_mishaps_at_any_two_points_are_one_pod(first: Blow, second: Blow) ->
             _one_pod(Race(plans=[{point: first}, {other: second}], requests=[(0, 0), (1, 1)]))
 
 
+def test_a_pod_that_was_found_and_could_not_be_written_down_is_no_answer_yet() -> None:
+    """Somebody else may have given it up, and end it."""
+    late = Blow(kind=Mishap.STALL, seconds=LONG[2])
+    plans = [{6: late}, {10: late, 12: Blow(kind=Mishap.AWAY, seconds=LONG[0])}]
+    _one_pod(Race(plans=plans, requests=[(0, 1.0), (1, 0.0)]))
+
+
 def test_a_late_pod_whose_end_was_noted_while_no_list_showed_it_is_ended() -> None:
     """It had been given up before it came."""
     plan = {
