@@ -115,6 +115,10 @@ async def _wish(request: Request, body: PodCreate) -> Wish:
     named = provider_named(request, body.provider, "body", "provider")
     _check(body, [parts.providers[name] for name in named])
     able = tuple(name for name, one in parts.providers.items() if isinstance(one, Pausable))
+    if not (named or able):
+        others = ", ".join(parts.providers)
+        message = f"no provider of this service stops and resumes pods: name one that does not ({others})"
+        raise FieldRefused(message, place=("body", "provider"))
     return Wish(
         contract=Contract.CLOUD,
         label=body.name,

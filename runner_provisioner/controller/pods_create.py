@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
@@ -39,6 +40,7 @@ CUSTOM = "custom_template"
 STOCK_IMAGE = "runpod/pytorch:2.4.0-py3.11-cuda12.4.1-devel-ubuntu22.04"
 """What a bare system with CUDA is where images are containers: it has an SSH server, too."""
 _TEMPLATE = ("body", "pod", "customTemplateId")
+_CENTER = re.compile(r"[A-Za-z]{2,3}-[A-Za-z]{2,3}-\d+")
 _CLOUDS = {"secure_cloud": CloudType.SECURE, "community_cloud": CloudType.COMMUNITY}
 
 
@@ -248,8 +250,12 @@ def _offer(pod: PodWish, upstream: str | None) -> Callable[[Offer], bool] | None
 
 
 def _is_in(offer: Offer, country: str | None) -> bool:
-    """Whether it may be there, also where a data centre is named, too."""
-    return None in {country, offer.country} or str(country).casefold() == str(offer.country).casefold()
+    """Whether it may be there, also where a data centre is named, too, whose id may tell its country (EU-RO-1)."""
+    if country is None:
+        return True
+    if offer.country is None and _CENTER.fullmatch(offer.region or ""):
+        return country.upper() in str(offer.region).upper().split("-")
+    return offer.country is None or country.casefold() == offer.country.casefold()
 
 
 def _sits_on(offer: Offer, socket: str | None) -> bool:

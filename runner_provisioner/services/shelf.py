@@ -105,15 +105,14 @@ class Shelf:
         self, spec: TemplateSpec, render: Callable[[PodTemplate], Answer], *, identity: Identity | None
     ) -> Answer:
         """Make a template, once for each identity. Raises InvalidRequest where no provider keeps any."""
-        keepers = self._keepers()
-        name = self._plain if self._plain in keepers else next(iter(keepers))
 
         async def begin(_name: str, confirm: Confirm) -> Answer:
+            keeper = self._keeper()
             await confirm()
-            return render(await keepers[name].create_template(spec, wait=False))
+            return render(await keeper.create_template(spec, wait=False))
 
         async def resume(_name: str) -> Answer | None:
-            same = [one for one in await keepers[name].templates() if one.name == spec.name]
+            same = [one for one in await self._keeper().templates() if _holds(one, spec)]
             return render(same[-1]) if same else None
 
         return await self._once.serve(identity, Work(draw=lambda: "", begin=begin, resume=resume))
@@ -143,6 +142,11 @@ class Shelf:
         message = f"template '{found.id}' is one of {found.provider}, and the machine is at {provider}: {why}"
         raise about("template", InvalidRequest(f"{message}; choose a machine at {found.provider}"))
 
+    def _keeper(self) -> HasTemplates:
+        """Where new ones are made."""
+        keepers = self._keepers()
+        return keepers[self._plain] if self._plain in keepers else next(iter(keepers.values()))
+
     def _keepers(self) -> Mapping[str, HasTemplates]:
         found: dict[str, HasTemplates] = {
             name: one for name, one in self._providers.items() if isinstance(one, HasTemplates)
@@ -150,3 +154,14 @@ class Shelf:
         if not found:
             raise InvalidRequest("no provider of this service keeps templates")
         return found
+
+
+def _holds(template: PodTemplate, spec: TemplateSpec) -> bool:
+    """Whether it may have been made of that; an older one of the same name with something else in it was not."""
+    held = template.spec
+    if template.name != spec.name:
+        return False
+    if held is None:
+        return True
+    same_image = held.image in {spec.image, f"{spec.image}:latest"}  # which is what no tag means
+    return same_image and (held.command, set(held.ports)) == (spec.command, set(spec.ports))

@@ -52,7 +52,7 @@ async def _machines(api: CeliumApi, wanted: Sequence[str]) -> Sequence[str]:
         refuse(wanted, known)
     for name, machine in found.items():
         if machine is None:
-            log.warning("celium_gpu_unknown", gpu=name)
+            log.info("celium_gpu_unknown", gpu=name)
     return tuple(dict.fromkeys(machine for machine in found.values() if machine))
 
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from runner_provisioner.domain.offers import GpuRequest, GpuType, Offer
 from runner_provisioner.domain.pods import Pod, PodId, PodSpec
-from runner_provisioner.errors import CreateOutcomeUnknown, NotFound
+from runner_provisioner.errors import CreateOutcomeUnknown, NotFound, about
 from runner_provisioner.logging import get_logger
 from runner_provisioner.providers.runpod.api import RunPodApi
 from runner_provisioner.providers.runpod.failures import SERVICE
@@ -94,11 +94,10 @@ class GraphQLMarket:
         known = {volume.id: volume.data_center_id for volume in await self._api.network_volumes()}
         if wanted not in known:
             there = ", ".join(sorted(known)) or "none"
-            raise NotFound(
-                f"RunPod has no network volume '{wanted}' in this account: give --network-volume one of them ({there})",
-                service=SERVICE,
-                operation="networkVolumes",
+            message = (
+                f"RunPod has no network volume '{wanted}' in this account: give --network-volume one of them ({there})"
             )
+            raise about("network-volume", NotFound(message, service=SERVICE, operation="networkVolumes"))
         return (known[wanted],)
 
     def _pod(self, pod: WirePod) -> Pod | None:

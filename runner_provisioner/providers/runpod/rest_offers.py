@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from runner_provisioner.domain.offers import GpuRequest, GpuType, Offer
 from runner_provisioner.domain.pods import CloudType
-from runner_provisioner.errors import NotFound
+from runner_provisioner.errors import NotFound, about
 from runner_provisioner.logging import get_logger
 from runner_provisioner.providers.runpod.failures import SERVICE
 from runner_provisioner.providers.runpod.rest_api import RestApi
@@ -70,7 +70,7 @@ async def _place_of(rest: RestApi, volume: str) -> str | None:
         message = (
             f"RunPod has no network volume '{volume}' in this account: give --network-volume one of them ({there})"
         )
-        raise NotFound(message, service=SERVICE, operation="networkVolumes", code="NOT_FOUND")
+        raise about("network-volume", NotFound(message, service=SERVICE, operation="networkVolumes", code="NOT_FOUND"))
     return known[volume]
 
 

@@ -124,6 +124,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "no GPU and nothing else": (PODS, {"pod": {"name": "mine"}}, "pod.gpuType"),
     "an unknown GPU": (PODS, _pod(SMALL, gpuType="ABACUS"), "pod.gpuType"),
     "a price above the service's": (PODS, _pod(SMALL, maxPrice=1000), "pod.maxPrice"),
+    "a disk that RunPod has not": (PODS, {**AT_RUNPOD, "disks": [DISK]}, "disks"),
     "a template that RunPod has not": (
         PODS,
         _pod(AT_RUNPOD, image="custom_template", customTemplateId="none"),
@@ -166,12 +167,31 @@ def test_what_cannot_be_done_is_refused_with_its_field(tmp_path: Path) -> None:
     assert not scene.pods()
 
 
+def test_where_no_provider_stops_pods_one_has_to_be_named(tmp_path: Path) -> None:
+    """It would serve what it cannot do."""
+    body = {"name": "a", "image_name": "x/y", "gpu_type_id": "NVIDIA RTX A4000"}
+
+    async def act(scene: Scene) -> None:
+        async with scene.served() as client:
+            refused = await client.ask("POST", CLOUD, json=body)
+            assert (refused.status_code, refused.json()["error"]["fields"][0]["field"]) == (422, "provider")
+            await client.well("POST", CLOUD, json={**body, "provider": "celium"})
+
+    assert len(play(tmp_path, act, Provider.LIUM).live()) == 1
+
+
 def test_what_the_markets_have_not_is_not_promised(tmp_path: Path) -> None:
     """A socket that the GPU has not, a data centre in another country."""
 
     async def act(scene: Scene) -> None:
         async with scene.served() as client:
-            for body in (_pod(AT_RUNPOD, socket="SXM9"), _pod(WHOLE, country="CA"), _pod(WHOLE, socket="SXM5")):
+            elsewhere = _pod(AT_RUNPOD, country="CA", dataCenterId="EU-RO-1")
+            for body in (
+                elsewhere,
+                _pod(AT_RUNPOD, socket="SXM9"),
+                _pod(WHOLE, country="CA"),
+                _pod(WHOLE, socket="SXM5"),
+            ):
                 answer = await client.ask("POST", PODS, json={**body, "team": None})
                 assert answer.status_code == 409, answer.text
 

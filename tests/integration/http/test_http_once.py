@@ -117,7 +117,7 @@ def test_each_caller_has_keys_of_their_own(tmp_path: Path) -> None:
     ("provider", "named"),
     [
         pytest.param(Provider.RUNPOD, {}, id="runpod"),
-        pytest.param(Provider.LIUM, {}, id="celium", marks=pytest.mark.full),
+        pytest.param(Provider.LIUM, {"provider": "celium"}, id="celium", marks=pytest.mark.full),
         pytest.param(Provider.PRIME, {"provider": "prime"}, id="prime", marks=pytest.mark.full),
     ],
 )
@@ -125,7 +125,7 @@ def test_killed_while_it_rents_the_next_process_finishes(
     tmp_path: Path, provider: Provider, named: dict[str, str], kind: Kind
 ) -> None:
     """The pod is found by what was written down before, and rented only where it was not; nobody has two."""
-    wish = {**WISH, **named, "image_name": "ubuntu_22_cuda_12" if named else "x/y"}
+    wish = {**WISH, **named, "image_name": "ubuntu_22_cuda_12" if provider is Provider.PRIME else "x/y"}
 
     async def act(scene: Scene) -> None:
         async with scene.served(rule=once(kind)) as client:
@@ -149,13 +149,14 @@ def test_killed_while_it_rents_the_next_process_finishes(
 @pytest.mark.parametrize("key", [KEY, {}], ids=["repeated", "by the round"])
 def test_killed_before_the_end_was_set_the_next_process_sets_it(tmp_path: Path, key: dict[str, str]) -> None:
     """The provider is told the exact moment after the rent."""
+    wish = {**WISH, "provider": "celium"}
 
     async def act(scene: Scene) -> None:
         async with scene.served(rule=once(Kind.CRASH_BEFORE, "POST .*/schedule-removal")) as client:
-            await _crash(_create(client, headers=key))
+            await _crash(_create(client, json=wish, headers=key))
         await scene.wait(180)
         async with scene.served() as client:
-            await (_create(client, headers=key) if key else client.parts.served.round())
+            await (_create(client, json=wish, headers=key) if key else client.parts.served.round())
         (kept,) = scene.state.kept_pods.kept.values()
         assert [pod.terminate_after for pod in scene.pods()] == [kept.expires_at]
 
@@ -235,6 +236,39 @@ def test_a_template_is_made_once_too(tmp_path: Path) -> None:
             assert [one.id for one in mine] == [made["id"]]
 
     play(tmp_path, act, Provider.LIUM)
+
+
+def test_an_older_template_of_the_same_name_is_not_taken_for_the_one_that_was_cut_off(tmp_path: Path) -> None:
+    """A pod of it would run another image."""
+    other = {**TEMPLATE, "docker_image": "a/new"}
+
+    async def act(scene: Scene) -> None:
+        async with scene.served() as client:
+            old = await client.well("POST", "/machines/template", json=TEMPLATE)
+        async with scene.served(rule=once(Kind.CRASH_BEFORE, "POST .*/templates")) as client:
+            await _crash(client.ask("POST", "/machines/template", json=other, headers=KEY))
+        await scene.wait(HELD)
+        async with scene.served() as client:
+            made = await client.well("POST", "/machines/template", json=other, headers=KEY)
+            assert made["id"] != old["id"]
+            kept = {one.id: one.image for one in await client.parts.providers["celium"].templates()}  # type: ignore[attr-defined]
+            assert "a/new" in str(kept[made["id"]])
+
+    play(tmp_path, act, Provider.LIUM)
+
+
+def test_a_repeated_template_is_answered_though_its_provider_is_gone(tmp_path: Path) -> None:
+    """The first answer is kept."""
+
+    async def act(scene: Scene) -> None:
+        async with scene.served() as client:
+            made = await client.well("POST", "/machines/template", json=TEMPLATE, headers=KEY)
+        scene.stages = [one for one in scene.stages if "celium" not in one.host and "lium" not in one.host]
+        async with scene.served() as client:
+            assert "celium" not in client.parts.providers
+            assert await client.well("POST", "/machines/template", json=TEMPLATE, headers=KEY) == made
+
+    play(tmp_path, act, Provider.PRIME, Provider.LIUM)
 
 
 def test_200_creates_at_once_are_200_pods(tmp_path: Path) -> None:
