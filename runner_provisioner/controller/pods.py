@@ -15,7 +15,7 @@ from runner_provisioner.controller.pods_rows import past_row, pod_row, status_ro
 from runner_provisioner.controller.route import ContractRoute
 from runner_provisioner.domain.pods import PodId
 from runner_provisioner.domain.served import Answer, Contract, PodOrder, PodQuery
-from runner_provisioner.errors import NotFound, RemoteError
+from runner_provisioner.errors import MissingCredential, NotFound, RemoteError
 from runner_provisioner.services.orders import Made
 from runner_provisioner.services.served import Known
 
@@ -85,7 +85,7 @@ async def _looked_at(request: Request, pod_id: str) -> Row:
         return status_row(await parts_of(request).served.get(PodId(pod_id)))
     except NotFound:
         return unknown_row(pod_id, served) if served is None else terminated_row(served)
-    except RemoteError:
+    except (RemoteError, MissingCredential):
         return unknown_row(pod_id, served)
 
 

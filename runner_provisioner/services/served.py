@@ -14,7 +14,7 @@ from runner_provisioner.domain.leases import PodRef, ref
 from runner_provisioner.domain.names import ManualName
 from runner_provisioner.domain.pods import Pod, PodClass, PodId
 from runner_provisioner.domain.served import PodQuery, ServedPod
-from runner_provisioner.errors import InvalidRequest, NotFound, RunnerProvisionerError, StoreError
+from runner_provisioner.errors import InvalidRequest, MissingCredential, NotFound, RunnerProvisionerError, StoreError
 from runner_provisioner.ports import Clock, EventSink, ServiceState
 from runner_provisioner.services.manual import ManualPods
 from runner_provisioner.services.orders import Orders, is_of, is_past
@@ -75,7 +75,7 @@ class Served:
     # --- one pod -----------------------------------------------------------------------------------------------------
 
     async def get(self, pod_id: PodId) -> Known:
-        """One pod, wherever it is. Raises NotFound."""
+        """One pod, wherever it is. Raises NotFound; MissingCredential where it lives at a provider that is not here."""
         served = await self._state.pods.get(pod_id)
         pod = await self._of(served).get(pod_id)
         return Known(pod=pod, served=served)
@@ -113,7 +113,11 @@ class Served:
         return known
 
     def _of(self, served: ServedPod | None) -> ManualPods:
-        return self._market((served.provider,) if served is not None and served.provider is not None else ())
+        where = served.provider if served is not None else None
+        # Nobody may be told that a pod is gone which bills at a provider that was not asked.
+        if served is not None and served.ended_at is None and where not in {None, *self._market(()).names}:
+            raise MissingCredential(f"pod '{served.id}' is at {where}, and this service has no key of {where} now")
+        return self._market((where,) if where is not None else ())
 
     def _at(self, known: Known) -> ManualPods:
         return self._market((known.pod.provider,))
@@ -213,8 +217,9 @@ class Served:
             await work
         except StoreError:
             raise
-        except RunnerProvisionerError as error:
-            fields = {"what": str(what), "error": str(error)}
+        except Exception as error:  # noqa: BLE001 - whatever ails one pod, the others have to be ended
+            said = str(error) if isinstance(error, RunnerProvisionerError) else repr(error)
+            fields = {"what": str(what), "error": said}
             self._events.emit(Event(name="round_failed", at=self._clock.now(), fields=fields))
 
     async def _tally(self, living: Mapping[PodRef, ServedPod], seen: set[PodRef]) -> Tally:

@@ -660,3 +660,21 @@ def test_machines_are_listed_by_the_fewest_gpus_that_they_rent_out() -> None:
             await shelf.machines(count=8)
 
     play(act)
+
+
+def test_what_nobody_expected_of_one_pod_keeps_no_other_from_being_ended() -> None:
+    """A mistake of the program, for one: the round goes on, and tells it."""
+
+    async def act(house: House) -> None:
+        for _ in range(2):
+            await house.rent(identity=None)
+        await anyio.sleep(LIFETIME.total_seconds() + 1)
+        house.one.add("terminate", KeyError("a mistake"))  # type: ignore[arg-type] # none of the errors it knows
+        await house.served.round()
+        assert len(house.one.pods) == 1
+        (told,) = house.events.told("round_failed")
+        assert "KeyError('a mistake')" in str(told)
+        await house.served.round()
+        assert not house.one.pods
+
+    play(act)

@@ -38,6 +38,30 @@ def test_a_pod_past_its_time_is_ended_where_its_provider_does_not(tmp_path: Path
     play(tmp_path, act, Provider.PRIME)
 
 
+def test_a_pod_at_a_provider_that_is_not_here_now_is_told_from_one_that_is_gone(tmp_path: Path) -> None:
+    """It bills; a key was mislaid, and nobody has looked."""
+
+    async def act(scene: Scene) -> None:
+        async with scene.served() as client:
+            pod = (await client.well("POST", PODS, json=_wish("prime")))["id"]
+        there = scene.stages
+        scene.stages = [one for one in there if "prime" not in one.host]
+        async with scene.served() as client:
+            assert "prime" not in client.parts.providers
+            (told,) = (await client.well("GET", f"{PODS}/status?pod_ids={pod}"))["data"]
+            assert told["status"] == "UNKNOWN"
+            for method in ("GET", "DELETE"):
+                answer = await client.ask(method, f"{PODS}/{pod}")
+                assert (answer.status_code, "no key of prime" in answer.text) == (503, True)
+        scene.stages = there
+        async with scene.served() as client:
+            await client.well("DELETE", f"{PODS}/{pod}")
+            (told,) = (await client.well("GET", f"{PODS}/status?pod_ids={pod}"))["data"]
+            assert told["status"] == "TERMINATED"
+
+    assert not play(tmp_path, act, Provider.RUNPOD, Provider.PRIME).live()
+
+
 def test_a_pod_that_ended_elsewhere_is_noted_once_two_rounds_have_missed_it(tmp_path: Path) -> None:
     """A list may lag, and one that could not be had says nothing."""
 
