@@ -13,6 +13,7 @@ from typing import Any
 import click
 import pytest
 from support.action_stage import CHECK, INSTALL, PROGRAM, ROOT, SETTLE, SetUpAction, action, queue
+from support.families import family
 
 from runner_provisioner.cli.app import cli
 from runner_provisioner.domain.durations import parse_duration
@@ -185,17 +186,13 @@ ALWAYS = {
     "a line that is a command",
     "no GitHub credential",
     "no number",
-    "a key that is too long",
     "no price",
     "no such GPU",
     "two SSH keys",
-    "a label with a comma",
 }
 
 
-@pytest.mark.parametrize(
-    "case", [pytest.param(name, marks=[] if name in ALWAYS else pytest.mark.full, id=name) for name in CASES]
-)
+@pytest.mark.parametrize("case", family(CASES, daily=ALWAYS))
 def test_a_wrong_input_gives_one_error_that_names_it(set_up_action: SetUpAction, case: str) -> None:
     """Once on the page of the run, with nothing rented and nothing installed for what can be seen at once."""
     wrong, name = CASES[case]

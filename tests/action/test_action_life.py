@@ -60,6 +60,7 @@ def test_start_job_stop(set_up_action: SetUpAction) -> None:
     assert re.search(r"^Cost: 0\.\d+ USD$", stop.job.summary, re.MULTILINE)
 
 
+@pytest.mark.full
 def test_the_page_of_the_run_tells_what_was_tried_and_when(set_up_action: SetUpAction) -> None:
     """The summary has a row for each offer with its fate, the four moments and the price; the log is folded."""
     stage = set_up_action(inert=True)
@@ -94,6 +95,7 @@ def test_a_start_warns_where_nobody_cleans_up(set_up_action: SetUpAction) -> Non
     stage.stage.gone(pods=2)
 
 
+@pytest.mark.full
 def test_a_stop_that_cannot_know_the_cost_says_so(set_up_action: SetUpAction) -> None:
     """Without price and beginning, and where no job took the runner, the cost is unknown."""
     stage = set_up_action(inert=True)
@@ -175,6 +177,7 @@ def test_a_second_start_that_is_refused_leaves_the_first_alone(set_up_action: Se
     stage.stage.gone(pods=1)
 
 
+@pytest.mark.full
 def test_cleanup_ends_what_a_finished_run_left(set_up_action: SetUpAction) -> None:
     """A dry run only tells and fails, the real one ends it; both say it on their page."""
     stage = set_up_action(inert=True)

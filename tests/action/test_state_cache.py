@@ -80,12 +80,9 @@ def stopping(stage: ActionStage, run_id: int, *before: Mapping[str, Value], **in
 
 
 def test_a_second_job_finds_what_the_first_has_learned(set_up_action: SetUpAction) -> None:
-    """The newest history is restored, by this installation alone, and saved again only when there is news."""
+    """The newest history is restored, and saved again only when there is news."""
     stage = set_up_action(inert=True)
     run_id = queue(stage.stage)
-    empty = stopping(stage, run_id).play().well()
-    assert (empty.step(RESTORE).outcome, empty.step(SAVE).outcome) == ("success", "skipped")
-    assert not history(empty).exists()
     name = name_of(stage, run_id)
     first = stopping(stage, run_id, remember(name)).play().well()
     assert (first.step(RESTORE).outcome, first.step(SAVE).outcome) == ("skipped", "success")
@@ -95,8 +92,20 @@ def test_a_second_job_finds_what_the_first_has_learned(set_up_action: SetUpActio
     assert second.step(SAVE).outcome == "skipped"
     assert pods(first) == pods(second) == {f"-{name}"}
     assert "at list price" in second.job.summary
-    third = stopping(stage, run_id, owner="another").play().well()
-    assert not history(third).exists()
+
+
+@pytest.mark.full
+def test_there_is_no_history_before_the_first_and_none_of_another_owner(set_up_action: SetUpAction) -> None:
+    """Nothing is made of nothing, and what an installation has learned is for itself."""
+    stage = set_up_action(inert=True)
+    run_id = queue(stage.stage)
+    empty = stopping(stage, run_id).play().well()
+    assert (empty.step(RESTORE).outcome, empty.step(SAVE).outcome) == ("success", "skipped")
+    assert not history(empty).exists()
+    stopping(stage, run_id, remember(name_of(stage, run_id))).play().well()
+    assert stage.shelf.caches
+    other = stopping(stage, run_id, owner="another").play().well()
+    assert not history(other).exists()
 
 
 @pytest.mark.full

@@ -254,6 +254,7 @@ def test_output_that_is_lost_ends_the_demo(tmp_path: Path, target: str) -> None:
     assert left_in(tmp_path / "t") == []
 
 
+@pytest.mark.full
 def test_a_checkout_in_the_home_folder_is_refused(tmp_path: Path) -> None:
     """Before anything is started, with what to do."""
     command = [sys.executable, "-m", "runner_provisioner", "demo"]

@@ -22,6 +22,8 @@ from runner_provisioner.services.once import HOLD
 from runner_provisioner.simulators.faults import Fault, FaultKind
 from runner_provisioner.simulators.runpod.simulator import RunPodSimulator
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 CREATE = "podFindAndDeployOnDemand"
 PODS = "/api/cloud/pods"
 WISH: dict[str, Any] = {"name": "mine", "image_name": "x/y", "gpu_type_id": "NVIDIA RTX A4000"}

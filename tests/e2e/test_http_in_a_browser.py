@@ -14,6 +14,8 @@ from playwright.sync_api import Page
 from support.browser import browser
 from support.served import House, house
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 PODS = "/api/cloud/pods"
 WISH = '{"name": "theirs", "image_name": "x/y", "gpu_type_id": "NVIDIA RTX A4000"}'
 # What a page can try: a read, the "simple" writes that browsers send without asking first, one that they ask for, and

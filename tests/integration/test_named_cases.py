@@ -12,6 +12,7 @@ import anyio
 import pytest
 from support import virtual_time
 from support.fakes import FakeHistory
+from support.families import family
 from support.inprocess import GPU, OTHER_GPU, POLL, SETTLE, TOKEN, Process, World, small_request
 from support.product import LAG
 from support.wire import RUNPOD, Kind, Sent, at
@@ -100,7 +101,7 @@ def test_a_create_that_never_arrived_is_followed_by_the_next_offer(tmp_path: Pat
     act(tmp_path, scene)
 
 
-@pytest.mark.parametrize("offset", [0.0, 0.05, 0.2, 1.0, 2.6, 5.0, 9.0])
+@pytest.mark.parametrize("offset", family([0.0, 0.05, 0.2, 1.0, 2.6, 5.0, 9.0], daily={0.05, 2.6}))
 def test_two_starts_of_one_key_share_one_pod(tmp_path: Path, offset: float) -> None:
     """Whatever the list hides: both report the same pod and label."""
 
@@ -141,7 +142,7 @@ def test_after_a_boot_timeout_with_list_lag_the_second_offer_survives(tmp_path: 
     act(tmp_path, scene, list_lag=LAG)
 
 
-@pytest.mark.parametrize("offset", [0.0, 0.05, 0.15, 0.3, 1.0, 2.0, 4.0, 8.0])
+@pytest.mark.parametrize("offset", family([0.0, 0.05, 0.15, 0.3, 1.0, 2.0, 4.0, 8.0], daily={0.15, 2.0}))
 def test_a_matrix_leg_without_its_own_key_fails_and_ends_nothing(tmp_path: Path, offset: float) -> None:
     """One of the two keeps its pod; the other says what to do."""
 
@@ -239,7 +240,7 @@ def test_clean_up_in_a_loop_touches_nothing_of_a_slow_start(tmp_path: Path) -> N
         async def sweep() -> None:
             while True:
                 sweeps.append(await Process(world=world).cleanup())
-                await anyio.sleep(5)
+                await anyio.sleep(11)
 
         async with anyio.create_task_group() as group:
             group.start_soon(sweep)
@@ -247,7 +248,7 @@ def test_clean_up_in_a_loop_touches_nothing_of_a_slow_start(tmp_path: Path) -> N
             outcome = await Process(world=world).start(request)
             group.cancel_scope.cancel()
         assert outcome.ok, repr(outcome.error)
-        assert len(sweeps) > 20
+        assert len(sweeps) > 15
         assert all(one.ok and not one.result.ended for one in sweeps)
         assert len(world.runpod.pods()) == 1
         await gone(world)

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support.families import family
 from support.nix import ROOT, SYSTEMS, Nix, why_no_nix
 
 pytestmark = pytest.mark.skipif(bool(why_no_nix()), reason=why_no_nix() or "nix is here")
@@ -50,7 +51,7 @@ def test_flake_check_finds_nothing(nix: Nix) -> None:
     nix.run("flake", "check", "--no-build", f"path:{nix.project}")
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("system", family(SYSTEMS, daily={"x86_64-linux", "aarch64-darwin"}))
 def test_outputs_evaluate_on_every_system(nix: Nix, system: str) -> None:
     """Every package, app, shell and check evaluates to something that could be built."""
     derivations = "builtins.mapAttrs (_: it: it.drvPath)"
@@ -96,7 +97,7 @@ def test_missing_file_is_noticed(nix: Nix, system: str, tmp_path: Path) -> None:
     assert "examples/gpu-job.yml does not exist" in done.stderr
 
 
-@pytest.mark.parametrize("name", sorted(APPS))
+@pytest.mark.parametrize("name", family(sorted(APPS), daily={"default", "start"}))
 def test_apps_run_existing_commands(nix: Nix, system: str, name: str) -> None:
     """`nix run .#NAME` reaches the command of that name, built from the sources that the package chose."""
     del system

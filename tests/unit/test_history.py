@@ -22,6 +22,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
+from support.families import family
 
 from runner_provisioner import storage
 from runner_provisioner._redaction import Redactor
@@ -360,7 +361,7 @@ SPOILERS: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
-@pytest.mark.parametrize("spoiler", SPOILERS)
+@pytest.mark.parametrize("spoiler", family(SPOILERS, daily={"newer", "a page of rubbish"}))
 async def test_a_file_that_cannot_be_used_is_left_alone(opened: Opened, spoiler: str) -> None:
     """One line that names it and what to do, the same for every call, and no byte of it changes."""
     path = await _made(opened)
@@ -391,7 +392,7 @@ NONSENSE = {
 }
 
 
-@pytest.mark.parametrize("nonsense", NONSENSE)
+@pytest.mark.parametrize("nonsense", family(NONSENSE, daily={"endless price", "moment"}))
 async def test_nonsense_in_the_file_is_told(opened: Opened, nonsense: str) -> None:
     """A whole database whose rows nobody wrote so."""
     path = await _made(opened)

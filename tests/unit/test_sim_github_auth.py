@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import lru_cache
 from typing import Any
 
 import httpx
@@ -60,7 +61,15 @@ def _app_jwt(
 ) -> str:
     now = int(clock.now().timestamp())
     claims = {"iat": now + begins, "exp": now + ends, "iss": issuer}
-    return jwt.encode({name: value for name, value in claims.items() if value is not None}, key, algorithm="RS256")
+    given = {name: value for name, value in claims.items() if value is not None}
+    return jwt.encode(given, _read(key), algorithm="RS256")
+
+
+@lru_cache
+def _read(key: str) -> rsa.RSAPrivateKey:
+    found = serialization.load_pem_private_key(key.encode(), password=None)
+    assert isinstance(found, rsa.RSAPrivateKey)
+    return found
 
 
 def _bearer(token: str) -> dict[str, str]:

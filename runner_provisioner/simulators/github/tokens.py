@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 import jwt
 from cryptography.hazmat.primitives import serialization
@@ -282,6 +283,7 @@ class Credentials:
             raise ApiError(401, "'Expiration time' claim ('exp') is too far in the future")
 
 
+@lru_cache(maxsize=16)  # reading a private key checks it, which takes 40 ms
 def _public_pem(key_pem: str) -> str:
     if "PRIVATE KEY" not in key_pem:
         return key_pem

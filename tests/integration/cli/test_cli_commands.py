@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from support.families import family
 
 from runner_provisioner.cli import session as session_module
 from runner_provisioner.simulators.faults import Fault, FaultKind
@@ -260,7 +261,7 @@ def test_without_an_ssh_key_the_accounts_are_named(services: Services) -> None:
         pytest.param(">&- 2>&-", 74, id="both"),
     ],
 )
-@pytest.mark.parametrize("command", ["start", "offers"])
+@pytest.mark.parametrize("command", family(["start", "offers"], daily={"start"}))
 def test_a_closed_stream_is_no_internal_error(services: Services, command: str, redirection: str, code: int) -> None:
     """Without stdout nobody learns of the pod, so it is given back; without stderr nobody listens, that is all."""
     services.usher()
@@ -296,7 +297,7 @@ def test_gpu_types_lists_what_there_is(services: Services) -> None:
     )
 
 
-@pytest.mark.parametrize("command", ["gpu-types", "offers", "status"], ids=str)
+@pytest.mark.parametrize("command", family(["gpu-types", "offers", "status"], daily={"offers"}))
 def test_a_closed_stdout_is_one_line(services: Services, command: str) -> None:
     """No traceback, no complaint of the interpreter at exit."""
     reader, writer = os.pipe()
@@ -311,7 +312,10 @@ def test_a_closed_stdout_is_one_line(services: Services, command: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("command", [("start",), ("pods", "create", "--gpu-type", "RTX 4090", "--image", "x")], ids=str)
+@pytest.mark.parametrize(
+    "command",
+    family([("start",), ("pods", "create", "--gpu-type", "RTX 4090", "--image", "x")], daily={("start",)}),
+)
 def test_what_cannot_be_told_is_given_back(services: Services, command: tuple[str, ...]) -> None:
     """A pod nobody learns of would only cost money."""
     services.usher()

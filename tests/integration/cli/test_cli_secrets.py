@@ -15,6 +15,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from support.families import family
 
 from runner_provisioner.simulators.faults import Fault, FaultKind
 
@@ -136,9 +137,10 @@ def _workflow(services: Services) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("token", TOKENS.values(), ids=TOKENS.keys())
-def test_start_and_stop_show_no_secret(services: Services, token: str) -> None:
+@pytest.mark.parametrize("form", family(TOKENS, daily={"classic", "long", "opaque"}))
+def test_start_and_stop_show_no_secret(services: Services, form: str) -> None:
     """Every form of token, everything logged, in Actions: outputs, state, cache, both streams."""
+    token = TOKENS[form]
     services.github.add_token(token)
     services.usher()
     environment = _workflow(services) | {"GITHUB_TOKEN": token}
@@ -154,7 +156,7 @@ def test_start_and_stop_show_no_secret(services: Services, token: str) -> None:
         assert script[:200] not in result.err
 
 
-@pytest.mark.parametrize("more", MORE, ids=" ".join)
+@pytest.mark.parametrize("more", family(MORE, daily=MORE[2:3]))
 def test_a_github_app_shows_no_secret(services: Services, more: tuple[str, ...]) -> None:
     """Neither its key nor the tokens made with it; the key comes as text and as a file."""
     pem = _pem()
@@ -171,7 +173,7 @@ def test_a_github_app_shows_no_secret(services: Services, more: tuple[str, ...])
         _check(services, result, "unused token", {"pem": pem, "body": body, "line": pem.splitlines()[3]})
 
 
-@pytest.mark.parametrize("more", MORE[2:], ids=" ".join)
+@pytest.mark.parametrize("more", family(MORE[2:], daily=MORE[3:]))
 @pytest.mark.parametrize("service", ["runpod", "github"])
 @pytest.mark.parametrize("status", [200, 401, 500], ids=str)
 def test_a_service_that_echoes_secrets_is_not_echoed(
