@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json as json_format
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -17,7 +18,7 @@ from runner_provisioner._answers import Answer, error_of_status
 from runner_provisioner._metrics import CallMetrics
 from runner_provisioner._pacing import Pace, Pacer
 from runner_provisioner._records import CallRecords
-from runner_provisioner._retry import Retry, Tempo, retrying, told_delay
+from runner_provisioner._retry import Retry, Tempo, is_repeated, retrying, told_delay
 from runner_provisioner._tls import Pins, tls_context, why_unconnected
 from runner_provisioner._urls import check_base_url, is_loopback
 from runner_provisioner.errors import (
@@ -162,8 +163,14 @@ class HttpSession:
             follow=follow,
         )
         self._check_held(operation)
+        tempo = self._plumbing.tempo
+        attempts = itertools.count(1)
+
+        def again(error: RemoteError) -> bool:
+            return is_repeated(retry, tempo, error, next(attempts))
+
         try:
-            return await retrying(retry, self._plumbing.tempo, self._plumbing.clock)(self._once, call)
+            return await retrying(retry, tempo, self._plumbing.clock)(self._once, call, again)
         except RateLimited as error:
             if error.retry_after:
                 self._held_until[operation] = self._plumbing.clock.monotonic() + error.retry_after
@@ -264,8 +271,8 @@ class HttpSession:
             raise InvalidRequest(f"{self.service}: a path must not climb")
         return _parse(f"{self.base_url}/{path.lstrip('/')}" if path else self.base_url, self.service)
 
-    async def _once(self, call: _Call) -> Answer:
-        """One exchange, recorded."""
+    async def _once(self, call: _Call, again: Callable[[RemoteError], bool]) -> Answer:
+        """One exchange, recorded; `again` tells of its error whether another follows."""
         if self._pacer is not None and not self._plumbing.tempo.hurried:
             await self._pacer.wait()
         self._records.request(call.operation, call.method, call.variables, call.headers)
@@ -275,7 +282,7 @@ class HttpSession:
             answer = await self._exchange(call)
             self._judge(call, answer)
         except RemoteError as error:
-            self._records.failure(error, call.operation, clock.monotonic() - started)
+            self._records.failure(error, call.operation, clock.monotonic() - started, again=again(error))
             raise
         self._records.success(answer, clock.monotonic() - started)
         return answer

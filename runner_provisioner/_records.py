@@ -53,15 +53,16 @@ class CallRecords:
             bytes=len(answer.body),
         )
 
-    def failure(self, error: RemoteError, operation: str, seconds: float) -> None:
-        """No answer, or one that is an error.
+    def failure(self, error: RemoteError, operation: str, seconds: float, *, again: bool = False) -> None:
+        """No answer, or one that is an error; `again`: the call goes on with another attempt.
 
         A market or GitHub saying no to a good request is a fact, not a fault: it is logged quietly and raises no alert.
+        So is an attempt that is followed by another, though it counts: what warns is the end of the call.
         """
         refused = isinstance(error, ProviderError | GitHubError) and not isinstance(error, CreateOutcomeUnknown)
         code = error.code or type(error).__name__
         self._count(operation, code, seconds, failed=not refused)
-        write = _log.info if refused else _log.warning
+        write = _log.info if refused or again else _log.warning
         write(
             "http_error",
             type="error",
@@ -71,7 +72,8 @@ class CallRecords:
             duration_ms=round(1000 * seconds),
             code=code,
             error={"code": code, "class": type(error).__name__, "message": str(error)},
-            request_id=error.request_id,
+            **({"request_id": error.request_id} if error.request_id else {}),
+            **({"again": True} if again else {}),
         )
 
     def _count(self, operation: str, outcome: str, seconds: float, *, failed: bool) -> None:

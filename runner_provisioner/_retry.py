@@ -64,7 +64,7 @@ def retrying(retry: Retry, tempo: Tempo, clock: Clock) -> AsyncRetrying:
 
     def wanted(state: RetryCallState) -> bool:
         error = _error(state)
-        return error is not None and may_repeat(retry, error) and (_told(error) or 0.0) <= tempo.max_told_delay
+        return error is not None and is_repeated(retry, tempo, error, state.attempt_number)
 
     def wait(state: RetryCallState) -> float:
         told = _told(_error(state))
@@ -75,11 +75,16 @@ def retrying(retry: Retry, tempo: Tempo, clock: Clock) -> AsyncRetrying:
 
     return AsyncRetrying(
         sleep=clock.sleep,
-        stop=lambda state: state.attempt_number >= tempo.attempts,
         wait=wait,
         retry=wanted,
         reraise=True,
     )
+
+
+def is_repeated(retry: Retry, tempo: Tempo, error: BaseException, attempt: int) -> bool:
+    """Whether an attempt, the first being 1, that ended with this error is followed by another."""
+    patient = attempt < tempo.attempts and (_told(error) or 0.0) <= tempo.max_told_delay
+    return patient and may_repeat(retry, error)
 
 
 def may_repeat(retry: Retry, error: BaseException) -> bool:

@@ -65,7 +65,8 @@ class _Output:
         failure = record.pop("exc_info", None)
         if failure:
             record["exception"] = self.redactor.redact_exception(_exception(failure))
-        said = {key: record.pop(key) for key in own if key in record}
+        # Nothing is said of a request whose key nobody knows yet.
+        said = {key: value for key in own if (value := record.pop(key, ""))}
         scrubbed = cast("_Event", self.redactor.scrub(record))
         line = self.redactor.redact_known(self.render({**said, **scrubbed}))
         # A log that cannot be written (closed pipe, full disk) must not end the work it tells about.

@@ -13,6 +13,7 @@ from runner_provisioner.wiring import assemble
 
 if TYPE_CHECKING:
     from runner_provisioner._metrics import CallMetrics
+    from runner_provisioner.ports import EventSink
     from runner_provisioner.wiring import Place, Program
 
 
@@ -23,18 +24,18 @@ async def opened(
     place: Place | None = None,
     needs_github: bool = True,
     runner_group: str | None = None,
-    progress: Progress | None = None,
+    events: EventSink | None = None,
     required: Sequence[str] = (),
     metrics: CallMetrics | None = None,
 ) -> AsyncIterator[Program]:
-    """The program of a command, its events told through `progress`. Raises a ConfigurationError.
+    """The program of a command; without `events` its events are told to a person. Raises a ConfigurationError.
 
     `required` are providers that must be among those that take part.
     """
     clock = SystemClock()
     async with assemble(
         session.settings,
-        events=progress or Progress(session, clock),
+        events=events or Progress(session, clock),
         redactor=redactor(),
         place=place,
         runner_group=runner_group,

@@ -171,6 +171,7 @@ async def _opened(
     session: Session, state: ServiceState, values: dict[str, Any], *, closed: bool
 ) -> AsyncIterator[Parts]:
     from runner_provisioner.cli.program import opened  # noqa: PLC0415 - imports everything
+    from runner_provisioner.controller.eventlog import EventLog  # noqa: PLC0415 - likewise
     from runner_provisioner.controller.metrics import MeteredCalls, Metrics  # noqa: PLC0415 - likewise
     from runner_provisioner.controller.serving import Choices, build, looked_after  # noqa: PLC0415 - likewise
 
@@ -183,7 +184,7 @@ async def _opened(
         max_price=values["max_price"],
     )
     async with (
-        opened(session, needs_github=False, metrics=MeteredCalls(metrics)) as program,
+        opened(session, needs_github=False, metrics=MeteredCalls(metrics), events=EventLog()) as program,
         looked_after(build(program, state, metrics, choices)) as parts,
     ):
         yield parts

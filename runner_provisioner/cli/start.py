@@ -112,7 +112,7 @@ async def _start(session: Session, place: Place, key: RunKey, request: StartRequ
                 session,
                 place=place,
                 runner_group=request.runner_group,
-                progress=progress,
+                events=progress,
                 required=request.provider,
             ) as program,
             anyio.create_task_group() as group,

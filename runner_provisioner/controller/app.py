@@ -89,7 +89,7 @@ async def _readyz(request: Request) -> Response:
     parts = parts_of(request)
     reason = await parts.readiness.why_not()
     if reason:
-        said = {"status": "not ready", "reason": parts.redact(reason)}
+        said = {"status": "not ready", "reason": reason}
         return JSONResponse(said, status_code=503, headers={"retry-after": "10"})
     return JSONResponse({"status": "ready", "providers": list(parts.providers)})
 

@@ -152,10 +152,17 @@ def _refused(error: RequestRefused) -> Told:
 
 def _invalid(error: RequestValidationError) -> Told:
     """Where and why, never what was sent: it may be a secret."""
-    fields = tuple((tuple(map(str, one["loc"])), str(one["msg"])) for one in error.errors())
+    fields = tuple(map(_field, error.errors()))
     told = "; ".join(f"{'.'.join(place[1:]) or place[0]}: {message}" for place, message in fields[:3])
     message = f"the request cannot be served as it stands ({told}): see /docs"
     return Told(status=HTTPStatus.UNPROCESSABLE_ENTITY, message=message, kind="InvalidRequest", fields=fields)
+
+
+def _field(one: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
+    if one["type"] == "json_invalid":
+        # Its place is how far the body could be read.
+        return ("body",), f"no JSON: {one['ctx']['error']} at character {one['loc'][-1]}"
+    return tuple(map(str, one["loc"])), str(one["msg"])
 
 
 def _seconds(after: float) -> str:

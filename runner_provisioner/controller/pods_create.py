@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import Request
@@ -26,7 +26,7 @@ from runner_provisioner.controller.inputs import (
 from runner_provisioner.controller.parts import Parts, parts_of
 from runner_provisioner.domain.gpu_names import on_socket, same_models
 from runner_provisioner.domain.markets import PodTemplate
-from runner_provisioner.domain.offers import GpuRequest, Interruptible, Offer
+from runner_provisioner.domain.offers import GpuRequest, GpuType, Interruptible, Offer
 from runner_provisioner.domain.pods import CloudType, PodSpec
 from runner_provisioner.domain.served import Contract
 from runner_provisioner.errors import InvalidRequest, NotFound
@@ -276,7 +276,19 @@ async def _models(providers: Mapping[str, GpuProvider], pod: PodWish) -> tuple[s
     replies = await ask_all(asked)
     found = [model for types in replies.answers.values() for model in same_models(name, types)]
     own = [name] if PRIME in providers else []
+    if pod.socket is not None and not own and not replies.errors:
+        _check_socket(pod.gpu_type, pod.socket, found or _of_any_socket(pod.gpu_type, replies.answers))
     return tuple(dict.fromkeys([*own, *found])) or (pod.gpu_type,)
+
+
+def _of_any_socket(gpu_type: str, answers: Mapping[str, Sequence[GpuType]]) -> list[str]:
+    return [model for types in answers.values() for model in same_models(gpu_type, types)]
+
+
+def _check_socket(gpu_type: str, socket: str, models: Sequence[str]) -> None:
+    if models and not any(on_socket(model, socket) for model in models):
+        message = f"no {gpu_type} is on a socket '{socket}': leave it out to get any"
+        raise FieldRefused(message, place=("body", "pod", "socket"))
 
 
 def _regions(pod: PodWish) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -180,8 +180,13 @@ def without_raises(rungs: Sequence[Offer], tried: int) -> tuple[Offer, ...]:
     )
 
 
-def nothing_rented(request: GpuRequest, refusals: Sequence[Refusal]) -> RunnerProvisionerError:
-    """The one error that says why no offer was taken, and what to do about it."""
+def nothing_rented(
+    request: GpuRequest, refusals: Sequence[Refusal], unasked: Mapping[str, RunnerProvisionerError] | None = None
+) -> RunnerProvisionerError:
+    """The one error that says why no offer was taken, and what to do about it.
+
+    `unasked` are the providers that could not be asked, and why: they may have what the others do not.
+    """
     wish = str(request)
     attempts = [(str(refusal.offer), str(refusal.error)) for refusal in refusals]
     refusals = [refusal for refusal in refusals if not isinstance(refusal.error, OfferUnfit)] or refusals
@@ -200,8 +205,8 @@ def nothing_rented(request: GpuRequest, refusals: Sequence[Refusal]) -> RunnerPr
             said = f"no {kind}offer for {wish} takes this --image: {no_image.offer.provider}: {no_image.error}"
             return AllOffersFailed(said, attempts=attempts)
         return AllOffersFailed(
-            f"no {kind}offer for {wish} right now: {_loosen(request, refusals)}name more GPU models with --gpu, or try "
-            "again later",
+            f"no {kind}offer for {wish} right now{_unasked(unasked or {})}: {_loosen(request, refusals)}name more GPU "
+            "models with --gpu, or try again later",
             attempts=attempts,
         )
     errors = [refusal.error for refusal in refusals]
@@ -241,6 +246,11 @@ def _last(decisive: Sequence[RunnerProvisionerError]) -> RunnerProvisionerError:
         return last
     kind: type[ProvisioningFailed] = type(last)
     return kind(f"{last}; {pods} pod{'s' if pods > 1 else ''} rented and given back, and no other offer served")
+
+
+def _unasked(unasked: Mapping[str, RunnerProvisionerError]) -> str:
+    told = "; ".join(f"{name} could not be asked: {error}" for name, error in unasked.items())
+    return f" ({told})" if told else ""
 
 
 def _loosen(request: GpuRequest, refusals: Sequence[Refusal]) -> str:

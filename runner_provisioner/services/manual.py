@@ -35,7 +35,7 @@ from runner_provisioner.ports import Clock, EventSink, GpuProvider, MovesKillTim
 from runner_provisioner.services.asking import ask_all
 from runner_provisioner.services.budget import Purse
 from runner_provisioner.services.chronicle import Chronicle
-from runner_provisioner.services.offers import survey
+from runner_provisioner.services.offers import Surveyed, survey
 from runner_provisioner.services.provision import CANCEL_WINDOW
 
 POD_LIFETIME = timedelta(hours=24)
@@ -109,7 +109,8 @@ class ManualPods:
         CreateOutcomeUnknown is raised after two looks. Raises like a start when nothing could be rented.
         When cancelled while a create is on its way, its pod is looked for and ended within `CANCEL_WINDOW` seconds.
         """
-        found = await self._ladder(request, accept_no_kill_time=accept_no_kill_time, only=only)
+        surveyed = await self._surveyed(request, accept_no_kill_time=accept_no_kill_time, only=only)
+        found = surveyed.ladder
         spec = replace(spec, needs_kill_time=not accept_no_kill_time)
         if purse is not None:
             found = affordable(found, Terms(lifetime=lifetime, max_price=request.max_price), await purse.enforced())
@@ -129,7 +130,7 @@ class ManualPods:
                     if await fence.take_back():
                         await self._give_back(self._providers[offer.provider], spec)
                 raise
-        raise nothing_rented(request, refusals)
+        raise nothing_rented(request, refusals, surveyed.passed_over)
 
     async def rungs(
         self,
@@ -139,30 +140,27 @@ class ManualPods:
         only: Callable[[Offer], bool] | None = None,
     ) -> Sequence[Offer]:
         """What `create` would try, in its order, one at least. Raises like `create` when there is nothing for rent."""
-        found = await self._ladder(request, accept_no_kill_time=accept_no_kill_time, only=only)
-        if not found.rungs:
-            raise nothing_rented(request, list(found.refusals))
-        return found.rungs
+        surveyed = await self._surveyed(request, accept_no_kill_time=accept_no_kill_time, only=only)
+        if not surveyed.ladder.rungs:
+            raise nothing_rented(request, surveyed.ladder.refusals, surveyed.passed_over)
+        return surveyed.ladder.rungs
 
-    async def _ladder(
+    async def _surveyed(
         self, request: GpuRequest, *, accept_no_kill_time: bool, only: Callable[[Offer], bool] | None
-    ) -> Ladder:
-        found = await self._surveyed(request, accept_no_kill_time=accept_no_kill_time)
-        if only is None:
-            return found
-        refusals = tuple(one for one in found.refusals if only(one.offer))
-        return Ladder(rungs=tuple(filter(only, found.rungs)), refusals=refusals)
-
-    async def _surveyed(self, request: GpuRequest, *, accept_no_kill_time: bool) -> Ladder:
+    ) -> Surveyed:
         surveyed = await survey(self._providers, request)
         for name, error in surveyed.passed_over.items():
             if self._events is not None:
-                said = {"provider": name, "error": str(error)}
+                said = {"provider": name, "error": str(error), **({"about": error.about} if error.about else {})}
                 self._events.emit(Event(name="provider_passed_over", at=self._clock.now(), fields=said))
-        if accept_no_kill_time:
-            return surveyed.ladder
-        without = {name for name, one in self._providers.items() if not has_kill_time(one)}
-        return without_kill_time(surveyed.ladder, without, by_hand=True)
+        found = surveyed.ladder
+        if not accept_no_kill_time:
+            without = {name for name, one in self._providers.items() if not has_kill_time(one)}
+            found = without_kill_time(found, without, by_hand=True)
+        if only is not None:
+            refusals = tuple(one for one in found.refusals if only(one.offer))
+            found = Ladder(rungs=tuple(filter(only, found.rungs)), refusals=refusals)
+        return replace(surveyed, ladder=found)
 
     async def _create(self, spec: PodSpec, offer: Offer) -> Pod:
         provider = self._providers[offer.provider]

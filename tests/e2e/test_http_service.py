@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,8 @@ from typing import Any
 import httpx
 import pytest
 from support.served import PROGRAM, house
+
+pytestmark = pytest.mark.usefixtures("unmeasured")
 
 PODS = "/api/cloud/pods"
 WISH: dict[str, Any] = {"name": "mine", "image_name": "x/y", "gpu_type_id": "NVIDIA RTX A4000"}
@@ -77,7 +80,7 @@ echo "Successfully created and started pod!"
 def test_the_contracts_shell_script_runs_unchanged(tmp_path: Path) -> None:
     """In front of a simulated Celium, with a `sleep` that does not wait long and a `curl` that knows where we are."""
     with house(tmp_path, "celium") as place:
-        service = place.serve()
+        service = place.serve("--log", "json")
         port = place.url.rpartition(":")[2]
         tools = tmp_path / "tools"
         tools.mkdir()
@@ -101,6 +104,9 @@ def test_the_contracts_shell_script_runs_unchanged(tmp_path: Path) -> None:
         assert done.stdout.count(pod.id) == 1
         service.send_signal(signal.SIGTERM)
         assert service.wait(30) == 0
+        # Whatever reads the log of a service can read every line of it.
+        _, _, log = (tmp_path / "said0").read_text().partition("(docs at /docs)\n")
+        assert {json.loads(line)["level"] for line in log.splitlines()} >= {"debug"}
 
 
 def _tool(path: Path, line: str) -> None:

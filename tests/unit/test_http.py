@@ -530,6 +530,21 @@ async def test_unknown_outcome_counts_as_a_failure(log: io.StringIO) -> None:
     assert levels == ["info", "warning"]
 
 
+async def test_what_is_tried_again_warns_once(log: io.StringIO) -> None:
+    """Every attempt counts and is logged; only the end of the call is a warning, and what recovers is none."""
+    answers = [503, 503, 200, 503, 503, 503, 503, 503]
+    metrics = CallMetrics()
+    async with session(lambda _: httpx.Response(answers.pop(0)), metrics=metrics) as http:
+        await http.send("op", "GET", "")
+        with pytest.raises(ServerError):
+            await http.send("op", "GET", "")
+    records = [json.loads(line) for line in log.getvalue().splitlines() if '"http_error"' in line]
+    assert [(one["level"], one.get("again", False)) for one in records] == [("info", True)] * 6 + [("warning", False)]
+    assert not any("request_id" in one for one in records)
+    (row,) = metrics.summary()
+    assert (row["calls"], row["failures"]) == (8, 7)
+
+
 def test_metrics_tell_durations_and_recover() -> None:
     """Means and maxima by operation; an alert ends when the failures leave the window."""
     metrics = CallMetrics()

@@ -94,6 +94,31 @@ def test_a_database_that_does_not_answer_is_told_in_time(tmp_path: Path) -> None
     play(tmp_path, act)
 
 
+def test_what_ails_the_database_is_for_the_log_alone(tmp_path: Path, log: StringIO) -> None:
+    """Whoever reaches the port learns no place; the operator is told once, and again when it comes back."""
+
+    async def act(scene: Scene) -> None:
+        ails = "the database /srv/secret/place.sqlite3 cannot be written"
+
+        async def check() -> None:
+            if ails:
+                raise StoreError(ails)
+
+        scene.state.check = check  # type: ignore[method-assign]
+        async with scene.served() as client:
+            for _ in range(3):
+                answer = await client.ask("GET", "/readyz")
+                assert (answer.status_code, "place" in answer.text) == (503, False)
+            before, ails = ails, ""
+            assert (await client.ask("GET", "/readyz")).status_code == 200
+            ails = before
+            assert (await client.ask("GET", "/readyz")).status_code == 503
+        told = [json.loads(line) for line in log.getvalue().splitlines()]
+        assert [(one["event"], one["reason"]) for one in told] == [("not_ready", ails)] * 2
+
+    play(tmp_path, act)
+
+
 def test_whatever_a_round_fails_of_is_logged_and_the_next_one_comes(tmp_path: Path, log: StringIO) -> None:
     """With its traceback where nobody expected it: nobody else ends a pod that is past its time."""
 

@@ -24,6 +24,7 @@ from runner_provisioner.errors import (
     NotFound,
     ServerError,
     Timeout,
+    about,
 )
 from runner_provisioner.services.budget import Purse
 from runner_provisioner.services.chronicle import Chronicle
@@ -132,6 +133,18 @@ async def test_a_market_that_cannot_be_asked_is_passed_over_and_said(told: Memor
     if told is not None:
         (event,) = told.events
         assert (event.name, event.fields) == ("provider_passed_over", {"provider": "two", "error": "down"})
+
+
+@pytest.mark.parametrize("ask", ["create", "rungs"])
+async def test_where_nothing_fits_it_is_said_who_could_not_be_asked(ask: str) -> None:
+    """That market may have had it: in a create, and where only what there is was asked for."""
+    clock, told = FakeClock(), Memory()
+    one, two = FakeProvider(clock, name="one"), FakeProvider(clock, name="two")
+    two.add("offers", about("network-volume", ServerError("down")))
+    pods = ManualPods({"one": one, "two": two}, clock=clock, settle=30, events=told)
+    with pytest.raises(AllOffersFailed, match=r"right now \(two could not be asked: down\): name more"):
+        await (pods.create(SPEC, REQUEST) if ask == "create" else pods.rungs(REQUEST))
+    assert [event.fields["about"] for event in told.events] == ["network-volume"]
 
 
 @pytest.mark.parametrize(

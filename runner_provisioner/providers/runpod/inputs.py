@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import AliasGenerator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
 from pydantic.alias_generators import to_camel
 
-from runner_provisioner.errors import InvalidRequest
+from runner_provisioner.errors import InvalidRequest, about
 from runner_provisioner.providers.runpod.moments import stamp
 
 ENV_LIMIT = 50  # variables for one pod (docs)
@@ -243,7 +243,12 @@ def _validated(model: type[InputT], fields: Mapping[str, object]) -> InputT:
         first = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(to_camel(part) if isinstance(part, str) else str(part) for part in first["loc"])
         raise InvalidRequest(f"RunPod field '{place}' does not fit: {first['msg']}") from None
-    env = getattr(made, "env", None)
-    if env and len(env) > ENV_LIMIT:
-        raise InvalidRequest(f"{len(env)} environment variables are more than RunPod's {ENV_LIMIT}: give fewer")
+    check_count(getattr(made, "env", None) or ())
     return made
+
+
+def check_count(env: Collection[object]) -> None:
+    """Raises InvalidRequest about `env` when these are more variables than a pod may have."""
+    if len(env) > ENV_LIMIT:
+        message = f"RunPod takes {ENV_LIMIT} environment variables, this program's own included: these are {len(env)}"
+        raise about("env", InvalidRequest(f"{message}: give fewer"))

@@ -13,7 +13,7 @@ from runner_provisioner.domain.markets import TemplateSpec
 from runner_provisioner.domain.offers import Offer
 from runner_provisioner.domain.pods import CloudType, PodSpec
 from runner_provisioner.errors import InvalidRequest
-from runner_provisioner.providers.runpod.inputs import ENV_LIMIT, Input, build, named
+from runner_provisioner.providers.runpod.inputs import Input, build, check_count, named
 
 _LEAST_VOLUME = 10  # GB
 _FIXED = frozenset({"name", "gpu", "cloud"})
@@ -228,6 +228,5 @@ def _mapping(env: object) -> dict[str, object]:
 
 
 def _checked(pod: CreateInput) -> CreateInput:
-    if len(pod.env) > ENV_LIMIT:
-        raise InvalidRequest(f"{len(pod.env)} environment variables are more than RunPod's {ENV_LIMIT}: give fewer")
+    check_count(pod.env)
     return pod

@@ -186,14 +186,15 @@ def test_what_the_markets_have_not_is_not_promised(tmp_path: Path) -> None:
     async def act(scene: Scene) -> None:
         async with scene.served() as client:
             elsewhere = _pod(AT_RUNPOD, country="CA", dataCenterId="EU-RO-1")
-            for body in (
-                elsewhere,
-                _pod(AT_RUNPOD, socket="SXM9"),
-                _pod(WHOLE, country="CA"),
-                _pod(WHOLE, socket="SXM5"),
+            for body, status in (
+                (elsewhere, 409),
+                # RunPod tells which models there are: with this socket there will be none later, either.
+                (_pod(AT_RUNPOD, socket="SXM9"), 422),
+                (_pod(WHOLE, country="CA"), 409),
+                (_pod(WHOLE, socket="SXM5"), 409),
             ):
                 answer = await client.ask("POST", PODS, json={**body, "team": None})
-                assert answer.status_code == 409, answer.text
+                assert answer.status_code == status, answer.text
 
     scene = play(tmp_path, act, *ALL)
     assert not scene.pods()
@@ -264,7 +265,9 @@ def test_a_body_that_is_no_json_is_a_422(tmp_path: Path, body: bytes) -> None:
         async with scene.served() as client:
             answer = await client.ask("POST", PODS, content=body, headers={"content-type": "application/json"})
             assert answer.status_code == 422, answer.text
-            assert answer.json()["detail"][0]["loc"][0] == "body"
+            (told,) = answer.json()["detail"]
+            assert told["loc"] == ["body"]
+            assert "JSON" in told["msg"]
 
     play(tmp_path, act)
 

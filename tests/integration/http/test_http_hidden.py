@@ -135,18 +135,19 @@ def test_what_one_request_hides_is_not_hidden_from_the_next(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("path", "body"),
+    ("path", "place", "body"),
     [
-        pytest.param(PODS, lambda env: {**CLOUD, "env": env}, id="cloud"),
+        pytest.param(PODS, '"field":"env"', lambda env: {**CLOUD, "env": env}, id="cloud"),
         pytest.param(
             "/api/v1/pods",
+            '["body","pod","envVars"]',
             lambda env: {"pod": {**POD, "envVars": [{"key": key, "value": value} for key, value in env.items()]}},
             id="pods",
         ),
     ],
 )
 def test_a_pod_takes_so_many_variables(
-    tmp_path: Path, path: str, body: Callable[[dict[str, str]], dict[str, Any]]
+    tmp_path: Path, path: str, place: str, body: Callable[[dict[str, str]], dict[str, Any]]
 ) -> None:
     """One more is a 422 of the service that names the field; what a provider takes is its own affair."""
 
@@ -157,7 +158,9 @@ def test_a_pod_takes_so_many_variables(
             assert refused.status_code == 422, refused.text
             assert ("env" in refused.text, str(MOST_VARIABLES) in refused.text) == (True, True)
             env.popitem()
-            assert "RunPod's 50" in (await client.ask("POST", path, json=body(env))).text
+            many = await client.ask("POST", path, json=body(env))
+            assert "RunPod takes 50 environment variables" in many.text
+            assert place in many.text
 
     play(tmp_path, act)
 
@@ -181,7 +184,7 @@ def test_every_record_of_a_request_names_it_and_its_key(tmp_path: Path) -> None:
             assert "http_request" in {record["event"] for record in records}
             await client.ask("GET", PODS, headers={"authorization": "Bearer nonsense"})
             stranger = json.loads(stream.getvalue().splitlines()[-1])
-            assert (stranger["event"], stranger["for_key"]) == ("request_refused", "")
+            assert (stranger["event"], "for_key" in stranger) == ("request_refused", False)
             assert stranger["for_request"] not in {"", one.headers["x-request-id"]}
 
     play(tmp_path, act)

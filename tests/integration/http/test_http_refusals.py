@@ -18,6 +18,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], int, str]] = {
     "cloud, unknown model": ("/api/cloud/pods", {**CLOUD, "gpu_type_id": "ABACUS"}, 422, "ABACUS"),
     "pods, too dear": ("/api/v1/pods", {"pod": {**POD, "maxPrice": "0.01"}}, 402, "raise pod.maxPrice"),
     "pods, elsewhere": ("/api/v1/pods", {"pod": {**POD, "country": "AQ"}}, 409, "pod.country or pod.dataCenterId AQ"),
+    "pods, no such socket": ("/api/v1/pods", {"pod": {**POD, "socket": "SXM9"}}, 422, '["body","pod","socket"]'),
     "pods, no kill time": ("/api/v1/pods", {"pod": POD}, 409, "give provider.type prime"),
 }
 

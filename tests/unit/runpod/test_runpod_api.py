@@ -465,7 +465,10 @@ def test_values_are_written_as_the_wire_wants_them() -> None:
         ({"cloudType": "MOON"}, "'cloudType' does not fit"),
         ({"cloudType": 7}, "'cloudType' does not fit"),
         ({"env": "A=planted"}, "'env' does not fit"),
-        ({"env": {f"V{number}": "" for number in range(51)}}, "51 environment variables"),
+        (
+            {"env": {f"V{number}": "" for number in range(51)}},
+            "50 environment variables, this program",
+        ),
         ({"deployCost": 1}, "'deployCost'"),
     ],
     ids=["misspelt", "strange", "twice", "number", "enum", "enum-type", "env", "too-many", "on-demand-only"],
