@@ -50,8 +50,8 @@ if TYPE_CHECKING:
         LeaseStore,
         RunAttempts,
         RunFiles,
-        ServiceState,
     )
+    from runner_provisioner.service_ports import ServiceState
     from runner_provisioner.services.keys import KeyRing
     from runner_provisioner.settings import Settings
     from runner_provisioner.storage.history import HistoryFile

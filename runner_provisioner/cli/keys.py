@@ -15,7 +15,8 @@ from runner_provisioner.domain.api_keys import Permission
 
 if TYPE_CHECKING:
     from runner_provisioner.domain.api_keys import ApiKey
-    from runner_provisioner.ports import Clock, ServiceState
+    from runner_provisioner.ports import Clock
+    from runner_provisioner.service_ports import ServiceState
     from runner_provisioner.services.keys import KeyRing
 
 Work = Callable[["ServiceState", "KeyRing", "Clock"], Awaitable[None]]

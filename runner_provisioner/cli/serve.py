@@ -23,7 +23,7 @@ from runner_provisioner.errors import ConfigurationError, InvalidRequest
 
 if TYPE_CHECKING:
     from runner_provisioner.controller.parts import Parts
-    from runner_provisioner.ports import ServiceState
+    from runner_provisioner.service_ports import ServiceState
 
 _WILD = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - they are looked for, not bound
 # As a Host header may hold it: names of other scripts come as "xn--...".

@@ -8,7 +8,8 @@ from typing import Final
 
 from runner_provisioner.controller.failures import Forbidden, Unauthenticated
 from runner_provisioner.domain.api_keys import ApiKey, KeyStatus, Permission, PlainKey
-from runner_provisioner.ports import ApiKeys, Clock
+from runner_provisioner.ports import Clock
+from runner_provisioner.service_ports import ApiKeys
 
 FRESH: Final = 1.0  # seconds for which the keys are kept in memory: so long a revoked one may go on
 NO_KEY: Final = (

@@ -12,7 +12,8 @@ from runner_provisioner.controller.access import Access
 from runner_provisioner.controller.limits import RateLimits
 from runner_provisioner.controller.metrics import Metrics
 from runner_provisioner.controller.readiness import Readiness
-from runner_provisioner.ports import Clock, GpuProvider, ServiceState
+from runner_provisioner.ports import Clock, GpuProvider
+from runner_provisioner.service_ports import ServiceState
 from runner_provisioner.services.manual import ManualPods
 from runner_provisioner.services.markets import Markets
 from runner_provisioner.services.orders import Orders

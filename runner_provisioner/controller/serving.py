@@ -25,7 +25,7 @@ from runner_provisioner.domain.budget import Budget
 from runner_provisioner.drafts import letters
 from runner_provisioner.errors import RunnerProvisionerError
 from runner_provisioner.logging import get_logger
-from runner_provisioner.ports import ServiceState
+from runner_provisioner.service_ports import ServiceState
 from runner_provisioner.services.budget import Purse
 from runner_provisioner.services.chronicle import Chronicle
 from runner_provisioner.services.manual import ManualPods

@@ -8,7 +8,8 @@ from decimal import Decimal
 
 from runner_provisioner.domain.api_keys import ID_BYTES, SECRET_BYTES, ApiKey, Permission, PlainKey
 from runner_provisioner.errors import InvalidRequest
-from runner_provisioner.ports import ApiKeys, Clock
+from runner_provisioner.ports import Clock
+from runner_provisioner.service_ports import ApiKeys
 
 
 class KeyRing:

@@ -18,7 +18,8 @@ import anyio
 from runner_provisioner.domain.events import Event
 from runner_provisioner.domain.served import Answer, Claim, IdempotentRequest, RequestRef, Verdict
 from runner_provisioner.errors import CreateOutcomeUnknown, RunnerProvisionerError, StaleWrite, StoreError
-from runner_provisioner.ports import Clock, EventSink, IdempotentRequests
+from runner_provisioner.ports import Clock, EventSink
+from runner_provisioner.service_ports import IdempotentRequests
 
 HOLD = timedelta(seconds=15)
 """How long a request is taken to be served after its server has last said so."""

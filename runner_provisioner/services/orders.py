@@ -28,7 +28,8 @@ from runner_provisioner.errors import (
     StaleWrite,
     StoreError,
 )
-from runner_provisioner.ports import Clock, ServiceState
+from runner_provisioner.ports import Clock
+from runner_provisioner.service_ports import ServiceState
 from runner_provisioner.services.budget import Purse
 from runner_provisioner.services.manual import Fence, ManualPods
 from runner_provisioner.services.once import Confirm, Identity, Once, Superseded, Work

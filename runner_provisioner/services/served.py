@@ -15,7 +15,8 @@ from runner_provisioner.domain.names import ManualName
 from runner_provisioner.domain.pods import Pod, PodClass, PodId
 from runner_provisioner.domain.served import PodQuery, ServedPod
 from runner_provisioner.errors import InvalidRequest, MissingCredential, NotFound, RunnerProvisionerError, StoreError
-from runner_provisioner.ports import Clock, EventSink, ServiceState
+from runner_provisioner.ports import Clock, EventSink
+from runner_provisioner.service_ports import ServiceState
 from runner_provisioner.services.manual import ManualPods
 from runner_provisioner.services.orders import Orders, is_of, is_past
 

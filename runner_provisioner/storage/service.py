@@ -12,7 +12,8 @@ import anyio
 from sqlalchemy import Executable, delete, false, func, select
 
 from runner_provisioner.errors import StoreError
-from runner_provisioner.ports import ApiKeys, AuditLog, Clock, IdempotentRequests, ServedPods
+from runner_provisioner.ports import Clock
+from runner_provisioner.service_ports import ApiKeys, AuditLog, IdempotentRequests, ServedPods
 from runner_provisioner.storage.postgres import PostgresDatabase, PostgresPlace
 from runner_provisioner.storage.service_keys import AuditTable, KeyTable
 from runner_provisioner.storage.service_pods import PodTable

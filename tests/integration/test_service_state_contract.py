@@ -27,7 +27,7 @@ from runner_provisioner.domain.served import (
     Verdict,
 )
 from runner_provisioner.errors import BudgetExceeded, StaleWrite
-from runner_provisioner.ports import ServiceState
+from runner_provisioner.service_ports import ServiceState
 from runner_provisioner.storage.service import ServiceDatabase
 from runner_provisioner.testing.clock import EPOCH, FakeClock
 

@@ -26,7 +26,7 @@ from runner_provisioner.domain.served import (
     Verdict,
 )
 from runner_provisioner.errors import BudgetExceeded, StaleWrite, StoreError
-from runner_provisioner.ports import ApiKeys, AuditLog, IdempotentRequests, ServedPods
+from runner_provisioner.service_ports import ApiKeys, AuditLog, IdempotentRequests, ServedPods
 from runner_provisioner.testing.clock import EPOCH
 
 
