@@ -50,7 +50,8 @@ _CONFIG = (
 { printf '%s\n' "$@" "uid=$UID"; env; } | tell config
 case $(tell ask-config </dev/null) in
 taken) echo "A runner exists with the same name. Token $ACTIONS_RUNNER_INPUT_TOKEN"; exit 1 ;;
-hang) sleep 600 ;;
+# In place of the shell: what it started after the look that a signal brings would hear nothing of it.
+hang) exec sleep 600 ;;
 esac
 : >.runner
 """
