@@ -144,6 +144,8 @@ def _check(body: PodCreate, named: Sequence[GpuProvider]) -> None:
             continue
         if body.volume_in_gb:
             raise FieldRefused(f"{one.name} has no volumes of a size: leave it out", place=("body", "volume_in_gb"))
+        if "volume_mount_path" in body.model_fields_set:
+            raise FieldRefused(f"{one.name} has no volume to mount: leave it out", place=("body", "volume_mount_path"))
         if "/http" in body.ports:
             raise FieldRefused(f"{one.name} has no proxy for HTTP: write NUMBER/tcp", place=("body", "ports"))
 

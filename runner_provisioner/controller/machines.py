@@ -144,17 +144,21 @@ def _status(template: PodTemplate) -> str:
 @router.get("", include_in_schema=False)
 async def list_machines(
     request: Request,
+    response: Response,
     gpu_type: Annotated[str | None, Query(max_length=200, description="A part of the GPU's name.")] = None,
     gpu_count: Annotated[int | None, Query(ge=1, le=64)] = None,
     max_price: Annotated[Dollars | None, Query(description="USD per hour for the whole machine.")] = None,
     provider: Annotated[str | None, Query(max_length=80)] = None,
     region: Annotated[str | None, Query(max_length=80)] = None,
 ) -> list[Row]:
-    """What is for rent now, each machine once, the cheapest first."""
-    found = await parts_of(request).shelf.machines(count=gpu_count)
+    """What is for rent now, each machine once, the cheapest first; `X-Not-Asked` names who could not be asked."""
+    parts = parts_of(request)
+    listed = await parts.shelf.machines(count=gpu_count, provider=provider if provider in parts.providers else None)
+    if listed.unasked:
+        response.headers["x-not-asked"] = ", ".join(sorted(listed.unasked))
     return [
         machine_row(one)
-        for one in found
+        for one in listed.machines
         if (gpu_type is None or gpu_type.casefold() in one.offer.gpu_model.casefold())
         and (max_price is None or one.offer.price <= max_price)
         and provider in {None, one.offer.provider}

@@ -30,6 +30,21 @@ class Machine:
     offer: Offer
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """Machines for rent, and the providers that could not be asked for theirs."""
+
+    machines: Sequence[Machine]
+    unasked: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answers:
+    at: float  # of the clock, seconds
+    offers: Sequence[Offer]
+    unasked: frozenset[str]
+
+
 def any_gpu(count: int, *, max_price: Decimal, models: tuple[str, ...] = ()) -> GpuRequest:
     """A request that every GPU serves."""
     return GpuRequest(
@@ -50,14 +65,15 @@ class Shelf:
         self._once = once
         self._clock = clock
         self._plain = named_plainly
-        self._kept: dict[tuple[int, str | None], tuple[float, Sequence[Offer]]] = {}
+        self._kept: dict[tuple[int, str | None], _Answers] = {}
 
     # --- machines ----------------------------------------------------------------------------------------------------
 
-    async def machines(self, *, count: int | None = None, provider: str | None = None) -> Sequence[Machine]:
+    async def machines(self, *, count: int | None = None, provider: str | None = None) -> Listed:
         """What is for rent, each machine once with the fewest GPUs that it rents out; the cheapest first.
 
         Those that no template can be used on are last: whoever takes the first machine of a model has a template.
+        Raises RemoteError where nobody could be asked.
         """
         counts = COUNTS if count is None else (count,)
         replies = await ask_all({str(one): partial(self._offers, one, provider) for one in counts})
@@ -65,10 +81,15 @@ class Shelf:
             raise error
         found: dict[str, Machine] = {}
         for one in counts:
-            for offer in replies.answers[str(one)]:
+            for offer in replies.answers[str(one)].offers:
                 machine = Machine(id=self._id(offer), offer=offer)
                 found.setdefault(machine.id, machine)
-        return sorted(found.values(), key=lambda one: (self._is_bare(one.offer.provider), one.offer.price, one.id))
+        return Listed(
+            machines=sorted(
+                found.values(), key=lambda one: (self._is_bare(one.offer.provider), one.offer.price, one.id)
+            ),
+            unasked=frozenset[str]().union(*(one.unasked for one in replies.answers.values())),
+        )
 
     def _is_bare(self, provider: str) -> bool:
         """Whether a pod there boots a system of the provider's, whatever image is wanted."""
@@ -78,23 +99,25 @@ class Shelf:
         """One of them. Raises CapacityUnavailable where it is not for rent now."""
         named = machine_id.partition("/")[0]
         where = named if named in self._providers and named != machine_id else self._plain
-        found = {one.id: one for one in await self.machines(count=count, provider=where)}
+        listed = await self.machines(count=count, provider=where)
+        found = {one.id: one for one in listed.machines}
         if machine_id not in found:
             raise CapacityUnavailable(f"machine '{machine_id}' is not for rent now: choose another of the list")
         return found[machine_id]
 
-    async def _offers(self, count: int, provider: str | None) -> Sequence[Offer]:
+    async def _offers(self, count: int, provider: str | None) -> _Answers:
         now = self._clock.monotonic()
         kept = (self._kept[key] for key in ((count, None), (count, provider)) if key in self._kept)
-        fresh = next((offers for at, offers in kept if now - at <= FRESH), None)
+        fresh = next((one for one in kept if now - one.at <= FRESH and provider not in one.unasked), None)
         if fresh is not None:
             return fresh
         wanted = {name: one for name, one in self._providers.items() if provider in {None, name}}
         surveyed = await survey(wanted, any_gpu(count, max_price=MANY))
         # A bid is nobody's price: only what costs what it says is listed.
         offers = [one for one in surveyed.ladder.rungs if not (one.interruptible and one.bids)]
-        self._kept[count, provider] = (now, offers)
-        return offers
+        answers = _Answers(at=now, offers=offers, unasked=frozenset(surveyed.passed_over))
+        self._kept[count, provider] = answers
+        return answers
 
     def _id(self, offer: Offer) -> str:
         return offer.id if offer.provider == self._plain else f"{offer.provider}/{offer.id}"

@@ -646,7 +646,7 @@ def test_machines_are_listed_by_the_fewest_gpus_that_they_rent_out() -> None:
             replace(offer("A", provider="one"), memory_gb=16),
             replace(offer("A", provider="one", spot=True), memory_gb=16),
         )
-        assert [one.id for one in await shelf.machines()] == ["A:on-demand"]
+        assert [one.id for one in (await shelf.machines()).machines] == ["A:on-demand"]
         asked = house.one.calls.count("offers")
         assert (await shelf.machine("A:on-demand")).offer.gpu_count == 1
         assert house.one.calls.count("offers") == asked

@@ -136,6 +136,11 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"name": "a", "image_name": "x/y", "gpu_type_id": "A4000", "provider": "celium", "volume_in_gb": 10},
         "volume_in_gb",
     ),
+    "cloud: a mount at Lium": (
+        CLOUD,
+        {"name": "a", "image_name": "x/y", "gpu_type_id": "A4000", "provider": "celium", "volume_mount_path": "/d"},
+        "volume_mount_path",
+    ),
     "cloud: a proxy at Lium": (
         CLOUD,
         {"name": "a", "image_name": "x/y", "gpu_type_id": "A4000", "provider": "celium", "ports": "8888/http"},

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import httpx
 from support.http_service import BOOT, Scene, play
 from support.stages import Provider
 
+from runner_provisioner.services.shelf import FRESH
 from runner_provisioner.simulators.celium.simulator import CeliumSimulator
 
 TEMPLATE: dict[str, Any] = {
@@ -97,6 +99,30 @@ def test_machines_can_be_filtered(tmp_path: Path) -> None:
             assert (await client.ask("GET", "/machines/", params={"gpu_count": 0})).status_code == 422
 
     play(tmp_path, act, Provider.LIUM, Provider.RUNPOD)
+
+
+def test_a_provider_that_cannot_be_asked_for_machines_is_named(tmp_path: Path) -> None:
+    """Beside the others' machines, again with the list that is kept; alone it is an outage; back, it has machines."""
+    down = [True]
+
+    def instead(request: httpx.Request) -> httpx.Response | None:
+        return httpx.Response(503) if down[0] and "runpod" in request.url.host else None
+
+    async def act(scene: Scene) -> None:
+        async with scene.served() as client:
+            for _ in range(2):
+                some = await client.ask("GET", "/machines/")
+                assert some.headers["x-not-asked"] == "runpod"
+                assert {row["provider"] for row in some.json()} == {"celium"}
+            alone = await client.ask("GET", "/machines/", params={"provider": "runpod"})
+            assert (alone.status_code, "retry-after" in alone.headers) == (502, True)
+            down[0] = False
+            await scene.wait(FRESH + 1)
+            every = await client.ask("GET", "/machines/")
+            assert "x-not-asked" not in every.headers
+            assert {row["provider"] for row in every.json()} == {"celium", "runpod"}
+
+    play(tmp_path, act, Provider.LIUM, Provider.RUNPOD, instead=instead)
 
 
 def test_what_cannot_be_rented_is_said_in_celiums_words(tmp_path: Path) -> None:
