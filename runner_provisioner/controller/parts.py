@@ -9,6 +9,7 @@ from decimal import Decimal
 from starlette.requests import Request
 
 from runner_provisioner.controller.access import Access
+from runner_provisioner.controller.closing import Closing
 from runner_provisioner.controller.limits import RateLimits
 from runner_provisioner.controller.metrics import Metrics
 from runner_provisioner.controller.readiness import Readiness
@@ -43,6 +44,7 @@ class Parts:
     limits: RateLimits
     metrics: Metrics
     readiness: Readiness
+    closing: Closing
     redact: Callable[[str], str]
     hosts: tuple[str, ...] = ()
     max_price: Decimal = DEFAULT_MAX_PRICE

@@ -68,7 +68,8 @@ async def _answered(parts: Parts, request: Request, operation: str, work: Handle
         await _admit(parts, request)
         if request.method not in READING:
             await _audited(parts, request, operation)
-        response = await work(request)
+        with parts.closing.under_way():
+            response = await work(request)
         error = ""
     except Exception as failure:  # noqa: BLE001 - whatever it is, it ends as an answer in the contract's shape
         said = told(failure, contract_of(request.url.path), parts.redact)

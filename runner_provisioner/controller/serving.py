@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from types import FrameType
 
 import anyio
 import uvicorn
 
 from runner_provisioner.controller.access import Access
 from runner_provisioner.controller.app import Opened, create_app
+from runner_provisioner.controller.closing import Closing
 from runner_provisioner.controller.limits import RateLimits
 from runner_provisioner.controller.metrics import Metrics
 from runner_provisioner.controller.parts import DEFAULT_MAX_PRICE, Parts
@@ -32,6 +35,7 @@ from runner_provisioner.services.manual import ManualPods
 from runner_provisioner.services.markets import Markets
 from runner_provisioner.services.once import Once
 from runner_provisioner.services.orders import Orders
+from runner_provisioner.services.provision import CANCEL_WINDOW
 from runner_provisioner.services.served import Served
 from runner_provisioner.services.shelf import Shelf
 from runner_provisioner.wiring import Program, manual_owner8
@@ -40,7 +44,9 @@ ROUND = 60.0
 """Seconds between two looks at the service's pods."""
 PER_MINUTE = 600
 GRACE = 30
-"""Seconds that requests under way have to end in once the service is told to stop."""
+"""Seconds that requests under way have to end in once the service is told to stop; told again, it cuts them at once."""
+_LAST = CANCEL_WINDOW + 5.0
+"""Seconds that what is cut may take to end what it has rented and to answer."""
 _MACHINES_OF = "celium"
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
@@ -112,6 +118,7 @@ def build(program: Program, state: ServiceState, metrics: Metrics, choices: Choi
         limits=RateLimits(program.clock, per_minute=choices.per_minute),
         metrics=metrics,
         readiness=Readiness(state.check),
+        closing=Closing(program.tempo.hurry),
         redact=program.redactor.redact,
         hosts=choices.hosts,
         max_price=choices.max_price,
@@ -151,15 +158,21 @@ def listen(host: str, port: int) -> socket.socket:
 
 async def serve(opened: Opened, listener: socket.socket, *, hosts: tuple[str, ...]) -> None:
     """Serve until SIGINT or SIGTERM; what is under way then has half a minute. RuntimeError: it did not begin."""
+    app = create_app(opened, hosts=hosts)
+
+    def cut() -> None:
+        parts: Parts = app.state.parts
+        parts.closing.cut()
+
     config = uvicorn.Config(
-        create_app(opened, hosts=hosts),
+        app,
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_graceful_shutdown=GRACE,
+        timeout_graceful_shutdown=math.ceil(GRACE + _LAST),
     )
-    server = _Server(config)
+    server = _Server(config, cut)
     await server.serve(sockets=[listener])
     if not server.started:
         raise RuntimeError("the service could not begin: its log tells why")
@@ -167,6 +180,19 @@ async def serve(opened: Opened, listener: socket.socket, *, hosts: tuple[str, ..
 
 class _Server(uvicorn.Server):
     """Ends well on a signal, instead of dying of it once all is done."""
+
+    def __init__(self, config: uvicorn.Config, cut: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._cut = cut
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal gives what is under way its time, the second takes it away."""
+        del sig, frame
+        if self.started and self.should_exit:
+            self._cut()
+        elif self.started:
+            asyncio.get_running_loop().call_later(GRACE, self._cut)
+        self.should_exit = True
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

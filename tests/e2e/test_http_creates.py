@@ -19,6 +19,7 @@ from support.served import House, house
 
 from runner_provisioner.controller.serving import GRACE, ROUND
 from runner_provisioner.services.once import HOLD
+from runner_provisioner.services.provision import CANCEL_WINDOW
 from runner_provisioner.simulators.faults import Fault, FaultKind
 from runner_provisioner.simulators.runpod.simulator import RunPodSimulator
 
@@ -43,21 +44,21 @@ def _new(server: Server) -> str:
     return anyio.run(server.new_database)
 
 
-def _create(place: House, answers: Answers, url: str = "") -> None:
+def _create(place: House, answers: Answers, url: str = "", headers: dict[str, str] = KEY) -> None:
     try:
         with place.client(url) as client:
-            answers.append(client.post(PODS, json=WISH, headers=KEY))
+            answers.append(client.post(PODS, json=WISH, headers=headers))
     except httpx.TransportError:
         answers.append(None)
 
 
 @contextmanager
-def _under_way(place: House, fault: Fault, *, rented: bool) -> Iterator[Answers]:
+def _under_way(place: House, fault: Fault, *, rented: bool, headers: dict[str, str] = KEY) -> Iterator[Answers]:
     """A create that the provider works on; its answers afterwards."""
     market = place.world.market(RunPodSimulator)
     market.faults.add(fault)
     answers: Answers = []
-    asking = threading.Thread(target=_create, args=(place, answers))
+    asking = threading.Thread(target=_create, args=(place, answers, "", headers))
     asking.start()
     try:
         assert fault.reached.wait(60)
@@ -146,6 +147,22 @@ def _listens(place: House) -> bool:
     return True
 
 
+def test_told_to_stop_twice_it_ends_what_the_create_has_rented(tmp_path: Path) -> None:
+    """A create without a key, of which nobody else would ever hear: its pod is ended before the process is."""
+    with house(tmp_path, "runpod") as place:
+        place.more = PATIENT
+        service = place.serve()
+        with _under_way(place, Fault(operation=CREATE, kind=FaultKind.HOLD_AFTER), rented=True, headers={}) as answers:
+            service.send_signal(signal.SIGTERM)
+            until(lambda: not _listens(place), "the service takes no more requests")
+            service.send_signal(signal.SIGTERM)
+            assert service.wait(CANCEL_WINDOW + 15) == 0
+        (answer,) = answers
+        assert answer is not None
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
+        assert not place.world.market(RunPodSimulator).live()
+
+
 @pytest.mark.full
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("kind", [FaultKind.HOLD_AFTER, FaultKind.HOLD_BEFORE], ids=["rented", "not yet rented"])
@@ -159,7 +176,8 @@ def test_a_create_that_outlasts_the_grace_is_one_pod_after_the_next_start(tmp_pa
         with _under_way(place, fault, rented=kind is FaultKind.HOLD_AFTER) as answers:
             service.send_signal(signal.SIGTERM)
             service.wait(GRACE + 30)
-        assert not [one for one in answers if one is not None and one.status_code == 200]
+            assert not market.live()
+        assert [one and one.status_code for one in answers] == [503]
         place.serve()
         pod = _repeated(place)
         until(lambda: [one.id for one in market.live()] == [pod], "one pod lives", seconds=2 * ROUND)
