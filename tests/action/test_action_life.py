@@ -42,6 +42,7 @@ def ours(use: Use) -> list[str]:
     return [one.message for one in found if one.level == "error" and one.title == "runner-provisioner"]
 
 
+@pytest.mark.full
 def test_start_job_stop(set_up_action: SetUpAction) -> None:
     """A job runs on what `start` rented, `stop` leaves nothing and knows what it cost."""
     stage = set_up_action()

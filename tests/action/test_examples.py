@@ -263,10 +263,11 @@ def test_a_clean_up_that_fails_is_loud(set_up_action: SetUpAction) -> None:
     assert any("github-app-id" in one for one in playing.jobs["cleanup"].log.of("error"))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("commands", "ends"),
     [
-        pytest.param("echo one\nfalse\necho two", "failure", id="stops-at-the-first-failure", marks=pytest.mark.full),
+        pytest.param("echo one\nfalse\necho two", "failure", id="stops-at-the-first-failure"),
         pytest.param("echo one; echo '${{ github.token }}'\necho \"$(echo '\"')\"", "success", id="is-never-evaluated"),
     ],
 )

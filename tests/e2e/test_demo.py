@@ -142,6 +142,7 @@ def test_the_example_runs_at_every_market(
     assert left_in(tmp_path / "t") == []
 
 
+@pytest.mark.full
 def test_a_market_that_nobody_knows_is_refused(tmp_path: Path) -> None:
     """In one line that names it and those there are, as bad input; so are both names of RunPod at once."""
     done = demo("--provider", "lium", tmp_path=tmp_path)

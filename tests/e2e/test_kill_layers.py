@@ -71,6 +71,7 @@ def test_the_stop_step_ends_it_alone(stage: Stage) -> None:
     stage.gone(pods=1)
 
 
+@pytest.mark.full
 def test_the_scheduled_clean_up_ends_it_alone(stage: Stage) -> None:
     """The pod cannot, RunPod does not, the workflow has no stop step; first the run goes on, then it is over."""
     place, pod = rented(stage, steps=("true",))

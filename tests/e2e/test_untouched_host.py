@@ -90,10 +90,10 @@ def processes(mark: str) -> list[str]:
     return hits
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("machine_alone")
 @pytest.mark.parametrize(
-    ("run_as", "more"),
-    [pytest.param("root", "", id="root"), pytest.param("user", AS_USER, id="user", marks=pytest.mark.full)],
+    ("run_as", "more"), [pytest.param("root", "", id="root"), pytest.param("user", AS_USER, id="user")]
 )
 def test_a_hostile_job_changes_nothing_of_the_machine(stage: Stage, run_as: str, more: str) -> None:
     """Files, processes, kernel settings, name: as before; every attempt on the kernel or the host was refused."""

@@ -17,8 +17,6 @@ from runner_provisioner.domain.leases import ASKED_AGAIN
 from runner_provisioner.domain.request import Gate
 from runner_provisioner.errors import ProvisioningFailed, StoreError
 
-pytestmark = pytest.mark.usefixtures("unmeasured")
-
 Scene = Callable[[World], Awaitable[None]]
 
 
