@@ -26,6 +26,7 @@ from runner_provisioner.drafts import letters
 from runner_provisioner.errors import RunnerProvisionerError
 from runner_provisioner.logging import get_logger
 from runner_provisioner.service_ports import ServiceState
+from runner_provisioner.services.asking import LIMIT
 from runner_provisioner.services.budget import Purse
 from runner_provisioner.services.chronicle import Chronicle
 from runner_provisioner.services.manual import ManualPods
@@ -37,7 +38,7 @@ from runner_provisioner.services.shelf import Shelf
 from runner_provisioner.wiring import Program, manual_owner8
 
 ROUND = 60.0
-"""Seconds between two looks at the service's pods."""
+"""Seconds from the begin of one look at the service's pods to that of the next."""
 PER_MINUTE = 600
 GRACE = 30
 """Seconds that requests under way have to end in once the service is told to stop."""
@@ -70,6 +71,7 @@ def build(program: Program, state: ServiceState, metrics: Metrics, choices: Choi
             settle=program.settings.settle,
             chronicle=Chronicle(program.history, clock=program.clock, events=program.events),
             events=program.events,
+            patience=LIMIT,
         )
 
     def markets(names: Sequence[str]) -> Markets:
