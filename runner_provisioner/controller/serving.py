@@ -132,6 +132,7 @@ async def looked_after(parts: Parts) -> AsyncIterator[Parts]:
 async def rounds(parts: Parts) -> None:
     """Look after the pods for ever; what fails is logged, and the next round comes all the same."""
     while True:
+        begun = parts.clock.monotonic()
         try:
             tally = await parts.served.round()
             parts.metrics.spend(pods=tally.pods, hourly=tally.hourly, spent=tally.spent)
@@ -139,7 +140,7 @@ async def rounds(parts: Parts) -> None:
             log.warning("round_failed", reason=parts.redact(str(error)))
         except Exception:  # nobody but the next round ends a pod that is past its time
             log.exception("round_failed")
-        await parts.clock.sleep(ROUND)
+        await parts.clock.sleep(max(0.0, begun + ROUND - parts.clock.monotonic()))
 
 
 def listen(host: str, port: int) -> socket.socket:
