@@ -83,8 +83,8 @@ class ManualPods:
         """`settle` is how many seconds apart two looks at a list must be to believe it.
 
         `hurry` makes requests give up within the time that a cancelled program has. `events` is told of providers that
-        could not be asked. With `patience` a look at a provider takes at most so many seconds, and a pod that one of
-        them has is not looked for much longer elsewhere.
+        could not be asked. With `patience` a look at a provider or its offers takes at most so many seconds, and a pod
+        that one of them has is not looked for much longer elsewhere.
         """
         self._providers = providers
         self._clock = clock
@@ -151,7 +151,7 @@ class ManualPods:
     async def _surveyed(
         self, request: GpuRequest, *, accept_no_kill_time: bool, only: Callable[[Offer], bool] | None
     ) -> Surveyed:
-        surveyed = await survey(self._providers, request)
+        surveyed = await survey(self._providers, request, limit=self._patience)
         for name, error in surveyed.passed_over.items():
             if self._events is not None:
                 said = {"provider": name, "error": str(error), **({"about": error.about} if error.about else {})}

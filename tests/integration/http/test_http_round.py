@@ -169,7 +169,10 @@ def test_a_list_that_would_lack_pods_is_an_error_that_names_the_provider(
 
 @pytest.mark.parametrize("alone", [True, False], ids=["alone", "beside another"])
 def test_a_provider_that_never_answers_costs_no_read_a_minute(tmp_path: Path, *, alone: bool) -> None:
-    """Proxies give up then: the error names it, and when to come again; what another one has is told at once."""
+    """Proxies give up then: the error names it, and when to come again; what another one has is told at once.
+
+    Nor a create that would have to ask it for its offers.
+    """
     paths = ["/api/cloud/pods", PODS, "/api/cloud/pods/x", "/machines/x", f"{PODS}/x", f"{PODS}/x/logs"]
 
     async def act(scene: Scene) -> None:
@@ -177,9 +180,9 @@ def test_a_provider_that_never_answers_costs_no_read_a_minute(tmp_path: Path, *,
             pod = (await client.well("POST", PODS, json=_wish("celium" if alone else "runpod")))["id"]
             template = (await client.well("POST", "/machines/template", json=TEMPLATE))["id"]
 
-        async def asked(path: str) -> tuple[httpx.Response, float]:
+        async def asked(path: str, method: str = "GET", **more: object) -> tuple[httpx.Response, float]:
             begin = scene.clock.monotonic()
-            answer = await client.ask("GET", path)
+            answer = await client.ask(method, path, **more)
             return answer, round(scene.clock.monotonic() - begin, 3)
 
         hung = "celium" if alone else "runpod"
@@ -189,6 +192,10 @@ def test_a_provider_that_never_answers_costs_no_read_a_minute(tmp_path: Path, *,
                 assert (path, answer.status_code) == (path, 503)
                 assert (hung in answer.text, seconds) == (True, LIMIT)
                 assert int(answer.headers["retry-after"]) >= 1
+            if alone:
+                wish = {"name": "mine", "image_name": "x/y", "gpu_type_id": "NVIDIA A100", "provider": hung}
+                answer, seconds = await asked("/api/cloud/pods", "POST", json=wish)
+                assert (answer.status_code, hung in answer.text, seconds) == (503, True, LIMIT)
             answer, seconds = await asked(f"{PODS}/status?pod_ids={pod}")
             assert ([row["status"] for row in answer.json()["data"]], seconds) == (["UNKNOWN"], LIMIT)
             if not alone:
