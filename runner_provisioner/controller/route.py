@@ -30,9 +30,9 @@ from runner_provisioner.errors import StoreError, Timeout
 from runner_provisioner.logging import get_logger, hiding, on_behalf_of
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
-READING = frozenset({"GET", "HEAD"})
 LONGEST_READ = 45.0
 """Seconds, whatever a read is made of: a proxy in between gives up after a minute."""
+READING = frozenset({"GET", "HEAD"})
 _STRANGERS = "?"  # all who have no good key are one caller: they must not fill the audit log
 
 log = get_logger("controller")
