@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from decimal import Decimal
 
@@ -128,6 +128,10 @@ class ServedPods(Protocol):
 
     async def counted(self, key_id: str) -> Decimal:
         """What the pods of a key count for against its budget, US dollars."""
+        ...
+
+    async def spent(self) -> Mapping[str, Decimal]:
+        """What all that have ended have cost, US dollars, by provider."""
         ...
 
 

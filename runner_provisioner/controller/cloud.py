@@ -52,6 +52,7 @@ WORDS = {
     PodState.INTERRUPTED: "EXITED",
     PodState.FAILED: "EXITED",
 }
+UNKNOWN = "UNKNOWN"  # of a pod that nobody here can look at
 
 
 def _ports(value: str) -> str:
@@ -226,14 +227,14 @@ def row_of(known: Known, *, new: bool = False) -> Row:
         "id": pod.id,
         "name": known.label,
         "imageName": pod.image or (known.served.image if known.served is not None else None),
-        "desiredStatus": WORDS[pod.state],
-        "status": pod.state.value,
+        "desiredStatus": UNKNOWN if known.unseen else WORDS[pod.state],
+        "status": UNKNOWN.lower() if known.unseen else pod.state.value,
         "costPerHr": _money(pod.price),
         "gpuCount": pod.gpu_count,
         "gpuTypeId": pod.gpu_model,
         "machineId": pod.machine,
         "createdAt": when(pod.created_at),
-        "expiresAt": when(_expires(known)),
+        "expiresAt": when(known.expires_at),
         "provider": pod.provider,
         "runtime": _runtime(pod, new=new),
     }
@@ -269,12 +270,6 @@ def _money(price: Decimal | None) -> str | None:
         return None
     text = f"{price.normalize():f}"
     return text if len(text.partition(".")[2]) > 1 else f"{price:.2f}"
-
-
-def _expires(known: Known) -> datetime | None:
-    if known.served is not None:
-        return known.served.expires_at
-    return known.pod.tags.expires_at if known.pod.tags is not None else None
 
 
 def when(moment: datetime | None) -> str | None:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from runner_provisioner.domain.events import Event
 from runner_provisioner.logging import get_logger
 
-_AMISS = frozenset({"budget_unknown", "bill_unknown", "create_unanswered", "kill_time_not_set", "state_not_written"})
+_AMISS = frozenset(
+    {
+        "bill_unknown",
+        "budget_unknown",
+        "create_unanswered",
+        "kill_time_not_set",
+        "pods_without_key",
+        "state_not_written",
+    }
+)
 
 log = get_logger("pods")
 
@@ -14,9 +23,16 @@ class EventLog:
     """An EventSink that keeps nothing: each event is one record, with the request that it happened for."""
 
     def emit(self, event: Event) -> None:
-        """A warning where the operator may have to do something, else for information."""
+        """A warning where the operator may have to do something, an error with its traceback where nobody expected it.
+
+        All else is for information.
+        """
+        said = {name: value for name, value in event.fields.items() if value is not None}
+        if event.failure is not None:
+            log.error(event.name, **said, exc_info=event.failure)
+            return
         write = log.warning if _is_amiss(event) else log.info
-        write(event.name, **{name: value for name, value in event.fields.items() if value is not None})
+        write(event.name, **said)
 
 
 def _is_amiss(event: Event) -> bool:

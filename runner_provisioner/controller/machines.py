@@ -257,7 +257,7 @@ def pod_row(known: Known) -> Row:
         "ram_total": has.memory_kib,
         "created_at": _naive(pod.created_at),
         "updated_at": _naive(has.updated_at or pod.created_at),
-        "expires_at": _naive(known.served.expires_at if known.served is not None else None),
+        "expires_at": _naive(known.expires_at),
         "ssh_connect_cmd": f"ssh {pod.ssh.user}@{pod.ssh.host} -p {pod.ssh.port}" if pod.ssh is not None else None,
         "ports_mapping": {str(one.private): one.public for one in pod.open_ports},
         "template": _template(known),

@@ -47,7 +47,10 @@ class Metrics:
             registry=self.registry,
         )
         self.pods = Gauge(
-            "runner_provisioner_pods", "Pods of the service that bill now.", ("provider",), registry=self.registry
+            "runner_provisioner_pods",
+            "Pods of the service that bill now; those that nobody can look at as they are remembered.",
+            ("provider",),
+            registry=self.registry,
         )
         self.hourly = Gauge(
             "runner_provisioner_spend_usd_per_hour",
@@ -57,7 +60,7 @@ class Metrics:
         )
         self.spent = Gauge(
             "runner_provisioner_spend_usd",
-            "What all pods that the service remembers count for.",
+            "What all pods that the service remembers have cost until now; most are forgotten after 400 days.",
             ("provider",),
             registry=self.registry,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -27,7 +28,7 @@ INSTALLATION = {
     PodState.INTERRUPTED: "COMPLETE",
     PodState.FAILED: "FAILED",
 }
-PROGRESS = {"PENDING": 0, "IN_PROGRESS": 50, "COMPLETE": 100, "FAILED": 0}
+PROGRESS: Mapping[str | None, int] = {"PENDING": 0, "IN_PROGRESS": 50, "COMPLETE": 100, "FAILED": 0}
 
 
 def pod_row(known: Known) -> Row:
@@ -35,7 +36,7 @@ def pod_row(known: Known) -> Row:
     pod, served = known.pod, known.served
     has = pod.hardware
     facts = served.facts if served is not None else {}
-    installation = _installation(pod)
+    installation = _installation(known)
     return {
         "id": pod.id,
         "userId": (served.key_id if served is not None else None) or "",
@@ -45,9 +46,9 @@ def pod_row(known: Known) -> Row:
         "gpuCount": pod.gpu_count,
         "socket": has.socket or facts.get("socket"),
         "priceHr": _number(pod.price),
-        "status": STATES[pod.state],
+        "status": UNKNOWN if known.unseen else STATES[pod.state],
         "installationStatus": installation,
-        "installationProgress": PROGRESS[installation],
+        "installationProgress": PROGRESS.get(installation),
         "installationFailure": (pod.detail or None) if pod.state is PodState.FAILED else None,
         **_connection(pod),
         "environmentType": facts.get("image") or pod.image,
@@ -59,13 +60,16 @@ def pod_row(known: Known) -> Row:
         "isSpot": bool(pod.interruptible),
         "autoRestart": bool(facts.get("auto_restart", False)),
         "createdAt": moment(pod.created_at),
-        "expiresAt": moment(served.expires_at if served is not None else None),
+        "expiresAt": moment(known.expires_at),
     }
 
 
 def status_row(known: Known) -> Row:
     """The short form."""
     pod = known.pod
+    if known.unseen:
+        return unknown_row(str(pod.id), known.served)
+    installation = _installation(known)
     connection = _connection(pod)
     del connection["primePortMapping"]
     return {
@@ -74,8 +78,8 @@ def status_row(known: Known) -> Row:
         "status": STATES[pod.state],
         **connection,
         "costPerHr": _number(pod.price),
-        "installationStatus": _installation(pod),
-        "installationProgress": PROGRESS[_installation(pod)],
+        "installationStatus": installation,
+        "installationProgress": PROGRESS.get(installation),
     }
 
 
@@ -121,8 +125,11 @@ def past_row(served: ServedPod) -> Row:
     }
 
 
-def _installation(pod: Pod) -> str:
-    """PENDING before a machine is known, which no provider tells for long."""
+def _installation(known: Known) -> str | None:
+    """PENDING before a machine is known, which no provider tells for long; None where nobody can look."""
+    pod = known.pod
+    if known.unseen:
+        return None
     if pod.state is PodState.STARTING and pod.machine is None and pod.uptime_seconds is None:
         return "PENDING"
     return INSTALLATION[pod.state]

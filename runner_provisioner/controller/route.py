@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import Any
 
+import anyio
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
@@ -24,10 +26,12 @@ from runner_provisioner.controller.parts import Parts, parts_of
 from runner_provisioner.controller.strays import refuse_strays
 from runner_provisioner.domain.api_keys import Permission
 from runner_provisioner.domain.served import AuditEntry
-from runner_provisioner.errors import StoreError
+from runner_provisioner.errors import StoreError, Timeout
 from runner_provisioner.logging import get_logger, hiding, on_behalf_of
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+LONGEST_READ = 45.0
+"""Seconds, whatever a read is made of: a proxy in between gives up after a minute."""
 READING = frozenset({"GET", "HEAD"})
 _STRANGERS = "?"  # all who have no good key are one caller: they must not fill the audit log
 
@@ -45,7 +49,9 @@ class ContractRoute(APIRoute):
 
         async def work(request: Request) -> Response:
             refuse_strays(request, known)
-            return await served(request)
+            with anyio.move_on_after(LONGEST_READ if request.method in READING else math.inf):
+                return await served(request)
+            raise Timeout("what was asked for has not come in time: try again later", code="NETWORK_TIMEOUT")
 
         async def handler(request: Request) -> Response:
             parts = parts_of(request)

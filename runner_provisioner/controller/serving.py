@@ -29,6 +29,7 @@ from runner_provisioner.drafts import letters
 from runner_provisioner.errors import RunnerProvisionerError
 from runner_provisioner.logging import get_logger
 from runner_provisioner.service_ports import ServiceState
+from runner_provisioner.services.asking import LIMIT
 from runner_provisioner.services.budget import Purse
 from runner_provisioner.services.chronicle import Chronicle
 from runner_provisioner.services.manual import ManualPods
@@ -41,7 +42,7 @@ from runner_provisioner.services.shelf import Shelf
 from runner_provisioner.wiring import Program, manual_owner8
 
 ROUND = 60.0
-"""Seconds between two looks at the service's pods."""
+"""Seconds from the begin of one look at the service's pods to that of the next."""
 PER_MINUTE = 600
 GRACE = 30
 """Seconds that requests under way have to end in once the service is told to stop; told again, it cuts them at once."""
@@ -76,6 +77,7 @@ def build(program: Program, state: ServiceState, metrics: Metrics, choices: Choi
             settle=program.settings.settle,
             chronicle=Chronicle(program.history, clock=program.clock, events=program.events),
             events=program.events,
+            patience=LIMIT,
         )
 
     def markets(names: Sequence[str]) -> Markets:
@@ -137,6 +139,7 @@ async def looked_after(parts: Parts) -> AsyncIterator[Parts]:
 async def rounds(parts: Parts) -> None:
     """Look after the pods for ever; what fails is logged, and the next round comes all the same."""
     while True:
+        begun = parts.clock.monotonic()
         try:
             tally = await parts.served.round()
             parts.metrics.spend(pods=tally.pods, hourly=tally.hourly, spent=tally.spent)
@@ -144,7 +147,7 @@ async def rounds(parts: Parts) -> None:
             log.warning("round_failed", reason=parts.redact(str(error)))
         except Exception:  # nobody but the next round ends a pod that is past its time
             log.exception("round_failed")
-        await parts.clock.sleep(ROUND)
+        await parts.clock.sleep(max(0.0, begun + ROUND - parts.clock.monotonic()))
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -9,6 +10,11 @@ from typing import Generic, TypeVar
 import anyio
 
 from runner_provisioner.errors import RemoteError, RunnerProvisionerError, Timeout, UnknownGpu
+
+LIMIT = 25.0
+"""Seconds that one provider may cost whoever reads over HTTP: a proxy in between gives up after a minute."""
+FOUND = 1.0
+"""Seconds for all others to say that they have it too, once one has what such a reader looks for."""
 
 T = TypeVar("T")
 
@@ -28,20 +34,28 @@ class Replies(Generic[T]):
         )
 
 
-async def ask_all(asked: Mapping[str, Callable[[], Awaitable[T]]], *, patience: float | None = None) -> Replies[T]:
+async def ask_all(
+    asked: Mapping[str, Callable[[], Awaitable[T]]],
+    *,
+    patience: float | None = None,
+    limit: float | None = None,
+    enough: Callable[[T], bool] = lambda _answer: True,
+) -> Replies[T]:
     """Ask all of them at once: it takes as long as the slowest.
 
     With `patience` one that hangs costs no more than so many seconds, counted from the beginning, once another has
-    answered; it is then a Timeout among the errors. While nobody has answered, each gets the time that it takes.
+    answered what is `enough`; it is then a Timeout among the errors. Until then each gets the time that it takes, at
+    most `limit` seconds if that is given.
     """
     replies: Replies[T] = Replies()
     begin = anyio.current_time()
-    scopes = {name: anyio.CancelScope() for name in asked}
+    latest = begin + (math.inf if limit is None else limit)
+    scopes = {name: anyio.CancelScope(deadline=latest) for name in asked}
 
     def hurry() -> None:
-        if patience is not None and replies.answers:
+        if patience is not None and any(map(enough, replies.answers.values())):
             for scope in scopes.values():
-                scope.deadline = begin + patience
+                scope.deadline = min(latest, begin + patience)
 
     async def ask(name: str, question: Callable[[], Awaitable[T]]) -> None:
         with scopes[name] as scope:
@@ -52,7 +66,7 @@ async def ask_all(asked: Mapping[str, Callable[[], Awaitable[T]]], *, patience: 
             hurry()
         if scope.cancelled_caught:
             replies.errors[name] = Timeout(
-                f"{name} has not answered within {patience:g} s, others have", service=name, code="NETWORK_TIMEOUT"
+                f"{name} has not answered within {scope.deadline - begin:.3g} s", service=name, code="NETWORK_TIMEOUT"
             )
 
     async with anyio.create_task_group() as group:

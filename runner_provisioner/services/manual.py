@@ -32,7 +32,7 @@ from runner_provisioner.errors import (
     TransientError,
 )
 from runner_provisioner.ports import Clock, EventSink, GpuProvider, MovesKillTime, Pausable, has_kill_time
-from runner_provisioner.services.asking import ask_all
+from runner_provisioner.services.asking import FOUND, ask_all
 from runner_provisioner.services.budget import Purse
 from runner_provisioner.services.chronicle import Chronicle
 from runner_provisioner.services.offers import Surveyed, survey
@@ -78,11 +78,13 @@ class ManualPods:
         hurry: Callable[[], None] = lambda: None,
         chronicle: Chronicle | None = None,
         events: EventSink | None = None,
+        patience: float | None = None,
     ) -> None:
         """`settle` is how many seconds apart two looks at a list must be to believe it.
 
         `hurry` makes requests give up within the time that a cancelled program has. `events` is told of providers that
-        could not be asked.
+        could not be asked. With `patience` a look at a provider or its offers takes at most so many seconds, and a pod
+        that one of them has is not looked for much longer elsewhere.
         """
         self._providers = providers
         self._clock = clock
@@ -90,6 +92,7 @@ class ManualPods:
         self._hurry = hurry
         self._chronicle = chronicle
         self._events = events
+        self._patience = patience
 
     async def create(
         self,
@@ -148,7 +151,7 @@ class ManualPods:
     async def _surveyed(
         self, request: GpuRequest, *, accept_no_kill_time: bool, only: Callable[[Offer], bool] | None
     ) -> Surveyed:
-        surveyed = await survey(self._providers, request)
+        surveyed = await survey(self._providers, request, limit=self._patience)
         for name, error in surveyed.passed_over.items():
             if self._events is not None:
                 said = {"provider": name, "error": str(error), **({"about": error.about} if error.about else {})}
@@ -223,7 +226,8 @@ class ManualPods:
 
     async def look(self) -> tuple[Sequence[Pod], Mapping[str, RunnerProvisionerError]]:
         """Every pod that can be seen, and the providers that could not be looked at."""
-        replies = await ask_all({name: partial(one.list, None) for name, one in self._providers.items()})
+        asked = {name: partial(one.list, None) for name, one in self._providers.items()}
+        replies = await ask_all(asked, limit=self._patience)
         return [pod for pods in replies.answers.values() for pod in pods], replies.errors
 
     async def list(self) -> list[Pod]:
@@ -276,7 +280,12 @@ class ManualPods:
         return pod
 
     async def _find(self, pod_id: PodId) -> tuple[GpuProvider, Pod]:
-        replies = await ask_all({name: partial(one.get, pod_id) for name, one in self._providers.items()})
+        replies = await ask_all(
+            {name: partial(one.get, pod_id) for name, one in self._providers.items()},
+            patience=FOUND if self._patience is not None else None,
+            limit=self._patience,
+            enough=lambda pod: pod is not None,
+        )
         found = [(self._providers[name], pod) for name, pod in replies.answers.items() if pod is not None]
         if len(found) > 1:
             where = " and ".join(provider.name for provider, _ in found)

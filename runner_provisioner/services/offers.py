@@ -30,16 +30,17 @@ async def survey(
     memory: Memory | None = None,
     *,
     patience: float = PATIENCE,
+    limit: float | None = None,
 ) -> Surveyed:
     """The ladder over the offers of all markets, ranked by what is remembered of them.
 
-    They are asked side by side. A market that cannot be asked is passed over while another answers; when none does,
-    the first error is raised. A model that a market does not know has no offers there. Raises UnknownGpu when every
-    market has answered and none knows one of the models.
+    They are asked side by side, each for at most `limit` seconds. A market that cannot be asked is passed over while
+    another answers; when none does, the first error is raised. A model that a market does not know has no offers there.
+    Raises UnknownGpu when every market has answered and none knows one of the models.
     """
     check(request)
     asked = {name: partial(_ask, one, request) for name, one in providers.items()}
-    replies = await ask_all(asked, patience=patience)
+    replies = await ask_all(asked, patience=patience, limit=limit)
     passed_over = {name: error for name, error in replies.errors.items() if isinstance(error, RemoteError)}
     if passed_over and not replies.answers:
         raise min(passed_over.items())[1]

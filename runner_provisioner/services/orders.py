@@ -142,7 +142,7 @@ class Orders:
         if served is None or served.given_up_at is not None:
             return None
         if served.ref is not None:
-            return _as_made(served, served.ref)
+            return as_made(served, served.ref)
         pod = await self.find(served)
         if pod is not None:
             made, kept = await self._found(pod, served)
@@ -283,14 +283,6 @@ class Orders:
                 self._once.tell(error)
         return wanted
 
-    async def recover(self, served: ServedPod) -> Pod | None:
-        """Settle a create whose server has died: remember its pod, or give it up. Raises like `find`, StoreError."""
-        pod = await self.find(served)
-        if pod is None:
-            await self._state.pods.give_up(served.name, self._clock.now())
-            return None
-        return await self.settle(pod, served)
-
     async def settle(self, pod: Pod, served: ServedPod) -> Pod | None:
         """Remember the pod that was found, or end it where it was given up. Raises LeftBehind, RemoteError."""
         try:
@@ -334,7 +326,7 @@ def _lifetime(served: ServedPod) -> timedelta:
     return served.expires_at - served.requested_at
 
 
-def _as_made(served: ServedPod, where: PodRef) -> Made:
+def as_made(served: ServedPod, where: PodRef) -> Made:
     """The pod as it was when it was new, though it may not be listed yet, or no longer be there."""
     pod = Pod(
         provider=where.provider,

@@ -12,7 +12,7 @@ from runner_provisioner.domain.offers import GpuRequest, Interruptible, Offer
 from runner_provisioner.domain.served import Answer
 from runner_provisioner.errors import CapacityUnavailable, InvalidRequest, NotFound, about
 from runner_provisioner.ports import Clock, GpuProvider, HasTemplates, starts_over_ssh
-from runner_provisioner.services.asking import ask_all
+from runner_provisioner.services.asking import FOUND, LIMIT, ask_all
 from runner_provisioner.services.offers import survey
 from runner_provisioner.services.once import Confirm, Identity, Once, Work
 
@@ -112,7 +112,7 @@ class Shelf:
         if fresh is not None:
             return fresh
         wanted = {name: one for name, one in self._providers.items() if provider in {None, name}}
-        surveyed = await survey(wanted, any_gpu(count, max_price=MANY))
+        surveyed = await survey(wanted, any_gpu(count, max_price=MANY), limit=LIMIT)
         # A bid is nobody's price: only what costs what it says is listed.
         offers = [one for one in surveyed.ladder.rungs if not (one.interruptible and one.bids)]
         answers = _Answers(at=now, offers=offers, unasked=frozenset(surveyed.passed_over))
@@ -145,7 +145,12 @@ class Shelf:
 
         Where `provider` is named it can be used there: it is one of that provider's, or its `spec` tells all of it.
         """
-        replies = await ask_all({name: one.templates for name, one in self._keepers().items()})
+        replies = await ask_all(
+            {name: one.templates for name, one in self._keepers().items()},
+            patience=FOUND,
+            limit=LIMIT,
+            enough=lambda told: any(one.id == template_id for one in told),
+        )
         found = next((one for told in replies.answers.values() for one in told if one.id == template_id), None)
         if found is None:
             for error in replies.errors.values():

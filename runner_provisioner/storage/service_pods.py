@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from decimal import Decimal
@@ -153,6 +153,13 @@ class PodTable:
         """US dollars."""
         async with self._opened() as store, store.reading() as connection:
             return await _counted(connection, key_id)
+
+    async def spent(self) -> Mapping[str, Decimal]:
+        """US dollars."""
+        total = select(_PODS.provider, func.sum(_PODS.counted, type_=Millionths).label("cost"))
+        found = total.where(_PODS.id.is_not(None), _PODS.ended_at.is_not(None)).group_by(_PODS.provider)
+        async with self._opened() as store, store.reading() as connection:
+            return {row.provider: row.cost for row in (await connection.execute(found)).all()}
 
     @asynccontextmanager
     async def _changing(self) -> AsyncIterator[tuple[Store, AsyncConnection]]:

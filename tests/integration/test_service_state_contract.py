@@ -158,6 +158,7 @@ async def test_a_pod_is_kept_from_before_its_create_to_after_its_end(opened: Ope
     await here.rented(rented())  # a look that was late
     assert await here.named("rpm-a") == over
     assert await here.counted(KEY.id) == Decimal("0.0167")
+    assert (await there.spent(), await here.spent()) == ({"runpod": Decimal("0.0167")},) * 2
     with pytest.raises(StaleWrite, match="no pod named rpm-z was intended"):
         await here.rented(replace(rented(), name="rpm-z"))
 
@@ -314,6 +315,7 @@ async def test_a_pod_that_lives_though_its_end_was_noted_counts_again(opened: Op
     await here.rented(rented())
     where = rented().ref
     assert where is not None
+    assert not await here.spent()
     await here.ended(where, EPOCH + MINUTE)
     assert await there.counted(KEY.id) < rented().reserved
     await there.reopen(where)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -221,6 +222,14 @@ class Pods(Troubles):
     async def counted(self, key_id: str) -> Decimal:
         """What a key's pods count for."""
         return sum((one.counted for one in self.kept.values() if one.key_id == key_id), Decimal(0))
+
+    async def spent(self) -> Mapping[str, Decimal]:
+        """What those that have ended have cost."""
+        spent: defaultdict[str, Decimal] = defaultdict(Decimal)
+        for one in self.kept.values():
+            if one.provider is not None and one.cost is not None:
+                spent[one.provider] += one.cost
+        return spent
 
 
 def _moment(order: PodOrder, pod: ServedPod) -> datetime:

@@ -18,6 +18,7 @@ from runner_provisioner import logging as our_logging
 from runner_provisioner._redaction import Redactor
 from runner_provisioner.controller.serving import ROUND, rounds
 from runner_provisioner.errors import StoreError
+from runner_provisioner.services.rounds import PATIENCE
 
 WISH: dict[str, Any] = {"name": "mine", "image_name": "x/y", "gpu_type_id": "NVIDIA RTX A4000"}
 
@@ -146,6 +147,26 @@ def test_whatever_a_round_fails_of_is_logged_and_the_next_one_comes(tmp_path: Pa
     assert "LookupError: odd" in lines[0]["exception"]
     assert "Traceback" in lines[0]["exception"]
     assert lines[1]["reason"] == "the disk is full"
+
+
+def test_rounds_begin_every_minute_however_long_one_takes(tmp_path: Path) -> None:
+    """A pod that is past its time waits for the begin of the next one."""
+
+    async def act(scene: Scene) -> None:
+        begun = []
+        async with scene.served() as client:
+
+            async def slow() -> Any:  # noqa: ANN401 - a tally
+                begun.append(scene.clock.monotonic())
+                await scene.wait((PATIENCE, 0, ROUND + 1)[len(begun) - 1 :][0])
+                raise StoreError("away")
+
+            client.parts.served.round = slow  # type: ignore[method-assign]
+            with anyio.move_on_after(3 * ROUND):
+                await rounds(client.parts)
+        assert begun == [0.0, ROUND, 2 * ROUND]
+
+    play(tmp_path, act)
 
 
 def test_an_outage_is_a_warning_and_a_refusal_is_none(tmp_path: Path, log: StringIO) -> None:

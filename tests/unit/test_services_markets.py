@@ -172,6 +172,18 @@ async def test_one_that_hangs_costs_its_patience_once_another_has_answered() -> 
     assert patient.answers == {"a": "1", "b": "2"}
 
 
+async def test_no_one_costs_more_than_the_limit_though_nobody_has_answered() -> None:
+    """Nor more than the patience, once one answer is what was looked for; others are no reason to hurry."""
+    begin = anyio.current_time()
+    replies = await ask_all({"a": _says("1", 60)}, limit=0.05)
+    assert 0.04 < anyio.current_time() - begin < 5
+    assert str(replies.errors["a"]) == "a has not answered within 0.05 s"
+    asked = {"a": _says("no"), "b": _says("yes", 0.05), "c": _says("no", 60)}
+    found = await ask_all(asked, patience=0.01, limit=60, enough=lambda answer: answer == "yes")
+    assert (found.answers, list(found.errors)) == ({"a": "no", "b": "yes"}, ["c"])
+    assert anyio.current_time() - begin < 5
+
+
 async def test_a_mistake_of_ours_is_no_answer() -> None:
     """It is raised."""
     with pytest.raises(ExceptionGroup):

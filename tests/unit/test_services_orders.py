@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -33,7 +33,8 @@ from runner_provisioner.errors import (
 from runner_provisioner.services.manual import ManualPods
 from runner_provisioner.services.once import HOLD, Identity, KeyReused, Once, StillServed
 from runner_provisioner.services.orders import Made, Orders, Wish
-from runner_provisioner.services.served import UNSETTLED, NotOurs, Served
+from runner_provisioner.services.rounds import AT_ONCE, PATIENCE, UNSETTLED
+from runner_provisioner.services.served import NotOurs, Served
 from runner_provisioner.services.shelf import Shelf
 
 IDENTITY = Identity(ref=RequestRef("", "cloud", "key"), digest="one")
@@ -52,6 +53,7 @@ class SlowProvider(PausableProvider):
     seconds = 0.0
     answers_after = 0.0
     lagging: Sequence[Pod] = ()
+    deaf: Collection[PodId] = ()  # whose end is never answered
     empty = 0  # so many looks see no offer
 
     async def offers(self, request: GpuRequest) -> Sequence[Offer]:
@@ -63,6 +65,12 @@ class SlowProvider(PausableProvider):
     async def list(self, owner8: str | None) -> Sequence[Pod]:
         """All, and those that the list has not noticed the end of."""
         return [*await super().list(owner8), *self.lagging]
+
+    async def terminate(self, pod_id: PodId) -> None:
+        """End it."""
+        if pod_id in self.deaf:
+            await anyio.sleep_forever()
+        await super().terminate(pod_id)
 
     async def create(self, spec: PodSpec, offer: Offer) -> Pod:
         """Rent it."""
@@ -167,6 +175,11 @@ class House:
         rent = (orders or self.orders).rent
         answer = await rent(self.drawn, _render, lifetime=LIFETIME, key=key, identity=identity)
         return answer.body
+
+
+async def _never(owner8: str | None) -> Sequence[Pod]:
+    await anyio.sleep_forever()
+    return ()
 
 
 def _render(made: Made) -> Answer:
@@ -348,6 +361,8 @@ def test_what_a_dead_server_has_begun_is_settled_by_a_round() -> None:
         await anyio.sleep(UNSETTLED.total_seconds() + 1)
         await house.served.round()
         kept = house.state.kept_pods.kept
+        assert kept[second].given_up_at is None  # a list may lag
+        await house.served.round()
         assert (kept[first].id, kept[first].given_up_at) == (None, None)
         assert (kept[second].given_up_at is not None, kept[second].counted) == (True, Decimal(0))
         house.orders.under_way.clear()
@@ -495,6 +510,85 @@ def test_a_round_goes_on_where_one_pod_cannot_be_ended() -> None:
     play(act)
 
 
+def test_a_provider_that_hangs_keeps_no_pod_elsewhere_from_being_ended() -> None:
+    """However many creates are to be looked for there; its own pods are remembered, and looked after later."""
+
+    async def act(house: House) -> None:
+        house.state.kept_pods.add("rented", *[StoreError("disk full")] * AT_ONCE)
+        for _ in range(AT_ONCE + 1):
+            await house.rent(identity=None)
+        house.two.pods[PodId("q")] = pod("other", pod_id="q", provider="two")
+        (rented,) = [one for one in house.state.kept_pods.kept.values() if one.id is not None]
+        await house.state.pods.intend(replace(rented, name="other", id=PodId("q"), provider="two"))
+        await anyio.sleep(LIFETIME.total_seconds())
+        house.one.list = _never  # type: ignore[method-assign]
+        begin = house.clock.now()
+        tally = await house.served.round()
+        (ended,) = house.events.told("pod_past_its_time")
+        assert (ended.fields["id"], ended.at) == ("q", begin)
+        assert house.clock.now() - begin == timedelta(seconds=PATIENCE)
+        assert [event.fields["what"] for event in house.events.told("round_failed")] == ["one"]
+        assert (dict(tally.pods), len(house.one.pods)) == ({"one": 1}, AT_ONCE + 1)
+        del house.one.list
+        for _ in range(2):  # what a dead server has rented is found, and then past its time
+            await house.served.round()
+        assert not house.one.pods
+
+    play(act)
+
+
+def test_pods_that_cannot_be_ended_keep_others_waiting_for_one_round_at_most() -> None:
+    """Those that took too long come last in the next one."""
+
+    async def act(house: House) -> None:
+        house.one.deaf = {PodId(await house.rent(identity=None)) for _ in range(AT_ONCE)}
+        last = PodId(await house.rent(identity=None))
+        await anyio.sleep(LIFETIME.total_seconds() + 1)
+        await house.served.round()
+        assert last in house.one.pods
+        await house.served.round()
+        assert set(house.one.pods) == house.one.deaf
+        house.one.deaf = set()
+        await house.served.round()
+        assert not house.one.pods
+
+    play(act)
+
+
+def test_a_database_that_fails_for_one_pod_keeps_no_other_from_being_ended() -> None:
+    """It is raised once all that could be done is done."""
+
+    async def act(house: House) -> None:
+        for _ in range(3):
+            await house.rent(identity=None)
+        await anyio.sleep(LIFETIME.total_seconds() + 1)
+        house.state.kept_pods.add("ended", StoreError("disk full"))
+        with pytest.raises(StoreError):
+            await house.served.round()
+        assert not house.one.pods
+        assert [one.ended_at is None for one in house.state.kept_pods.kept.values()].count(True) == 1
+
+    play(act)
+
+
+def test_a_create_that_is_sent_again_between_two_rounds_is_not_taken_for_lost() -> None:
+    """Two looks must have missed it since."""
+
+    async def act(house: House) -> None:
+        house.one.add("create", CreateOutcomeUnknown("no answer"))
+        with pytest.raises(CreateOutcomeUnknown):
+            await house.rent(identity=None)
+        (name,) = house.state.kept_pods.kept
+        for _ in range(2):
+            await anyio.sleep(UNSETTLED.total_seconds() + 1)
+            await house.served.round()
+            await house.state.pods.sending(name, house.clock.now(), provider="one")
+            await house.served.round()
+        assert house.state.kept_pods.kept[name].given_up_at is None
+
+    play(act)
+
+
 def test_a_pod_that_a_list_left_out_once_is_not_taken_for_gone() -> None:
     """It counts as missed only when two rounds in a row have missed it."""
 
@@ -520,8 +614,16 @@ def test_a_pod_of_a_provider_that_this_service_no_longer_has_is_not_taken_for_go
         made = PodId(await house.rent())
         less = house.without("one")
         for _ in range(3):
-            await less.round()
+            tally = await less.round()
         assert [one.ended_at for one in house.state.kept_pods.kept.values()] == [None]
+        assert (dict(tally.pods), dict(tally.hourly)) == ({"one": 1}, {"one": Decimal("0.5")})
+        (known,), errors = await less.all()
+        assert (known.pod.id, known.label, known.unseen, dict(errors)) == (made, "mine", True, {})
+        await house.rent(identity=None)
+        for _ in range(2):
+            await less.round()
+        told = [event.fields for event in house.events.told("pods_without_key")]
+        assert [(one["provider"], one["pods"]) for one in told] == [("one", 1), ("one", 2)]
         await anyio.sleep(LIFETIME.total_seconds())
         await house.served.round()
         assert made not in house.one.pods
@@ -556,7 +658,8 @@ def test_what_was_given_up_is_looked_for_until_its_provider_has_been_looked_at()
         with pytest.raises(CreateOutcomeUnknown):
             await house.rent(identity=None)
         await anyio.sleep(UNSETTLED.total_seconds() + 1)
-        await house.served.round()
+        for _ in range(2):
+            await house.served.round()
         (given_up,) = house.state.kept_pods.kept.values()
         assert given_up.given_up_at is not None
         await anyio.sleep(LIFETIME.total_seconds())
@@ -673,7 +776,9 @@ def test_what_nobody_expected_of_one_pod_keeps_no_other_from_being_ended() -> No
         await house.served.round()
         assert len(house.one.pods) == 1
         (told,) = house.events.told("round_failed")
-        assert "KeyError('a mistake')" in str(told)
+        assert "KeyError('a mistake')" in str(told.fields)
+        assert told.failure is not None
+        assert told.failure.__traceback__ is not None
         await house.served.round()
         assert not house.one.pods
 

@@ -6,12 +6,18 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio
+import httpx
 import pytest
 from support.http_service import Scene, play
 from support.stages import Provider
 from support.wire import Kind
 
+from runner_provisioner.controller.route import LONGEST_READ
+from runner_provisioner.services.asking import FOUND, LIMIT
+
 PODS = "/api/v1/pods"
+TEMPLATE = {"docker_image": "x/y", "name": "mine"}
 
 
 def _wish(provider: str, **more: object) -> dict[str, Any]:
@@ -50,6 +56,10 @@ def test_a_pod_at_a_provider_that_is_not_here_now_is_told_from_one_that_is_gone(
             assert "prime" not in client.parts.providers
             (told,) = (await client.well("GET", f"{PODS}/status?pod_ids={pod}"))["data"]
             assert told["status"] == "UNKNOWN"
+            (row,) = (await client.well("GET", PODS))["data"]
+            assert (row["id"], row["name"], row["status"], row["installationStatus"]) == (pod, "mine", "UNKNOWN", None)
+            (row,) = (await client.well("GET", "/api/cloud/pods"))["data"]["pods"]
+            assert (row["id"], row["desiredStatus"], row["status"]) == (pod, "UNKNOWN", "unknown")
             for method in ("GET", "DELETE"):
                 answer = await client.ask(method, f"{PODS}/{pod}")
                 assert (answer.status_code, "no key of prime" in answer.text) == (503, True)
@@ -155,6 +165,84 @@ def test_a_list_that_would_lack_pods_is_an_error_that_names_the_provider(
             assert row["status"] != "UNKNOWN"
 
     play(tmp_path, act, Provider.RUNPOD, Provider.LIUM)
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "beside another"])
+def test_a_provider_that_never_answers_costs_no_read_a_minute(tmp_path: Path, *, alone: bool) -> None:
+    """Proxies give up then: the error names it, and when to come again; what another one has is told at once.
+
+    Nor a create that would have to ask it for its offers.
+    """
+    paths = ["/api/cloud/pods", PODS, "/api/cloud/pods/x", "/machines/x", f"{PODS}/x", f"{PODS}/x/logs"]
+
+    async def act(scene: Scene) -> None:
+        async with scene.served() as client:
+            pod = (await client.well("POST", PODS, json=_wish("celium" if alone else "runpod")))["id"]
+            template = (await client.well("POST", "/machines/template", json=TEMPLATE))["id"]
+
+        async def asked(path: str, method: str = "GET", **more: object) -> tuple[httpx.Response, float]:
+            begin = scene.clock.monotonic()
+            answer = await client.ask(method, path, **more)
+            return answer, round(scene.clock.monotonic() - begin, 3)
+
+        hung = "celium" if alone else "runpod"
+        async with scene.served(rule=lambda sent: Kind.HANG if sent.service == hung else Kind.PASS) as client:
+            for path in [*paths, *([f"{PODS}/{pod}/logs", "/machines/", "/machines/template/x"] if alone else ())]:
+                answer, seconds = await asked(path)
+                assert (path, answer.status_code) == (path, 503)
+                assert (hung in answer.text, seconds) == (True, LIMIT)
+                assert int(answer.headers["retry-after"]) >= 1
+            if alone:
+                wish = {"name": "mine", "image_name": "x/y", "gpu_type_id": "NVIDIA A100", "provider": hung}
+                answer, seconds = await asked("/api/cloud/pods", "POST", json=wish)
+                assert (answer.status_code, hung in answer.text, seconds) == (503, True, LIMIT)
+            answer, seconds = await asked(f"{PODS}/status?pod_ids={pod}")
+            assert ([row["status"] for row in answer.json()["data"]], seconds) == (["UNKNOWN"], LIMIT)
+            if not alone:
+                answer, seconds = await asked("/machines/")
+                assert (answer.headers["x-not-asked"], seconds) == (hung, LIMIT)
+                answer, seconds = await asked(f"/machines/template/{template}")
+                assert (answer.status_code, seconds) == (200, FOUND)
+        hung = "celium"
+        async with scene.served(rule=lambda sent: Kind.HANG if sent.service == hung else Kind.PASS) as client:
+            scene.state.kept_pods.kept.clear()
+            if not alone:
+                answer, seconds = await asked(f"{PODS}/{pod}")
+                assert (answer.status_code, seconds) == (200, FOUND)
+
+    play(tmp_path, act, Provider.LIUM, *([] if alone else [Provider.RUNPOD]))
+
+
+def test_a_read_ends_in_time_whatever_it_is_made_of(tmp_path: Path) -> None:
+    """A database that hangs, for one."""
+
+    async def act(scene: Scene) -> None:
+        async with scene.served() as client:
+            client.parts.served.all = anyio.sleep_forever  # type: ignore[method-assign, assignment]
+            answer = await client.ask("GET", PODS)
+            assert (answer.status_code, scene.clock.monotonic()) == (503, LONGEST_READ)
+            assert int(answer.headers["retry-after"]) >= 1
+
+    play(tmp_path, act)
+
+
+def test_a_pod_that_the_database_has_lost_says_when_it_ends(tmp_path: Path) -> None:
+    """Its tags do, in every contract."""
+
+    async def act(scene: Scene) -> None:
+        async with scene.served() as client:
+            pod = (await client.well("POST", PODS, json=_wish("runpod")))["id"]
+            paths = (f"{PODS}/{pod}", f"/machines/{pod}", f"/api/cloud/pods/{pod}")
+            before = [await client.well("GET", path) for path in paths]
+            scene.state.kept_pods.kept.clear()
+            after = [await client.well("GET", path) for path in paths]
+            for names in (("expiresAt",), ("expires_at",), ("data", "expiresAt")):
+                told, now = before.pop(0), after.pop(0)
+                for name in names:
+                    told, now = told[name], now[name]
+                assert now == told is not None
+
+    play(tmp_path, act)
 
 
 def test_what_nobody_expected_is_a_500_that_tells_nothing(tmp_path: Path) -> None:
