@@ -19,6 +19,18 @@ REFUSED: dict[str, tuple[str, dict[str, Any], int, str]] = {
     "pods, too dear": ("/api/v1/pods", {"pod": {**POD, "maxPrice": "0.01"}}, 402, "raise pod.maxPrice"),
     "pods, elsewhere": ("/api/v1/pods", {"pod": {**POD, "country": "AQ"}}, 409, "pod.country or pod.dataCenterId AQ"),
     "pods, no such socket": ("/api/v1/pods", {"pod": {**POD, "socket": "SXM9"}}, 422, '["body","pod","socket"]'),
+    "pods, no such generation": (
+        "/api/v1/pods",
+        {"pod": {**POD, "gpuType": "H100_80GB", "socket": "SXM9"}},
+        422,
+        "no H100_80GB is on a socket 'SXM9'",
+    ),
+    "pods, another model's generation": (
+        "/api/v1/pods",
+        {"pod": {**POD, "gpuType": "H100", "socket": "SXM4"}},
+        422,
+        '["body","pod","socket"]',
+    ),
     "pods, no kill time": ("/api/v1/pods", {"pod": POD}, 409, "give provider.type prime"),
 }
 
