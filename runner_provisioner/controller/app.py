@@ -97,7 +97,7 @@ async def _readyz(request: Request) -> Response:
 async def _metrics(request: Request) -> Response:
     """For Prometheus; with a key that may read, where there are keys."""
     parts = parts_of(request)
-    await parts.access.admit(request.headers.get("authorization"), Permission.READ)
+    (await parts.access.admit(request.headers.get("authorization"))).check(Permission.READ)
     return Response(parts.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
