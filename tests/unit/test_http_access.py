@@ -103,7 +103,7 @@ def test_each_key_has_its_own_rate_limit(tmp_path: Path) -> None:
 
 
 def test_what_a_key_may_not_do_counts_against_its_limit_and_is_told_of_it(tmp_path: Path) -> None:
-    """The audit log names whose key it was, and grows no faster than the limit allows; strangers leave nothing there."""
+    """The audit log names whose key it was, and grows no faster than the limit lets it; strangers are not in it."""
 
     async def act(scene: Scene) -> None:
         key = scene.state.kept_keys.make(Permission.READ)
