@@ -32,7 +32,7 @@ from runner_provisioner.domain.markets import PodTemplate, TemplateSpec
 from runner_provisioner.domain.offers import Offer
 from runner_provisioner.domain.pods import Pod, PodSpec, PodState
 from runner_provisioner.domain.served import Answer, Contract
-from runner_provisioner.errors import InvalidRequest
+from runner_provisioner.errors import InvalidRequest, OfferUnfit
 from runner_provisioner.services.orders import Made, Wish
 from runner_provisioner.services.served import Known
 from runner_provisioner.services.shelf import Machine, any_gpu
@@ -211,10 +211,15 @@ async def _wish(parts: Parts, body: MachineRent) -> Wish:
             max_price=body.max_price if body.max_price is not None else parts.max_price,
         ),
         providers=(offer.provider,),
-        offer=lambda one: one.id == offer.id,
+        offer=partial(_check_same, offer),
         accept_no_kill_time=True,  # who names a machine has chosen its provider for what it is
         facts={"template_id": template.id, "template_name": template.name, "docker_image": template.image},
     )
+
+
+def _check_same(chosen: Offer, one: Offer) -> None:
+    if one.id != chosen.id:
+        raise OfferUnfit("it is another machine")
 
 
 def _spec(template: PodTemplate, offer: Offer, ssh_key: str) -> PodSpec:
