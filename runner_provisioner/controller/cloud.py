@@ -56,7 +56,7 @@ WORDS = {
 
 def _ports(value: str) -> str:
     try:
-        return ",".join(check_ports("ports", tuple(part.strip() for part in value.split(",") if part.strip())))
+        return ",".join(check_ports("ports", (value,)))
     except InvalidRequest as error:
         raise ValueError(str(error)) from None
 

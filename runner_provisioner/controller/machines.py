@@ -24,6 +24,7 @@ from runner_provisioner.controller.inputs import (
     TemplateId,
     answer_of,
     identity_of,
+    provider_named,
     rented,
 )
 from runner_provisioner.controller.parts import Parts, parts_of
@@ -153,7 +154,8 @@ async def list_machines(
 ) -> list[Row]:
     """What is for rent now, each machine once, the cheapest first; `X-Not-Asked` names who could not be asked."""
     parts = parts_of(request)
-    listed = await parts.shelf.machines(count=gpu_count, provider=provider if provider in parts.providers else None)
+    provider_named(request, provider, "query", "provider")
+    listed = await parts.shelf.machines(count=gpu_count, provider=provider)
     if listed.unasked:
         response.headers["x-not-asked"] = ", ".join(sorted(listed.unasked))
     return [

@@ -43,7 +43,8 @@ class Wish:
     """What is to be rented.
 
     `spec` lacks what makes it one pod: name, tags and end. `providers` are those that may serve it, all when there are
-    none; `offer` raises OfferUnfit for one that may not. `label` is the caller's name for the pod, `facts` what its contract shows.
+    none; `offer` raises OfferUnfit for one that may not. `label` is the caller's name for the pod, `facts` what its
+    contract shows.
     """
 
     contract: Contract
