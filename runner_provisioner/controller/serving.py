@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import signal
 import socket
@@ -154,6 +155,7 @@ async def serve(opened: Opened, listener: socket.socket, *, hosts: tuple[str, ..
     config = uvicorn.Config(
         create_app(opened, hosts=hosts),
         log_config=None,
+        log_level=logging.ERROR,  # its warnings are of what anybody may send
         access_log=False,
         server_header=False,
         proxy_headers=False,
