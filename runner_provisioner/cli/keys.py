@@ -12,9 +12,11 @@ import click
 from runner_provisioner.cli.options import Duration, Price
 from runner_provisioner.cli.session import SHOWN_HERE, Session, command_options, redactor, run, table, usd, when
 from runner_provisioner.domain.api_keys import Permission
+from runner_provisioner.domain.durations import show_duration
 
 if TYPE_CHECKING:
     from runner_provisioner.domain.api_keys import ApiKey
+    from runner_provisioner.domain.served import AuditEntry
     from runner_provisioner.ports import Clock
     from runner_provisioner.service_ports import ServiceState
     from runner_provisioner.services.keys import KeyRing
@@ -24,7 +26,7 @@ Work = Callable[["ServiceState", "KeyRing", "Clock"], Awaitable[None]]
 
 @click.group("keys")
 def command() -> None:
-    """Create, list and revoke keys for the HTTP service.
+    """Create, list and revoke keys for the HTTP service, and show what was done with them.
 
     Only a digest of a key is kept. A service that runs notices a new or a revoked key within seconds.
     """
@@ -87,6 +89,41 @@ def revoke(*, session: Session, key: str) -> None:
         session.show(describe(revoked, clock), lines=[f"revoked {revoked.id} ({revoked.name})"])
 
     _run(session, work)
+
+
+@command.command("audit")
+@click.option("--since", type=Duration(), default="7d", show_default=True, help="What was done within this time.")
+@command_options
+def audit(*, session: Session, since: timedelta) -> None:
+    """Show the latest writes over HTTP, the oldest first: who, what, on what, and how it ended; 1000 at most.
+
+    Each is there twice, from before it was done and, with its status, from after that.
+    """
+
+    async def work(state: ServiceState, _ring: KeyRing, clock: Clock) -> None:
+        rows = [_audited(one) for one in await state.audit.entries(clock.now() - since)]
+        none = [f"nothing was written over HTTP in the last {show_duration(since)}"]
+        session.show({"entries": rows}, lines=table(_AUDITED, [[*one.values()] for one in rows]) if rows else none)
+
+    _run(session, work)
+
+
+_AUDITED = ("at", "key", "operation", "target", "provider", "status", "error", "client", "request")
+
+
+def _audited(entry: AuditEntry) -> dict[str, Any]:
+    values = (
+        when(entry.at),
+        entry.key_id,
+        entry.operation,
+        " ".join(entry.target.split()) or None,
+        entry.provider or None,
+        entry.status,
+        entry.error or None,
+        entry.client or None,
+        entry.request_id,
+    )
+    return dict(zip(_AUDITED, values, strict=True))
 
 
 def describe(key: ApiKey, clock: Clock) -> dict[str, Any]:

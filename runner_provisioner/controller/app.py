@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
 
@@ -12,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 from starlette.types import Scope
 
 from runner_provisioner.controller import cloud, machines, pods
@@ -31,6 +34,7 @@ Every create takes an `Idempotency-Key`: a repeated request never rents twice. A
 asked for with another lifetime.
 """
 
+_ROUTERS = (pods.router, cloud.router, machines.router)
 _KEYS = "A key of `runner-provisioner keys create`; needed once there is one."
 
 
@@ -53,10 +57,10 @@ def create_app(opened: Opened, *, hosts: tuple[str, ...] = ()) -> FastAPI:
         redoc_url=None,
     )
     app.add_middleware(Gate, hosts=hosts, on_refusal=_turned_away)
-    for router in (pods.router, cloud.router, machines.router):
+    for router in _ROUTERS:
         app.include_router(router)
-    app.add_api_route("/healthz", _healthz, include_in_schema=False)
-    app.add_api_route("/readyz", _readyz, include_in_schema=False)
+    app.add_api_route("/healthz", _healthz, methods=["GET", "HEAD"], include_in_schema=False)
+    app.add_api_route("/readyz", _readyz, methods=["GET", "HEAD"], include_in_schema=False)
     app.add_api_route("/metrics", _metrics, include_in_schema=False)
     for kind in (RunnerProvisionerError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _fail)
@@ -97,7 +101,7 @@ async def _readyz(request: Request) -> Response:
 async def _metrics(request: Request) -> Response:
     """For Prometheus; with a key that may read, where there are keys."""
     parts = parts_of(request)
-    await parts.access.admit(request.headers.get("authorization"), Permission.READ)
+    (await parts.access.admit(request.headers.get("authorization"))).check(Permission.READ)
     return Response(parts.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -111,7 +115,16 @@ def _turned_away(scope: Scope, said: Told) -> None:
 async def _fail(request: Request, error: Exception) -> Response:
     """What went wrong outside the contracts' own routes, an unknown path for one."""
     said = told(error, contract_of(request.url.path), parts_of(request).redact)
+    if said.status == HTTPStatus.METHOD_NOT_ALLOWED:
+        said = replace(said, headers={"allow": _allowed(request)})
     operation = "metrics" if request.url.path == "/metrics" else "unknown"  # paths are as many as callers like
     parts_of(request).metrics.request(operation, said.status, 0.0, said.kind)
     log_failure(request.url.path[:80], error, said)
     return response_of(request, said, parts_of(request).redact)
+
+
+def _allowed(request: Request) -> str:
+    """The methods of all routes of the path: Starlette names those of the first one alone."""
+    routes = [*request.app.routes, *(route for router in _ROUTERS for route in router.routes)]
+    fitting = (one for one in routes if isinstance(one, Route) and one.path_regex.match(request.url.path))
+    return ", ".join(sorted({method for one in fitting for method in one.methods or ()}))

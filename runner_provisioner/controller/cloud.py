@@ -57,7 +57,7 @@ UNKNOWN = "UNKNOWN"  # of a pod that nobody here can look at
 
 def _ports(value: str) -> str:
     try:
-        return ",".join(check_ports("ports", tuple(part.strip() for part in value.split(",") if part.strip())))
+        return ",".join(check_ports("ports", (value,)))
     except InvalidRequest as error:
         raise ValueError(str(error)) from None
 

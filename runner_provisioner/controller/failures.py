@@ -45,6 +45,7 @@ STATUSES: Mapping[type[BaseException], HTTPStatus] = {
     StillServed: HTTPStatus.CONFLICT,
     NotOurs: HTTPStatus.FORBIDDEN,
 }
+_KINDS = {404: "NotFound", 405: "MethodNotAllowed", 408: "TooSlow", 413: "TooLarge"}
 _UNPROCESSABLE = HTTPStatus.UNPROCESSABLE_ENTITY
 _WORTH_REPEATING = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE})
 
@@ -113,7 +114,8 @@ def told(error: Exception, contract: Contract | None = None, redact: Callable[[s
         why = "the body is no JSON that can be read"
         return Told(status=_UNPROCESSABLE, message=why, kind="InvalidRequest", fields=((("body",), why),))
     if isinstance(error, HTTPException):
-        return Told(status=error.status_code, message=error.detail, kind="HTTP", headers=dict(error.headers or {}))
+        kind = _KINDS.get(error.status_code, "HTTP")
+        return Told(status=error.status_code, message=error.detail, kind=kind, headers=dict(error.headers or {}))
     if isinstance(error, RequestRefused):
         return _refused(error)
     if isinstance(error, RunnerProvisionerError):

@@ -8,11 +8,13 @@ there is no CORS, so that no page may read an answer either.
 from __future__ import annotations
 
 import ipaddress
+import math
 from collections.abc import Callable, Collection
 from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
+import anyio
 from fastapi.exceptions import HTTPException
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
@@ -22,6 +24,8 @@ from runner_provisioner.controller.failures import Told, body_of, contract_of
 
 LOOPBACK_HOSTS: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 MAX_BODY: Final = 1024 * 1024
+BODY_TIME: Final = 20.0
+"""Seconds in which the whole of a body has to arrive: whoever sends it by the byte must not be waited for."""
 _OTHER_SITES: Final = frozenset({"cross-site", "same-site"})
 _HEADERS: Final = {
     "x-content-type-options": "nosniff",
@@ -88,6 +92,12 @@ def _refused(status: int, kind: str, message: str) -> Told:
 
 
 _TOO_LARGE: Final = _refused(413, "TooLarge", f"a body has at most {MAX_BODY} bytes")
+_TOO_SLOW: Final = _refused(408, "TooSlow", f"the body was not there after {BODY_TIME:.0f} seconds")
+
+
+def _as_exception(refusal: Told) -> HTTPException:
+    """What the route makes an answer of, where a part of the request is behind the gate already."""
+    return HTTPException(refusal.status, refusal.message, headers={"connection": "close"})
 
 
 async def _refuse(refusal: Told, scope: Scope, receive: Receive, send: Send) -> None:
@@ -126,14 +136,20 @@ def _scheme_and_authority(origin: str) -> tuple[str, str]:
 
 
 def _bounded(receive: Receive) -> Receive:
-    seen = 0
+    seen, deadline = 0, 0.0
 
     async def bounded() -> Message:
-        nonlocal seen
-        message = await receive()
+        nonlocal seen, deadline
+        deadline = deadline or anyio.current_time() + BODY_TIME
+        with anyio.CancelScope(deadline=deadline) as late:
+            message = await receive()
+        if late.cancelled_caught:
+            raise _as_exception(_TOO_SLOW)
         seen += len(message.get("body", b""))
         if seen > MAX_BODY:
-            raise HTTPException(_TOO_LARGE.status, _TOO_LARGE.message)  # the route makes an answer of it
+            raise _as_exception(_TOO_LARGE)
+        if not message.get("more_body", False):
+            deadline = math.inf  # what is waited for from here on is the end of the connection
         return message
 
     return bounded

@@ -126,10 +126,14 @@ async def rented(request: Request, sent: Sent, drawing: Drawing, render: Render)
 
 
 def identity_of(request: Request, body: BaseModel, key: str | None, *, operation: str) -> Identity | None:
-    """Who sent what for what; None without a key. The body's digest does not depend on the order of its fields."""
+    """Who sent what for what; None without a key.
+
+    The body's digest depends neither on the order of its fields nor on defaults that are written out. A later version
+    that has a field more still knows the body.
+    """
     if key is None:
         return None
-    text = json.dumps(body.model_dump(mode="json", exclude_unset=True), sort_keys=True)
+    text = json.dumps(body.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
     ref = RequestRef(caller=request.state.caller.id, operation=operation, key=key)
     return Identity(ref=ref, digest=hashlib.sha256(text.encode()).hexdigest())
 

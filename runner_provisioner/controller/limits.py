@@ -17,13 +17,13 @@ class _Bucket:
 
 
 class RateLimits:
-    """`per_minute` requests on average, `burst` at once; 0 per minute means no limit."""
+    """`per_minute` requests on average, and as many at once; 0 means no limit."""
 
-    def __init__(self, clock: Clock, *, per_minute: int, burst: int | None = None) -> None:
-        """`burst` is a minute's worth by default."""
+    def __init__(self, clock: Clock, *, per_minute: int) -> None:
+        """Whoever has sent nothing for a minute may send a minute's worth."""
         self._clock = clock
         self._rate = per_minute / 60
-        self._burst = float(per_minute if burst is None else burst)
+        self._burst = float(per_minute)
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
     def take(self, caller: str) -> float | None:
@@ -43,10 +43,3 @@ class RateLimits:
             return (1 - bucket.tokens) / self._rate
         bucket.tokens -= 1
         return None
-
-    def left(self, caller: str) -> int | None:
-        """How many more it may send at once; None without a limit."""
-        if not self._rate:
-            return None
-        bucket = self._buckets.get(caller)
-        return int(self._burst if bucket is None else bucket.tokens)

@@ -24,6 +24,7 @@ from runner_provisioner.controller.inputs import (
     TemplateId,
     answer_of,
     identity_of,
+    provider_named,
     rented,
 )
 from runner_provisioner.controller.parts import Parts, parts_of
@@ -32,7 +33,7 @@ from runner_provisioner.domain.markets import PodTemplate, TemplateSpec
 from runner_provisioner.domain.offers import Offer
 from runner_provisioner.domain.pods import Pod, PodSpec, PodState
 from runner_provisioner.domain.served import Answer, Contract
-from runner_provisioner.errors import InvalidRequest
+from runner_provisioner.errors import InvalidRequest, OfferUnfit
 from runner_provisioner.services.orders import Made, Wish
 from runner_provisioner.services.served import Known
 from runner_provisioner.services.shelf import Machine, any_gpu
@@ -153,7 +154,8 @@ async def list_machines(
 ) -> list[Row]:
     """What is for rent now, each machine once, the cheapest first; `X-Not-Asked` names who could not be asked."""
     parts = parts_of(request)
-    listed = await parts.shelf.machines(count=gpu_count, provider=provider if provider in parts.providers else None)
+    provider_named(request, provider, "query", "provider")
+    listed = await parts.shelf.machines(count=gpu_count, provider=provider)
     if listed.unasked:
         response.headers["x-not-asked"] = ", ".join(sorted(listed.unasked))
     return [
@@ -211,10 +213,15 @@ async def _wish(parts: Parts, body: MachineRent) -> Wish:
             max_price=body.max_price if body.max_price is not None else parts.max_price,
         ),
         providers=(offer.provider,),
-        offer=lambda one: one.id == offer.id,
+        offer=partial(_check_same, offer),
         accept_no_kill_time=True,  # who names a machine has chosen its provider for what it is
         facts={"template_id": template.id, "template_name": template.name, "docker_image": template.image},
     )
+
+
+def _check_same(chosen: Offer, one: Offer) -> None:
+    if one.id != chosen.id:
+        raise OfferUnfit("it is another machine")
 
 
 def _spec(template: PodTemplate, offer: Offer, ssh_key: str) -> PodSpec:

@@ -26,12 +26,12 @@ from runner_provisioner.controller.inputs import (
 from runner_provisioner.controller.parts import Parts, parts_of
 from runner_provisioner.domain.gpu_names import on_socket, same_models
 from runner_provisioner.domain.markets import PodTemplate
-from runner_provisioner.domain.offers import GpuRequest, GpuType, Interruptible, Offer
+from runner_provisioner.domain.offers import ANY_VRAM, GpuRequest, GpuType, Interruptible, Offer
 from runner_provisioner.domain.pods import CloudType, PodSpec
 from runner_provisioner.domain.served import Contract
-from runner_provisioner.errors import InvalidRequest, NotFound
+from runner_provisioner.errors import InvalidRequest, NotFound, OfferUnfit
 from runner_provisioner.ports import GpuProvider, HasGpuTypes
-from runner_provisioner.services.asking import ask_all
+from runner_provisioner.services.asking import LIMIT, ask_all
 from runner_provisioner.services.orders import Wish
 
 PRIME = "prime"
@@ -147,7 +147,7 @@ async def wish_of(request: Request, body: PodCreate) -> Wish:
             interruptible=Interruptible.NEVER,
             max_price=price,
             cloud=_CLOUDS.get(pod.security or "", CloudType.ALL),
-            min_vram_gb=None if pod.gpu_type is not None else 1,
+            min_vram_gb=None if pod.gpu_type is not None else ANY_VRAM,
             regions=_regions(pod),
             disk_gb=pod.disk_size,
             min_vcpus=pod.vcpus,
@@ -231,22 +231,32 @@ def _where(providers: Mapping[str, GpuProvider], body: PodCreate) -> tuple[tuple
     )
 
 
-def _offer(pod: PodWish, upstream: str | None) -> Callable[[Offer], bool] | None:
-    """Whether an offer is meant. Prime Intellect's begin with the provider behind it and the cloudId."""
-    cloud_id = pod.cloud_id
-    if (cloud_id, upstream, pod.socket, pod.country) == (None, None, None, None):
-        return None
+def _offer(pod: PodWish, upstream: str | None) -> Callable[[Offer], None]:
+    """Raises OfferUnfit for an offer that is not meant, with the option that keeps it out."""
 
-    def meant(offer: Offer) -> bool:
-        if not _is_in(offer, pod.country) or not _sits_on(offer, pod.socket):
-            return False
-        if offer.provider != PRIME:
-            return cloud_id in {None, offer.id}
-        behind, _, rest = offer.id.partition(":")
-        same = cloud_id is None or rest.startswith(f"{cloud_id}:")
-        return same and upstream in {None, behind}
+    def check(offer: Offer) -> None:
+        for meant, option in (
+            (_is_behind(offer, upstream), f"--provider {upstream}"),
+            (_is_offer(offer, pod.cloud_id), f"--cloud-id {pod.cloud_id}"),
+            (_sits_on(offer, pod.socket), f"--socket {pod.socket}"),
+            (_is_in(offer, pod.country), f"--region {pod.country}"),
+        ):
+            if not meant:
+                raise OfferUnfit(f"not with {option}", option=option)
 
-    return meant
+    return check
+
+
+def _is_behind(offer: Offer, upstream: str | None) -> bool:
+    """Whether it is that provider's: Prime Intellect's offers begin with the one behind it."""
+    return upstream is None or offer.provider != PRIME or offer.id.partition(":")[0] == upstream
+
+
+def _is_offer(offer: Offer, cloud_id: str | None) -> bool:
+    """Whether it is that very one: in Prime Intellect's the cloudId comes second."""
+    if cloud_id is None or offer.provider != PRIME:
+        return cloud_id in {None, offer.id}
+    return offer.id.partition(":")[2].startswith(f"{cloud_id}:")
 
 
 def _is_in(offer: Offer, country: str | None) -> bool:
@@ -273,9 +283,9 @@ async def _models(providers: Mapping[str, GpuProvider], pod: PodWish) -> tuple[s
         return ()
     name = f"{pod.gpu_type} {pod.socket}" if pod.socket else pod.gpu_type
     asked = {key: one.gpu_types for key, one in providers.items() if key != PRIME and isinstance(one, HasGpuTypes)}
-    replies = await ask_all(asked)
+    replies = await ask_all(asked, limit=LIMIT)
     found = [model for types in replies.answers.values() for model in same_models(name, types)]
-    own = [name] if PRIME in providers else []
+    own = [pod.gpu_type] if PRIME in providers else []
     if pod.socket is not None and not own and not replies.errors:
         _check_socket(pod.gpu_type, pod.socket, found or _of_any_socket(pod.gpu_type, replies.answers))
     return tuple(dict.fromkeys([*own, *found])) or (pod.gpu_type,)

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from runner_provisioner.controller.pods_create import PRIME
+from runner_provisioner.domain.gpu_names import sockets_of
 from runner_provisioner.domain.pods import Pod, PodState
 from runner_provisioner.domain.served import ServedPod
 from runner_provisioner.services.served import Known
@@ -44,7 +46,7 @@ def pod_row(known: Known) -> Row:
         "providerType": pod.provider,
         "gpuName": facts.get("gpu_type") or pod.gpu_model,
         "gpuCount": pod.gpu_count,
-        "socket": has.socket or facts.get("socket"),
+        "socket": has.socket or _socket(pod.provider, pod.gpu_model, facts),
         "priceHr": _number(pod.price),
         "status": UNKNOWN if known.unseen else STATES[pod.state],
         "installationStatus": installation,
@@ -115,7 +117,7 @@ def past_row(served: ServedPod) -> Row:
         "userId": served.key_id or "",
         "gpuName": served.facts.get("gpu_type") or served.gpu_model,
         "gpuCount": served.gpu_count,
-        "socket": served.facts.get("socket"),
+        "socket": _socket(served.provider, served.gpu_model, served.facts),
         "priceHr": _number(served.price),
         "totalBilledPrice": _number(served.cost),
         "isSpot": bool(served.interruptible),
@@ -150,6 +152,15 @@ def _connection(pod: Pod) -> Row:
             for one in pod.open_ports
         ],
     }
+
+
+def _socket(provider: str | None, model: str | None, facts: Mapping[str, Any]) -> str | None:
+    """Elsewhere than at Prime Intellect the model tells; there nothing is rented on another one than was asked for."""
+    if provider == PRIME:
+        socket: str | None = facts.get("socket")
+        return socket
+    known = sockets_of(model) if model else ()
+    return known[0] if len(known) == 1 else None
 
 
 def _number(amount: Decimal | None) -> float | None:

@@ -33,7 +33,9 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 LONGEST_READ = 45.0
 """Seconds, whatever a read is made of: a proxy in between gives up after a minute."""
 READING = frozenset({"GET", "HEAD"})
-_STRANGERS = "?"  # all who have no good key are one caller: they must not fill the audit log
+_STRANGERS = "?"  # all who have no good key are one caller
+# What anybody can send without end must not fill the database: such a request is counted, and in the log.
+_UNRECORDED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS})
 
 log = get_logger("controller")
 
@@ -81,7 +83,7 @@ async def _answered(parts: Parts, request: Request, operation: str, work: Handle
         said = told(failure, contract_of(request.url.path), parts.redact)
         response, error = response_of(request, said, parts.redact), said.kind
         log_failure(operation, failure, said)
-    if request.method not in READING and response.status_code != HTTPStatus.TOO_MANY_REQUESTS:
+    if request.method not in READING and response.status_code not in _UNRECORDED:
         try:
             await _audited(parts, request, operation, status=response.status_code, error=error)
         except StoreError as failure:  # it is done, and its answer must not be lost
@@ -90,14 +92,15 @@ async def _answered(parts: Parts, request: Request, operation: str, work: Handle
 
 
 async def _admit(parts: Parts, request: Request) -> None:
-    needed = Permission.READ if request.method in READING else Permission.WRITE
     try:
-        request.state.caller = await parts.access.admit(request.headers.get("authorization"), needed)
+        caller = await parts.access.admit(request.headers.get("authorization"))
     except Unauthenticated:
         _count(parts, _STRANGERS)
         raise
-    request.state.with_key(request.state.caller.id)
-    _count(parts, request.state.caller.id)
+    request.state.caller = caller
+    request.state.with_key(caller.id)
+    _count(parts, caller.id)
+    caller.check(Permission.READ if request.method in READING else Permission.WRITE)
 
 
 def _count(parts: Parts, caller: str) -> None:

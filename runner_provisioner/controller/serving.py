@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import secrets
 import signal
@@ -170,6 +171,7 @@ async def serve(opened: Opened, listener: socket.socket, *, hosts: tuple[str, ..
     config = uvicorn.Config(
         app,
         log_config=None,
+        log_level=logging.ERROR,  # its warnings are of what anybody may send
         access_log=False,
         server_header=False,
         proxy_headers=False,

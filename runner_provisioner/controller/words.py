@@ -20,6 +20,9 @@ _ADVICE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     for before, after in (
         (r"name more GPU models with --gpu\b", "take another --gpu"),
         (r"give --gpu at least once, or --min-vram\b", "give --gpu"),
+        (r"loosen --interruptible never, ", ""),
+        (r" or --interruptible never\b", ""),
+        (r"--region( is)? ([A-Za-z]{2})(?![\w-])", r"--country\1 \2"),
         (r", and --interruptible is (never|require)\b", ", which was not asked for"),
         (r": use --interruptible prefer or never\b", ""),
         (r"--budget-(?:day|month) \((RUNNER_PROVISIONER_[A-Z_]+)\)", r"\1"),
@@ -66,6 +69,8 @@ FIELDS: Mapping[Contract, Mapping[str, str]] = {
     },
     Contract.PODS: {
         "cloud": "pod.security",
+        "cloud-id": "pod.cloudId",
+        "country": "pod.country",
         "disk": "pod.diskSize",
         "docker-args": "pod.customTemplateId",
         "env": "pod.envVars",
@@ -78,7 +83,8 @@ FIELDS: Mapping[Contract, Mapping[str, str]] = {
         "min-vcpus": "pod.vcpus",
         "network-volume": "disks",
         "provider": "provider.type",
-        "region": "pod.country or pod.dataCenterId",
+        "region": "pod.dataCenterId",
+        "socket": "pod.socket",
         "team": "team.teamId",
         "template": "pod.customTemplateId",
     },

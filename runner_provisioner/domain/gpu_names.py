@@ -14,9 +14,19 @@ from runner_provisioner.domain.offers import GpuType
 
 _PARTS = re.compile(r"[A-Za-z0-9]+")
 _MEMORY = re.compile(r"(\d+)gb")
-_SOCKET = re.compile(r"pcie|sxm\d?")
+_SOCKET = re.compile(r"pcie|sxm\d?|oam")
 _ON_SXM = frozenset({"hbm3", "hbm3e"})  # how the driver names the modules of H100 and newer
 _SXM_ALONE = frozenset({"b200", "b300", "gh200", "gb200", "h200"})
+_SXM = {
+    "p100": ("SXM2",),
+    "v100": ("SXM2", "SXM3"),
+    "a100": ("SXM4",),
+    "h100": ("SXM5",),
+    "h200": ("SXM5",),
+    "b200": ("SXM6",),
+    "b300": ("SXM6",),
+}
+"""Which generations of the module socket a model was made for."""
 _EMPTY = frozenset({"nvidia", "amd", "geforce", "tesla", "quadro", "instinct", "rtx", "generation", "edition", "server",
                     "workstation", "blackwell", "gb"})  # fmt: skip
 _SYNONYMS = {"pro6000": "pro6000b"}
@@ -58,13 +68,21 @@ class GpuName:
         return same and (self.socket is None or socket is None or socket.lower().startswith(self.socket))
 
 
-def on_socket(model: str, socket: str) -> bool:
-    """Whether a GPU of that name sits on the socket ("PCIe", "SXM5"); one whose name tells none is a PCIe card."""
-    wanted, name = socket.casefold(), GpuName.read(model)
-    said = next((word for word in map(str.lower, _PARTS.findall(model)) if _SOCKET.fullmatch(word)), None)
+def sockets_of(model: str) -> tuple[str, ...]:
+    """The sockets that a GPU of that name may sit on: PCIe, SXM5; one whose name tells none is a PCIe card."""
+    name = GpuName.read(model)
+    said = next((word for word in map(str.upper, _PARTS.findall(model)) if _SOCKET.fullmatch(word.lower())), None)
     if said is None:
-        said = "sxm" if name.socket is not None or name.model in _SXM_ALONE else "pcie"
-    return wanted.startswith(said) if said == "sxm" else wanted == said
+        said = "SXM" if name.socket is not None or name.model in _SXM_ALONE else "PCIE"
+    if said == "PCIE":
+        return ("PCIe",)
+    return _SXM.get(name.model, (said,)) if said == "SXM" else (said,)
+
+
+def on_socket(model: str, socket: str) -> bool:
+    """Whether a GPU of that name sits on the socket ("PCIe", "SXM5"); "SXM" is one of any generation."""
+    wanted = socket.casefold()
+    return any(wanted in {one.casefold(), one.casefold().rstrip("0123456789")} for one in sockets_of(model))
 
 
 def same_models(name: str, types: Iterable[GpuType]) -> list[str]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from runner_provisioner.domain.bids import Bid, BidForm, first_bid, raised
 from runner_provisioner.domain.history import Memory
 from runner_provisioner.domain.money import check_amount
-from runner_provisioner.domain.offers import GpuRequest, Interruptible, Offer
+from runner_provisioner.domain.offers import ANY_VRAM, GpuRequest, Interruptible, Offer
 from runner_provisioner.domain.pods import CloudType
 from runner_provisioner.domain.ranking import ranked
 from runner_provisioner.errors import (
@@ -93,7 +93,7 @@ def _check_fit(offer: Offer, request: GpuRequest) -> None:
     if request.interruptible is Interruptible.REQUIRE and not offer.interruptible:
         raise OfferUnfit("it is on-demand, and --interruptible is require", option="--interruptible require")
     if request.interruptible is Interruptible.NEVER and offer.interruptible:
-        raise OfferUnfit("it is interruptible, and --interruptible is never", option="--interruptible never")
+        raise OfferUnfit("it is interruptible, and --interruptible is never", option=_NO_SPOT)
     least = request.min_vram_gb
     if least is not None and (offer.memory_gb is None or offer.memory_gb < least):
         raise OfferUnfit(
@@ -109,6 +109,24 @@ def _check_fit(offer: Offer, request: GpuRequest) -> None:
         )
 
 
+def narrowed(found: Ladder, check: Callable[[Offer], None]) -> Ladder:
+    """The ladder without the offers that `check` raises OfferUnfit for, each refused with that."""
+    unfit = {}
+    for offer in (*found.rungs, *(one.offer for one in found.refusals if not _is_missing(one))):
+        try:
+            check(offer)
+        except OfferUnfit as error:
+            unfit[offer] = error
+    refusals = [replace(one, error=unfit.get(one.offer, one.error)) for one in found.refusals]
+    refusals.extend(Refusal(offer=one, error=unfit[one]) for one in found.rungs if one in unfit)
+    return Ladder(rungs=tuple(one for one in found.rungs if one not in unfit), refusals=tuple(refusals))
+
+
+def _is_missing(refusal: Refusal) -> bool:
+    """Whether nobody has such an offer, so that nothing but its model can be said of it."""
+    return refusal.offer.provider == _NOBODY
+
+
 def _missing(offers: Sequence[Offer], request: GpuRequest) -> list[Refusal]:
     """The named models that nobody offers now."""
     return [
@@ -120,7 +138,7 @@ def _missing(offers: Sequence[Offer], request: GpuRequest) -> list[Refusal]:
 
 def _nobodys(name: str, request: GpuRequest) -> Offer:
     return Offer(
-        provider="any provider",
+        provider=_NOBODY,
         id=name,
         gpu_model=name,
         gpu_count=request.count,
@@ -205,8 +223,7 @@ def nothing_rented(
             said = f"no {kind}offer for {wish} takes this --image: {no_image.offer.provider}: {no_image.error}"
             return AllOffersFailed(said, attempts=attempts)
         return AllOffersFailed(
-            f"no {kind}offer for {wish} right now{_unasked(unasked or {})}: {_loosen(request, refusals)}name more GPU "
-            "models with --gpu, or try again later",
+            f"no {kind}offer for {wish} right now{_unasked(unasked or {})}: {_advice(request, refusals)}",
             attempts=attempts,
         )
     errors = [refusal.error for refusal in refusals]
@@ -253,26 +270,42 @@ def _unasked(unasked: Mapping[str, RunnerProvisionerError]) -> str:
     return f" ({told})" if told else ""
 
 
-def _loosen(request: GpuRequest, refusals: Sequence[Refusal]) -> str:
-    """The options that kept offers out; where a market shows no offer at all, those that it was asked with."""
+def _advice(request: GpuRequest, refusals: Sequence[Refusal]) -> str:
+    options = _options(request, refusals)
+    ways = [
+        *([f"loosen {' or '.join(options)}"] if options else []),
+        *(["name more GPU models with --gpu"] if request.models else []),
+    ]
+    return ", ".join([*ways, "or try again later"]) if ways else "try again later"
+
+
+def _options(request: GpuRequest, refusals: Sequence[Refusal]) -> Sequence[str]:
+    """Those that kept offers out; where a market shows none that would be rented, those that it was asked with."""
     said = dict.fromkeys(one.error.option for one in refusals if isinstance(one.error, OfferUnfit) and one.error.option)
+    spot = [option for option in said if option == _NO_SPOT]
+    shown = [option for option in said if option != _NO_SPOT]
     asked = {
         _regions(request): request.regions,
         f"--network-volume {request.network_volume}": request.network_volume,
         f"--cuda {request.cuda}": request.cuda,
-        f"--min-vram {request.min_vram_gb}": request.min_vram_gb,
+        f"--min-vram {request.min_vram_gb}": (request.min_vram_gb or 0) > ANY_VRAM,
+        f"--min-vcpus {request.min_vcpus}": (request.min_vcpus or 0) > _FEWEST_VCPUS,
+        f"--min-memory {request.min_memory_gb}": (request.min_memory_gb or 0) > _LEAST_MEMORY,
+        "--disk": (request.disk_gb or 0) > _LEAST_DISK,
         f"--min-download {request.min_download}": request.min_download,
         f"--min-upload {request.min_upload}": request.min_upload,
         f"--gpu-count {request.count}": request.count > 1,
         f"--cloud {request.cloud}": request.cloud is not CloudType.ALL,
     }
-    options = list(said) or [option for option, given in asked.items() if given]
-    return f"loosen {' or '.join(options)}, " if options else ""
+    return shown or [*(option for option, given in asked.items() if given), *spot]
 
 
 def _regions(request: GpuRequest) -> str:
     return " ".join(f"--region {one}" for one in request.regions)
 
 
+_NOBODY = "any provider"
+_NO_SPOT = "--interruptible never"
+_FEWEST_VCPUS, _LEAST_MEMORY, _LEAST_DISK = 1, 4, 40  # what a pod is asked for where nobody says anything
 _LISTED = 8  # attempts named in a message; all of them are in the error
 _PASSING = (CapacityUnavailable, BudgetExceeded, BidTooLow, SpotDiscontinued, AllOffersFailed)

@@ -9,6 +9,9 @@ from enum import StrEnum
 from runner_provisioner.domain.bids import Bid
 from runner_provisioner.domain.pods import CloudType
 
+ANY_VRAM = 1
+"""GB that every GPU has: a request for so much asks for any."""
+
 
 class Interruptible(StrEnum):
     """Whether a pod may be one that the provider can take back."""
@@ -55,8 +58,8 @@ class GpuRequest:
 
     def __str__(self) -> str:
         """What is wanted, in a few words."""
-        models = " or ".join(self.models) or f"any GPU of {self.min_vram_gb} GB"
-        return f"{self.count} x {models}"
+        memory = f" of {self.min_vram_gb} GB" if (self.min_vram_gb or 0) > ANY_VRAM else ""
+        return f"{self.count} x {' or '.join(self.models) or f'any GPU{memory}'}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -90,12 +90,10 @@ class PodOrder(StrEnum):
 class PodQuery:
     """Which served pods to list, and in what order; those without a moment come last.
 
-    `ended` None: both those that have ended and those that have not. `key_id` None: of all keys.
+    `ended` None: both those that have ended and those that have not.
     """
 
     ended: bool | None = None
-    key_id: str | None = None
-    contract: Contract | None = None
     order: PodOrder = PodOrder.CREATED
     descending: bool = True
     offset: int = 0

@@ -14,7 +14,7 @@ import anyio
 from runner_provisioner.domain.budget import Terms, affordable
 from runner_provisioner.domain.events import Event
 from runner_provisioner.domain.kill_layers import without_kill_time
-from runner_provisioner.domain.ladder import Ladder, Refusal, nothing_rented
+from runner_provisioner.domain.ladder import Refusal, narrowed, nothing_rented
 from runner_provisioner.domain.leases import ref
 from runner_provisioner.domain.names import ManualName
 from runner_provisioner.domain.offers import GpuRequest, Offer
@@ -102,10 +102,12 @@ class ManualPods:
         lifetime: timedelta = POD_LIFETIME,
         purse: Purse | None = None,
         accept_no_kill_time: bool = False,
-        only: Callable[[Offer], bool] | None = None,
+        only: Callable[[Offer], None] | None = None,
         fence: Fence = _OPEN,
     ) -> Pod:
-        """Rent the first offer that can be had, and that the purse bears for that lifetime; of those `only` tells.
+        """Rent the first offer that can be had, and that the purse bears for that lifetime.
+
+        Nor one that `only` raises OfferUnfit for.
 
         Where the provider ends no pod by itself only with `accept_no_kill_time`.
         When the provider never answers, the pod is looked up by its name and nonce and, when it exists, returned; else
@@ -140,7 +142,7 @@ class ManualPods:
         request: GpuRequest,
         *,
         accept_no_kill_time: bool = False,
-        only: Callable[[Offer], bool] | None = None,
+        only: Callable[[Offer], None] | None = None,
     ) -> Sequence[Offer]:
         """What `create` would try, in its order, one at least. Raises like `create` when there is nothing for rent."""
         surveyed = await self._surveyed(request, accept_no_kill_time=accept_no_kill_time, only=only)
@@ -149,7 +151,7 @@ class ManualPods:
         return surveyed.ladder.rungs
 
     async def _surveyed(
-        self, request: GpuRequest, *, accept_no_kill_time: bool, only: Callable[[Offer], bool] | None
+        self, request: GpuRequest, *, accept_no_kill_time: bool, only: Callable[[Offer], None] | None
     ) -> Surveyed:
         surveyed = await survey(self._providers, request, limit=self._patience)
         for name, error in surveyed.passed_over.items():
@@ -161,8 +163,7 @@ class ManualPods:
             without = {name for name, one in self._providers.items() if not has_kill_time(one)}
             found = without_kill_time(found, without, by_hand=True)
         if only is not None:
-            refusals = tuple(one for one in found.refusals if only(one.offer))
-            found = Ladder(rungs=tuple(filter(only, found.rungs)), refusals=refusals)
+            found = narrowed(found, only)
         return replace(surveyed, ladder=found)
 
     async def _create(self, spec: PodSpec, offer: Offer) -> Pod:

@@ -43,7 +43,8 @@ class Wish:
     """What is to be rented.
 
     `spec` lacks what makes it one pod: name, tags and end. `providers` are those that may serve it, all when there are
-    none; `offer` tells the offers that may. `label` is the caller's name for the pod, `facts` what its contract shows.
+    none; `offer` raises OfferUnfit for one that may not. `label` is the caller's name for the pod, `facts` what its
+    contract shows.
     """
 
     contract: Contract
@@ -51,7 +52,7 @@ class Wish:
     spec: PodSpec
     request: GpuRequest
     providers: tuple[str, ...] = ()
-    offer: Callable[[Offer], bool] | None = None
+    offer: Callable[[Offer], None] | None = None
     accept_no_kill_time: bool = False
     facts: Mapping[str, object] = field(default_factory=dict)
 

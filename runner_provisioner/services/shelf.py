@@ -8,7 +8,7 @@ from decimal import Decimal
 from functools import partial
 
 from runner_provisioner.domain.markets import PodTemplate, TemplateSpec
-from runner_provisioner.domain.offers import GpuRequest, Interruptible, Offer
+from runner_provisioner.domain.offers import ANY_VRAM, GpuRequest, Interruptible, Offer
 from runner_provisioner.domain.served import Answer
 from runner_provisioner.errors import CapacityUnavailable, InvalidRequest, NotFound, about
 from runner_provisioner.ports import Clock, GpuProvider, HasTemplates, starts_over_ssh
@@ -52,7 +52,7 @@ def any_gpu(count: int, *, max_price: Decimal, models: tuple[str, ...] = ()) -> 
         count=count,
         interruptible=Interruptible.PREFER,
         max_price=max_price,
-        min_vram_gb=None if models else 1,
+        min_vram_gb=None if models else ANY_VRAM,
     )
 
 

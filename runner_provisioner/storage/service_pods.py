@@ -197,10 +197,6 @@ def _wanted(query: PodQuery) -> ColumnElement[bool]:
     wanted: ColumnElement[bool] = _PODS.id.is_not(None)
     if query.ended is not None:
         wanted &= _PODS.ended_at.is_not(None) if query.ended else _PODS.ended_at.is_(None)
-    if query.key_id is not None:
-        wanted &= _PODS.key_id == query.key_id
-    if query.contract is not None:
-        wanted &= _PODS.contract == query.contract.value
     return wanted
 
 

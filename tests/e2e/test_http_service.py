@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.usefixtures("unmeasured")
 
 PODS = "/api/cloud/pods"
 WISH: dict[str, Any] = {"name": "mine", "image_name": "x/y", "gpu_type_id": "NVIDIA RTX A4000"}
+UPGRADE = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 # The "complete workflow" of the contract, as a user has it: it knows this address and these tools, and nothing else.
 WORKFLOW = """\
 #!/bin/bash
@@ -102,11 +104,17 @@ def test_the_contracts_shell_script_runs_unchanged(tmp_path: Path) -> None:
         assert done.stdout.endswith("Successfully created and started pod!\n")
         (pod,) = place.world.live()
         assert done.stdout.count(pod.id) == 1
+        for strange in (b"no HTTP\r\n\r\n", UPGRADE):
+            with socket.create_connection(("127.0.0.1", int(port)), timeout=10) as line:
+                line.sendall(strange)
+                assert line.recv(100).startswith(b"HTTP/1.1 ")
         service.send_signal(signal.SIGTERM)
         assert service.wait(30) == 0
         # Whatever reads the log of a service can read every line of it.
         _, _, log = (tmp_path / "said0").read_text().partition("(docs at /docs)\n")
         assert {json.loads(line)["level"] for line in log.splitlines()} >= {"debug"}
+        # Nor can anybody who gets no further than its socket fill that log.
+        assert [word for word in ("Invalid HTTP", "upgrade", "pip install") if word in log] == []
 
 
 def _tool(path: Path, line: str) -> None:

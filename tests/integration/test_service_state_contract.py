@@ -20,7 +20,6 @@ from runner_provisioner.domain.served import (
     Answer,
     AuditEntry,
     Claim,
-    Contract,
     PodOrder,
     PodQuery,
     ServedPod,
@@ -189,16 +188,10 @@ async def test_of_pods_with_one_id_the_last_is_meant(opened: Opened) -> None:
 
 
 async def test_pods_are_listed_in_parts_and_in_order(opened: Opened) -> None:
-    """By either moment in either direction, those without it last; of a key, of a contract, ended or not."""
+    """By either moment in either direction, those without it last; ended or not."""
     state = opened().pods
     for number in range(6):
-        pod = replace(
-            POD,
-            name=f"rpm-{number}",
-            requested_at=EPOCH + number * MINUTE,
-            key_id=KEY.id if number % 2 else None,
-            contract=Contract.CLOUD if number == 5 else Contract.PODS,
-        )
+        pod = replace(POD, name=f"rpm-{number}", requested_at=EPOCH + number * MINUTE)
         await state.intend(pod)
         await state.rented(rented(pod, f"p{number}"))
         if number < 3:
@@ -219,8 +212,7 @@ async def test_pods_are_listed_in_parts_and_in_order(opened: Opened) -> None:
     assert await ids(limit=0) == ("", 6)
     assert await ids(limit=10**30, offset=0) == ("543210", 6)
     assert await ids(ended=True) == ("210", 3)
-    assert await ids(ended=False, key_id=KEY.id) == ("53", 2)
-    assert await ids(contract=Contract.CLOUD) == ("5", 1)
+    assert await ids(ended=False) == ("543", 3)
 
 
 async def test_creates_that_come_at_once_keep_to_the_budget_of_their_key(opened: Opened) -> None:

@@ -199,12 +199,7 @@ class Pods(Troubles):
     async def list(self, query: PodQuery) -> PodPage:
         """Those that are or were rented."""
         found = [
-            one
-            for one in self.kept.values()
-            if one.ref is not None
-            and query.ended in {None, one.ended_at is not None}
-            and query.key_id in {None, one.key_id}
-            and query.contract in {None, one.contract}
+            one for one in self.kept.values() if one.ref is not None and query.ended in {None, one.ended_at is not None}
         ]
         found.sort(key=lambda one: one.name)
         found.sort(key=partial(_moment, query.order), reverse=query.descending)

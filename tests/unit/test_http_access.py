@@ -97,7 +97,22 @@ def test_each_key_has_its_own_rate_limit(tmp_path: Path) -> None:
             assert (await client.ask("GET", PODS, headers=_bearer(one))).status_code == 200
             strangers = [(await client.ask("DELETE", f"{PODS}/x")).status_code for _ in range(5)]
             assert strangers == [401, 401, 401, 429, 429]
-        assert len(scene.state.kept_audit.kept) == 3
+        assert not scene.state.kept_audit.kept
+
+    play(tmp_path, act)
+
+
+def test_what_a_key_may_not_do_counts_against_its_limit_and_is_told_of_it(tmp_path: Path) -> None:
+    """The audit log names whose key it was, and grows no faster than the limit lets it; strangers are not in it."""
+
+    async def act(scene: Scene) -> None:
+        key = scene.state.kept_keys.make(Permission.READ)
+        async with scene.served(choices=Choices(per_minute=3)) as client:
+            tries = [(await client.ask("DELETE", f"{PODS}/x", headers=_bearer(key))).status_code for _ in range(5)]
+            assert tries == [403, 403, 403, 429, 429]
+            assert (await client.ask("DELETE", f"{PODS}/x")).status_code == 401
+        entries = [(one.key_id, one.status) for one in scene.state.kept_audit.kept]
+        assert entries == [(key_id, 403) for key_id in scene.state.kept_keys.kept] * 3
 
     play(tmp_path, act)
 

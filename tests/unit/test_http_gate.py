@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from support.http_service import Scene, play
 
+from runner_provisioner.controller.gate import BODY_TIME
 from runner_provisioner.controller.serving import Choices
 
 JSON = {"content-type": "application/json"}
@@ -108,7 +109,42 @@ def test_a_body_that_goes_on_for_ever_is_cut(tmp_path: Path) -> None:
 
         async with scene.served() as client:
             answer = await client.ask("POST", PODS, content=endless(), headers=JSON)
-            assert answer.status_code == 413
+            assert (answer.status_code, answer.json()["error"]["type"]) == (413, "TooLarge")
+
+    play(tmp_path, act)
+
+
+@pytest.mark.parametrize("every", [1.0, 1000.0], ids=["a byte per second", "one byte"])
+def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path, every: float) -> None:
+    """The whole of it has its time, the connection is closed, and nothing is rented."""
+
+    async def act(scene: Scene) -> None:
+        async def slow() -> Any:  # noqa: ANN401 - an iterator of bytes
+            for sign in BODY:
+                yield bytes([sign])
+                await scene.wait(every)
+
+        async with scene.served() as client:
+            begun = scene.clock.monotonic()
+            answer = await client.ask("POST", PODS, content=slow(), headers=JSON)
+            assert (answer.status_code, answer.headers["connection"]) == (408, "close")
+            assert answer.json()["error"]["type"] == "TooSlow"
+            assert scene.clock.monotonic() - begun == pytest.approx(BODY_TIME, abs=1)
+
+    assert not play(tmp_path, act).pods()
+
+
+def test_a_body_that_is_there_in_time_is_served_however_long_that_takes(tmp_path: Path) -> None:
+    """What a provider needs to make a pod does not count."""
+
+    async def act(scene: Scene) -> None:
+        async def late() -> Any:  # noqa: ANN401 - an iterator of bytes
+            yield BODY[:9]
+            await scene.wait(BODY_TIME - 1)
+            yield BODY[9:]
+
+        async with scene.served() as client:
+            assert (await client.ask("POST", PODS, content=late(), headers=JSON)).status_code == 200
 
     play(tmp_path, act)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,10 @@ BODIES: dict[Contract, type[BaseModel]] = {
 }
 DEAR = Refusal(offer=offer("A", price="9"), error=BudgetExceeded("9 USD/h is above the max price 1"))
 UNFIT = Refusal(offer=offer("A"), error=OfferUnfit("too small", option="--min-memory 64"))
+SPOT = Refusal(
+    offer=offer("A"),
+    error=OfferUnfit("it is interruptible, and --interruptible is never", option="--interruptible never"),
+)
 UNENDED = without_kill_time(Ladder(rungs=(offer("A"),), refusals=()), {"fake"}, by_hand=True).refusals
 CASES: dict[str, tuple[RunnerProvisionerError, tuple[str, str, str]]] = {
     "price": (
@@ -40,6 +45,22 @@ CASES: dict[str, tuple[RunnerProvisionerError, tuple[str, str, str]]] = {
             "loosen min_memory_in_gb 64, take another gpu_type_id, or try again later",
             "loosen min memory 64, take another executor_id, or try again later",
             "loosen pod.memory 64, take another pod.gpuType, or try again later",
+        ),
+    ),
+    "only interruptible ones": (
+        nothing_rented(REQUEST, [SPOT]),
+        (
+            "right now: take another gpu_type_id, or try again later",
+            "right now: take another executor_id, or try again later",
+            "right now: take another pod.gpuType, or try again later",
+        ),
+    ),
+    "size, or only interruptible ones": (
+        nothing_rented(replace(REQUEST, min_vcpus=64), [SPOT]),
+        (
+            "right now: loosen min_vcpu_count 64, take",
+            "right now: loosen min vcpus 64, take",
+            "right now: loosen pod.vcpus 64, take",
         ),
     ),
     "kill time": (

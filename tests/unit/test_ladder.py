@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner_provisioner.domain.bids import Bid, BidForm
-from runner_provisioner.domain.ladder import Ladder, Refusal, check, ladder, nothing_rented, without_raises
+from runner_provisioner.domain.ladder import Ladder, Refusal, check, ladder, narrowed, nothing_rented, without_raises
 from runner_provisioner.domain.money import automatic_bid, cost
 from runner_provisioner.domain.offers import GpuRequest, Interruptible, Offer, Ranking
 from runner_provisioner.domain.pods import CloudType
@@ -252,6 +252,26 @@ def test_a_request_says_what_it_wants() -> None:
     """By model, or by memory."""
     assert str(REQUEST) == "1 x A4000 or A5000"
     assert str(replace(REQUEST, models=(), min_vram_gb=24)) == "1 x any GPU of 24 GB"
+    assert str(replace(REQUEST, models=(), min_vram_gb=1)) == "1 x any GPU"
+
+
+def test_what_else_keeps_an_offer_out_is_named_by_its_option() -> None:
+    """Also of one that is too dear; what nobody offers stays as it is."""
+
+    def same(one: Offer) -> None:
+        if one.id != chosen.id:
+            raise OfferUnfit("it is another one", option="--cloud-id x")
+
+    request = replace(REQUEST, models=("A4000", "A5000", "ABACUS"), max_price=Decimal("0.2"))
+    found = ladder(OFFERS, request)
+    chosen = found.rungs[0]
+    assert {one.id for one in narrowed(found, same).rungs} == {chosen.id}
+    chosen = replace(chosen, id="nope")
+    none = narrowed(found, same)
+    assert not none.rungs
+    told = {str(one.error) for one in none.refusals if one.offer.gpu_model != "ABACUS"}
+    assert told == {"it is another one"}
+    assert "loosen --cloud-id x, name" in str(nothing_rented(request, none.refusals))
 
 
 def _refused(*errors: RunnerProvisionerError) -> list[Refusal]:
@@ -326,8 +346,35 @@ def test_no_offer_at_all_says_of_which_kind(wish: str, word: str) -> None:
             "loosen --bid '60% of on-demand', name",
         ),
         (OFFERS[:0], {}, "right now: name more GPU models"),
+        (
+            OFFERS[:0],
+            {"min_vcpus": 64, "min_memory_gb": 900, "disk_gb": 5000},
+            "loosen --min-vcpus 64 or --min-memory 900 or --disk, name",
+        ),
+        (OFFERS[:0], {"min_vcpus": 1, "min_memory_gb": 4, "disk_gb": 40}, "right now: name more GPU models"),
+        (OFFERS[:0], {"models": (), "min_vram_gb": 999}, "loosen --min-vram 999, or try again later"),
+        (OFFERS[:0], {"models": (), "min_vram_gb": 1}, "right now: try again later"),
+        (
+            [one for one in OFFERS if one.interruptible],
+            {"interruptible": Interruptible.NEVER, "min_vcpus": 64},
+            "loosen --min-vcpus 64 or --interruptible never, name",
+        ),
     ],
-    ids=["empty-market", "many-gpus", "memory", "region", "spot-only", "on-demand-only", "bid", "nothing-to-loosen"],
+    ids=[
+        "empty-market",
+        "many-gpus",
+        "memory",
+        "region",
+        "spot-only",
+        "on-demand-only",
+        "bid",
+        "nothing-to-loosen",
+        "sizes",
+        "sizes-that-all-have",
+        "no-model",
+        "any-gpu",
+        "spot-only-of-that-size",
+    ],
 )
 def test_the_option_that_leaves_no_offer_is_named(
     offers: Sequence[Offer], changed: dict[str, object], told: str

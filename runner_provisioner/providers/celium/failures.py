@@ -28,6 +28,7 @@ from runner_provisioner.errors import (
     RemoteError,
     RunnerProvisionerError,
     ServerError,
+    about,
 )
 
 if TYPE_CHECKING:
@@ -68,7 +69,10 @@ _UNKNOWN = "Lium refused for a reason not known here: read what it said"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One condition: everything that is set has to hold. `text` is a pattern, `rent` is of renting alone."""
+    """One condition: everything that is set has to hold. `text` is a pattern, `rent` is of renting alone.
+
+    `about` is the option that the error is about.
+    """
 
     id: str
     error: type[RunnerProvisionerError]
@@ -78,6 +82,7 @@ class Row:
     text: str | None = None
     rent: bool = False
     shown: str | None = None
+    about: str = ""
 
     def fits(self, refusal: Refusal) -> bool:
         """Whether it says what this refusal is."""
@@ -128,7 +133,10 @@ TABLE: tuple[Row, ...] = (
         shown="FORBIDDEN",
     ),
     Row(id="forbidden", statuses=(403,), error=AuthenticationFailed, advice=_KEY, shown="UNAUTHENTICATED"),
-    Row(id="no_volume", statuses=(404,), text=r"\bvolume\b", rent=True, error=InvalidRequest, advice=_VOLUME),
+    Row(
+        id="no_volume", statuses=(404,), text=r"\bvolume\b", rent=True, error=InvalidRequest, advice=_VOLUME,
+        about="network-volume",
+    ),
     Row(id="node_gone", statuses=(404,), text=r"\w", rent=True, error=OfferGone, advice=_TAKEN),
     Row(id="node_conflict", statuses=(409,), rent=True, error=OfferGone, advice=_TAKEN),
     Row(
@@ -217,7 +225,7 @@ class Reader:
         row = refusal.row
         message = row.advice + self._quote(refusal)
         if not issubclass(row.error, RemoteError):
-            return row.error(message)
+            return about(row.about, row.error(message))
         code = row.shown or self.redact(refusal.code or f"HTTP_{refusal.status}")
         return row.error(
             message, service=SERVICE, operation=refusal.operation, request_id=refusal.request_id, code=code

@@ -1,10 +1,17 @@
-"""`keys`: shown once, kept as a digest, listed, revoked."""
+"""`keys`: shown once, kept as a digest, listed, revoked, and what was done with them."""
 
 from __future__ import annotations
 
 import re
 import sqlite3
+from datetime import timedelta
 from typing import TYPE_CHECKING
+
+import anyio
+
+from runner_provisioner.clock import SystemClock
+from runner_provisioner.domain.served import AuditEntry
+from runner_provisioner.storage.service import ServiceDatabase
 
 if TYPE_CHECKING:
     from integration.cli.conftest import Services
@@ -38,6 +45,43 @@ def test_a_key_is_shown_once_and_can_be_revoked(services: Services) -> None:
         assert bytes.fromhex(secret) not in held
         assert secret not in told.out
     assert services.runpod.calls == []
+
+
+def test_what_was_done_over_http_is_listed_with_whose_key_it_was(services: Services) -> None:
+    """The oldest first; in --json all of it; what a stranger wrote into a path makes no line of its own."""
+    assert services.run("keys", "audit").out == "nothing was written over HTTP in the last 7d\n"
+    now = SystemClock().now()
+    entries = (
+        AuditEntry(at=now - timedelta(days=9), request_id="r0", operation="cloud.stop_pod"),
+        AuditEntry(at=now - timedelta(hours=2), request_id="r1", operation="pods.create", key_id="k1"),
+        AuditEntry(
+            at=now - timedelta(hours=1),
+            request_id="r2",
+            operation="pods.delete",
+            target="x\nadmin",
+            provider="runpod",
+            status=403,
+            error="Forbidden",
+            client="127.0.0.1",
+        ),
+    )
+
+    async def noted() -> None:
+        folder = services.folder / ".local" / "state" / "runner-provisioner"
+        state = ServiceDatabase.at(folder / "service.sqlite3", variable="DATABASE", clock=SystemClock())
+        for entry in entries:
+            await state.audit.note(entry)
+        await state.aclose()
+
+    anyio.run(noted)
+    head, first, second = services.run("keys", "audit").out.splitlines()
+    assert head.split() == ["at", "key", "operation", "target", "provider", "status", "error", "client", "request"]
+    assert first.split()[1:] == ["k1", "pods.create", "-", "-", "-", "-", "-", "r1"]
+    told = ["-", "pods.delete", "x", "admin", "runpod", "403", "Forbidden", "127.0.0.1", "r2"]
+    assert second.split()[1:] == told
+    rows = services.run("keys", "audit", "--since", "30d", "--json").data["entries"]
+    assert [(one["request"], one["status"]) for one in rows] == [("r0", None), ("r1", None), ("r2", 403)]
+    assert services.run("keys", "audit", "--since", "90m").out.splitlines()[1].endswith("r2")
 
 
 def test_bad_input_is_one_line(services: Services) -> None:

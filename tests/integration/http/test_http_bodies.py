@@ -125,6 +125,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "an unknown GPU": (PODS, _pod(SMALL, gpuType="ABACUS"), "pod.gpuType"),
     "a price above the service's": (PODS, _pod(SMALL, maxPrice=1000), "pod.maxPrice"),
     "a disk that RunPod has not": (PODS, {**AT_RUNPOD, "disks": [DISK]}, "disks"),
+    "a disk that Lium has not": (PODS, {**SMALL, "provider": {"type": "celium"}, "disks": [DISK]}, "disks"),
     "a template that RunPod has not": (
         PODS,
         _pod(AT_RUNPOD, image="custom_template", customTemplateId="none"),
@@ -146,6 +147,14 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"name": "a", "image_name": "x/y", "gpu_type_id": "A4000", "provider": "celium", "ports": "8888/http"},
         "ports",
     ),
+    **{
+        f"cloud: ports '{ports}'": (
+            CLOUD,
+            {"name": "a", "image_name": "x/y", "gpu_type_id": "A4000", "ports": ports},
+            "ports",
+        )
+        for ports in (",", "22/tcp,", "22/tcp,,80/http")
+    },
     "template: two tags": (
         "/machines/template",
         {"name": "a", "docker_image": "x/y:1", "docker_image_tag": "latest"},

@@ -16,6 +16,7 @@ from support.stages import Provider
 
 from runner_provisioner import logging as logs
 from runner_provisioner.controller.inputs import MOST_VARIABLES
+from runner_provisioner.domain.api_keys import Permission
 from runner_provisioner.errors import InvalidRequest
 
 CLOUD: dict[str, Any] = {"name": "mine", "image_name": "x/y", "gpu_type_id": "NVIDIA RTX A4000"}
@@ -182,6 +183,11 @@ def test_every_record_of_a_request_names_it_and_its_key(tmp_path: Path) -> None:
             assert {record["for_key"] for record in records} == {key_id}
             assert [record["event"] for record in records][-1] == "request_refused"
             assert "http_request" in {record["event"] for record in records}
+            reader = {"authorization": f"Bearer {scene.state.kept_keys.make(Permission.READ)}"}
+            await scene.wait(2)
+            await client.ask("DELETE", f"{PODS}/x", headers=reader)
+            refused = json.loads(stream.getvalue().splitlines()[-1])
+            assert (refused["error"], refused["for_key"]) == ("Forbidden", list(scene.state.kept_keys.kept)[-1])
             await client.ask("GET", PODS, headers={"authorization": "Bearer nonsense"})
             stranger = json.loads(stream.getvalue().splitlines()[-1])
             assert (stranger["event"], "for_key" in stranger) == ("request_refused", False)

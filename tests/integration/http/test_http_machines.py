@@ -97,6 +97,8 @@ def test_machines_can_be_filtered(tmp_path: Path) -> None:
             assert {row["provider"] for row in await of(provider="runpod")} == {"runpod"}
             assert {row["region"] for row in await of(region="fi")} == {"FI"}
             assert (await client.ask("GET", "/machines/", params={"gpu_count": 0})).status_code == 422
+            strange = await client.ask("GET", "/machines/", params={"provider": "nope"})
+            assert (strange.status_code, strange.json()["detail"][0]["loc"]) == (422, ["query", "provider"])
 
     play(tmp_path, act, Provider.LIUM, Provider.RUNPOD)
 

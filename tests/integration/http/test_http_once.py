@@ -56,7 +56,7 @@ async def _crash(asked: Awaitable[httpx.Response]) -> None:
 
 
 def test_a_repeated_request_gets_the_first_ones_answer(tmp_path: Path) -> None:
-    """The same bytes, also from another process, and also when the fields come in another order."""
+    """The same bytes, also from another process, and also when the fields come in another order, or with defaults."""
 
     async def act(scene: Scene) -> None:
         async with scene.served() as client:
@@ -65,6 +65,8 @@ def test_a_repeated_request_gets_the_first_ones_answer(tmp_path: Path) -> None:
             assert (await _create(client)).content == first.content
         async with scene.served() as other:
             assert (await _create(other, json=dict(reversed(WISH.items())))).content == first.content
+            written_out = {**WISH, "gpu_count": 1, "cloud_type": "all", "env": {}, "max_price": None}
+            assert (await _create(other, json=written_out)).content == first.content
             changed = await _create(other, json={**WISH, "gpu_count": 2})
             assert changed.status_code == 422
             assert "new key" in changed.json()["message"]

@@ -166,6 +166,21 @@ def test_a_bad_body_is_told_with_its_field(tmp_path: Path) -> None:
     assert not scene.pods()
 
 
+@pytest.mark.parametrize(("asked", "shown"), [("SXM", "SXM5"), ("sxm5", "SXM5"), (None, "SXM5")], ids=str)
+def test_the_socket_that_is_shown_is_the_pods_own(tmp_path: Path, asked: str | None, shown: str) -> None:
+    """Never the request's word for it, nor nothing where the request has none; in the history, too."""
+
+    async def act(scene: Scene) -> None:
+        async with scene.served() as client:
+            made = await client.well("POST", PODS, json=_wish(gpuType="H100_80GB", socket=asked))
+            assert made["socket"] == shown
+            await client.well("DELETE", f"{PODS}/{made['id']}")
+            past = await client.well("GET", f"{PODS}/history")
+            assert [one["socket"] for one in past["data"]] == [shown]
+
+    play(tmp_path, act)
+
+
 def test_prime_intellects_own_words_are_passed_on(tmp_path: Path) -> None:
     """Its cloudId, socket, password and sizes; a provider that is behind it."""
 

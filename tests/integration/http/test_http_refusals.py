@@ -17,8 +17,54 @@ REFUSED: dict[str, tuple[str, dict[str, Any], int, str]] = {
     "cloud, too big": ("/api/cloud/pods", {**CLOUD, "gpu_count": 60}, 409, "gpu_count 60"),
     "cloud, unknown model": ("/api/cloud/pods", {**CLOUD, "gpu_type_id": "ABACUS"}, 422, "ABACUS"),
     "pods, too dear": ("/api/v1/pods", {"pod": {**POD, "maxPrice": "0.01"}}, 402, "raise pod.maxPrice"),
-    "pods, elsewhere": ("/api/v1/pods", {"pod": {**POD, "country": "AQ"}}, 409, "pod.country or pod.dataCenterId AQ"),
+    "pods, elsewhere": ("/api/v1/pods", {"pod": {**POD, "country": "AQ"}}, 409, "loosen pod.country AQ, take"),
+    "pods, no such data centre": (
+        "/api/v1/pods",
+        {"pod": {**POD, "dataCenterId": "AQ-1"}},
+        409,
+        "loosen pod.dataCenterId AQ-1, take",
+    ),
+    "pods, no such offer": ("/api/v1/pods", {"pod": {**POD, "cloudId": "nope"}}, 409, "loosen pod.cloudId nope, take"),
+    "pods, no such offer of any GPU": (
+        "/api/v1/pods",
+        {"pod": {"name": "mine", "cloudId": "nope"}},
+        409,
+        "no on-demand offer for 1 x any GPU right now: loosen pod.cloudId nope, or try again later",
+    ),
+    "pods, too many CPUs": ("/api/v1/pods", {"pod": {**POD, "vcpus": 4000}}, 409, "right now: loosen pod.vcpus 4000,"),
+    "pods, too much memory": ("/api/v1/pods", {"pod": {**POD, "memory": 90000}}, 409, "loosen pod.memory 90000, take"),
+    "pods, too much disk": ("/api/v1/pods", {"pod": {**POD, "diskSize": 90000}}, 409, "loosen pod.diskSize, take"),
+    "pods, no such upstream": (
+        "/api/v1/pods",
+        {"pod": POD, "provider": {"type": "hyperstak"}},
+        409,
+        "loosen provider.type hyperstak, take",
+    ),
+    "pods, no such socket upstream": (
+        "/api/v1/pods",
+        {"pod": {**POD, "socket": "SXM5"}, "provider": {"type": "prime"}},
+        409,
+        "loosen pod.socket SXM5, take",
+    ),
+    "cloud, too many CPUs": (
+        "/api/cloud/pods",
+        {**CLOUD, "min_vcpu_count": 1000},
+        409,
+        "right now: loosen min_vcpu_count 1000, take",
+    ),
     "pods, no such socket": ("/api/v1/pods", {"pod": {**POD, "socket": "SXM9"}}, 422, '["body","pod","socket"]'),
+    "pods, no such generation": (
+        "/api/v1/pods",
+        {"pod": {**POD, "gpuType": "H100_80GB", "socket": "SXM9"}},
+        422,
+        "no H100_80GB is on a socket 'SXM9'",
+    ),
+    "pods, another model's generation": (
+        "/api/v1/pods",
+        {"pod": {**POD, "gpuType": "H100", "socket": "SXM4"}},
+        422,
+        '["body","pod","socket"]',
+    ),
     "pods, no kill time": ("/api/v1/pods", {"pod": POD}, 409, "give provider.type prime"),
 }
 
@@ -37,5 +83,4 @@ def test_a_refusal_of_the_markets_names_the_callers_field(
             assert not re.search(r"(?<![\w-])--[a-z]", answer.text), answer.text
         assert not scene.pods()
 
-    markets = (Provider.PRIME,) if "provider.type" in words else (Provider.RUNPOD,)
-    play(tmp_path, act, *markets)
+    play(tmp_path, act, Provider.PRIME if "provider" in words or "provider" in body else Provider.RUNPOD)

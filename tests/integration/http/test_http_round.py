@@ -281,4 +281,40 @@ def test_a_path_that_is_none_is_told_in_the_shape_of_its_contract(tmp_path: Path
     play(tmp_path, act)
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/api/v1/pods", "GET, POST"),
+        ("/machines/", "GET, POST"),
+        ("/api/cloud/pods/x/", "DELETE, GET"),
+        ("/api/cloud/pods/x/stop", "POST"),
+        ("/healthz", "GET, HEAD"),
+        ("/metrics", "GET"),
+    ],
+)
+def test_a_method_that_is_none_is_told_all_that_are(tmp_path: Path, path: str, allowed: str) -> None:
+    """Whatever routes there are of that path, the header Allow names the methods of all of them."""
+
+    async def act(scene: Scene) -> None:
+        async with scene.served() as client:
+            for method in ("PUT", "OPTIONS"):
+                answer = await client.ask(method, path)
+                assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+            if path.startswith("/api/cloud"):
+                assert answer.json()["error"]["type"] == "MethodNotAllowed"
+
+    play(tmp_path, act)
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_who_only_wants_to_know_that_it_runs_may_ask_for_the_head(tmp_path: Path, path: str) -> None:
+    """As load balancers do."""
+
+    async def act(scene: Scene) -> None:
+        async with scene.served() as client:
+            assert (await client.ask("HEAD", path)).status_code == 200
+
+    play(tmp_path, act)
+
+
 HOUR = timedelta(hours=1)
