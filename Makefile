@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # More than there are cores: a third of the tests waits for real processes.
-WORKERS ?= 4
+WORKERS ?= 5
 DAILY := not full and not conformance and not live
 # Neither the user's home nor anybody's credentials reach a test or the demo.
 CLEAN_ENV = env -i PATH="$(PATH)" LANG=C.UTF-8 TERM="$${TERM:-dumb}" CI="$${CI:-}" HOME="$$home"

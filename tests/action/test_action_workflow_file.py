@@ -9,6 +9,7 @@ import pytest
 from support.action_runner import HostedJob, step_of
 from support.action_stage import ROOT, ActionStage, SetUpAction, queue
 from support.e2e_pods import real_host
+from support.families import family
 
 from runner_provisioner.cli.demo import start_options
 from runner_provisioner.simulators.workflow.expressions import Scope, resolve
@@ -34,7 +35,7 @@ def steps(name: str) -> list[dict[str, Any]]:
     return [one for one in found if not str(one.get("uses", one.get("run"))).startswith(SETTING_UP)]
 
 
-@pytest.mark.parametrize("name", ["linux", "macos"])
+@pytest.mark.parametrize("name", family(["linux", "macos"], daily={"macos"}))
 def test_the_action_is_used_against_the_simulated_services(set_up_action: SetUpAction, name: str) -> None:
     """Its steps lead to the simulators that it starts itself, not to where GitHub's own variables point."""
     stage = set_up_action(inert=True)

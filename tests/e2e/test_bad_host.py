@@ -27,7 +27,7 @@ def spoil(stage: Stage, gpu: str, defect: Defect) -> None:
 @pytest.mark.parametrize(
     ("defect", "reason"),
     [
-        pytest.param(Defect.NO_GPU_TOOL, "nvidia-smi fails", id="no-nvidia-smi"),
+        pytest.param(Defect.NO_GPU_TOOL, "nvidia-smi fails", id="no-nvidia-smi", marks=pytest.mark.full),
         pytest.param(Defect.ONE_GPU_LESS, "0 GPUs instead of 1", id="count", marks=pytest.mark.full),
         pytest.param(Defect.LITTLE_VRAM, "8192 MiB of VRAM instead of 14745", id="vram", marks=pytest.mark.full),
         pytest.param(Defect.OLD_DRIVER, "driver 470.57.02 instead of 500", id="driver", marks=pytest.mark.full),

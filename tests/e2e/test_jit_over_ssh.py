@@ -46,6 +46,7 @@ def test_a_job_runs_on_a_runner_that_was_handed_over(stage: Stage) -> None:
     stage.gone(pods=1)
 
 
+@pytest.mark.full
 def test_a_job_finds_no_secret_and_nobody_prints_one(stage: Stage) -> None:
     """Neither the configuration nor what is secret in any pod; nothing of it is printed, logged or kept in a file."""
     with listener() as door:
