@@ -198,6 +198,7 @@ def test_a_restarted_container_registers_no_second_runner(remote: World, scratch
     assert [kind for kind, _ in remote.told[before:] if kind == "config"] == []
 
 
+AT_ONCE = 3.0  # seconds: processes report by starting `date`, which takes its time on a busy machine
 STUBBORN = r"""
 report() { date +%s.%N | { read -r body; exec 3<>/dev/tcp/127.0.0.1/PORT
 printf 'POST /told/%s HTTP/1.0\r\nContent-Length: %d\r\n\r\n%s' "$1" "${#body}" "$body" >&3; cat <&3 >/dev/null; }; }
@@ -216,7 +217,7 @@ while :; do sleep 0.02; done
 def test_a_signal_reaches_every_process_of_the_job_and_then_the_listener(
     number: signal.Signals, remote: World, scratch: Path
 ) -> None:
-    """Within 0.2 s, also one in a session of its own and one that its parent has left."""
+    """At once, also one in a session of its own and one that its parent has left; what hears nothing has 30 s."""
     remote.step = STUBBORN.replace("PORT", str(remote.port))
     with pod(script_for(remote), scratch) as started:
         started.wait_for(lambda: [kind for kind, _ in remote.told].count("ready") == 3)
@@ -227,14 +228,9 @@ def test_a_signal_reaches_every_process_of_the_job_and_then_the_listener(
     heard = {kind: float(text) - at for kind, text in remote.told if kind.startswith(("heard", "listener"))}
     assert set(heard) == {"heard-setsid", "heard-orphan", "heard-step", "listener-term"}
     job = [after for kind, after in heard.items() if kind.startswith("heard")]
-    assert max(job) < 0.2 + slack()
+    assert max(job) < AT_ONCE
     assert started.process.pid not in left
     assert not remote.ended.is_set()
-
-
-def slack() -> float:
-    """Processes report by starting `date`, which takes its time on a busy machine."""
-    return 0.05 * (1 + os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def test_a_signal_during_the_download_ends_at_once(remote: World, scratch: Path) -> None:

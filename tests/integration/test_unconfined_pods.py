@@ -16,6 +16,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from runner_provisioner.simulators.pods import process
 from runner_provisioner.simulators.pods.host import Image, Launch, PodsUnavailable, best_host
 from runner_provisioner.simulators.pods.supervisor import descendants
 from runner_provisioner.simulators.pods.unconfined import UnconfinedHost
@@ -203,6 +204,24 @@ async def test_whichever_process_above_is_killed_the_pod_ends(host: UnconfinedHo
     await until(lambda: not alive(word))
     host.discard("pod1")
     assert leftovers(host._pods) == []
+
+
+@LINUX
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_who_waits_for_a_pod_is_told_of_its_end_whatever_fails_then(
+    host: UnconfinedHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What clears up after a killed guard may fail: nobody waits for ever because of it."""
+
+    def fail(*_given: object) -> bool:
+        raise OSError("no such process")
+
+    container = await host.launch(bash(tmp_path, "echo up; sleep 60"))
+    monkeypatch.setattr(process, "gone_within", fail)
+    os.kill(container._supervisor.pid, signal.SIGKILL)
+    with anyio.fail_after(15):
+        assert await container.wait() == 137
+    await until(lambda: not process._lives(container._pid))
 
 
 DRIVER = """

@@ -129,21 +129,24 @@ class ProcessContainer:
 
     def _listen(self) -> None:
         status = None
-        with contextlib.suppress(OSError):
-            self._control.sendall(json.dumps(self._order).encode() + b"\n")
-            with self._control.makefile("r", encoding="utf-8") as lines:
-                for line in lines:
-                    word, _, rest = line.strip().partition(" ")
-                    status = self._hear(word, rest, status)
-        with self._lock:
-            self._control.close()
-        self._supervisor.wait()
-        if status is None:
-            self._clear_up_after_crash()
-        if self._told:
-            self.forget()
-        self._ending.tell(KILLED if status is None else status)
-        self._up.tell(0)
+        try:
+            with contextlib.suppress(OSError):
+                self._control.sendall(json.dumps(self._order).encode() + b"\n")
+                with self._control.makefile("r", encoding="utf-8") as lines:
+                    for line in lines:
+                        word, _, rest = line.strip().partition(" ")
+                        status = self._hear(word, rest, status)
+            with self._lock:
+                self._control.close()
+            self._supervisor.wait()
+            if status is None:
+                self._clear_up_after_crash()
+            if self._told:
+                self.forget()
+        finally:
+            # Whatever went wrong here: who waits for the end must not wait for ever.
+            self._ending.tell(KILLED if status is None else status)
+            self._up.tell(0)
 
     def _hear(self, word: str, rest: str, status: int | None) -> int | None:
         if word == "up":
@@ -222,7 +225,8 @@ def gone_within(pid: int, seconds: float) -> bool:
 
 
 def _lives(pid: int) -> bool:
-    with contextlib.suppress(FileNotFoundError):
+    # The second where it ends between the opening of the file and the reading.
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         return b") Z" not in Path(f"/proc/{pid}/stat").read_bytes()
     if Path("/proc/self").exists():
         return False
