@@ -169,6 +169,7 @@ def play_all(case: Case, kinds: tuple[Kind, ...]) -> int:
     return count
 
 
+@pytest.mark.full
 @pytest.mark.timeout(1800)
 def test_whatever_befalls_a_rerun_nothing_is_without_an_owner(record_property: Count) -> None:
     """A deadly fault at each of its requests, then its settling, another rerun, and the job's success."""

@@ -339,6 +339,7 @@ def test_an_output_file_that_cannot_be_written_gives_the_pod_back(services: Serv
     assert services.runpod.live() == []
 
 
+@pytest.mark.full
 def test_a_terminal_sees_one_line_with_time_and_cost(services: Services) -> None:
     """It is rewritten, and taken away in the end; in CI there is none."""
     services.usher()
