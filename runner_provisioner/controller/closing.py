@@ -7,6 +7,7 @@ what they still have to do.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -14,6 +15,7 @@ from http import HTTPStatus
 import anyio
 
 from runner_provisioner.controller.failures import RequestRefused
+from runner_provisioner.errors import Timeout
 
 RETRY_AFTER = 10.0
 """Seconds after which the next process may serve."""
@@ -35,9 +37,9 @@ class Closing:
         self._cut = False
 
     @contextmanager
-    def under_way(self) -> Iterator[None]:
-        """Around the work of a request. Raises Stopped when it was cut."""
-        with anyio.CancelScope() as scope:
+    def under_way(self, limit: float = math.inf) -> Iterator[None]:
+        """Around the work of a request. Raises Stopped when it was cut, Timeout after `limit` seconds."""
+        with anyio.CancelScope(deadline=anyio.current_time() + limit) as scope:
             self._under_way.add(scope)
             if self._cut:
                 scope.cancel()
@@ -45,6 +47,8 @@ class Closing:
                 yield
             finally:
                 self._under_way.discard(scope)
+        if scope.cancelled_caught and not self._cut:
+            raise Timeout("what was asked for has not come in time: try again later", code="NETWORK_TIMEOUT")
         if scope.cancelled_caught:
             raise Stopped(
                 "the service was told to stop before this was done: send it again; a create with its Idempotency-Key, "

@@ -8,7 +8,6 @@ from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import Any
 
-import anyio
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
@@ -26,7 +25,7 @@ from runner_provisioner.controller.parts import Parts, parts_of
 from runner_provisioner.controller.strays import refuse_strays
 from runner_provisioner.domain.api_keys import Permission
 from runner_provisioner.domain.served import AuditEntry
-from runner_provisioner.errors import StoreError, Timeout
+from runner_provisioner.errors import StoreError
 from runner_provisioner.logging import get_logger, hiding, on_behalf_of
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -51,9 +50,7 @@ class ContractRoute(APIRoute):
 
         async def work(request: Request) -> Response:
             refuse_strays(request, known)
-            with anyio.move_on_after(LONGEST_READ if request.method in READING else math.inf):
-                return await served(request)
-            raise Timeout("what was asked for has not come in time: try again later", code="NETWORK_TIMEOUT")
+            return await served(request)
 
         async def handler(request: Request) -> Response:
             parts = parts_of(request)
@@ -76,7 +73,7 @@ async def _answered(parts: Parts, request: Request, operation: str, work: Handle
         await _admit(parts, request)
         if request.method not in READING:
             await _audited(parts, request, operation)
-        with parts.closing.under_way():
+        with parts.closing.under_way(LONGEST_READ if request.method in READING else math.inf):
             response = await work(request)
         error = ""
     except Exception as failure:  # noqa: BLE001 - whatever it is, it ends as an answer in the contract's shape
